@@ -1,0 +1,1 @@
+"""The nova command: local cluster, demo, dev mode and manifests."""

@@ -1,0 +1,1 @@
+"""The operator: turns NovaServices into Kubernetes objects and keeps them so."""
