@@ -1,0 +1,43 @@
+"""Every name and number that more than one part of Nova must agree on."""
+
+from typing import Final
+
+from nova_api.units import Duration
+
+OPERATOR_NAME: Final = "nova-operator"
+SIDECAR_CONTAINER: Final = "nova-sidecar"
+APP_CONTAINER: Final = "app"
+
+LABEL_SERVICE: Final = "nova.dev/service"
+ANNOTATION_CONFIG_HASH: Final = "nova.dev/config-hash"
+
+CONFIG_VOLUME: Final = "nova-config"
+CONFIG_DIRECTORY: Final = "/etc/nova"
+CONFIG_KEY: Final = "config.json"
+
+INBOUND_PORT_BASE: Final = 15100
+STATUS_PORT: Final = 15020
+CONTROL_PORT: Final = 15021
+RESERVED_PORTS: Final = range(15000, 15200)
+
+DRAIN_RESERVE: Final = Duration(5)
+
+
+def config_map(service: str) -> str:
+    """Name of the ConfigMap that holds a service's proxy document."""
+    return f"{service}-nova"
+
+
+def inbound_port(index: int) -> int:
+    """Port on which the sidecar takes the traffic of the service's port at this position."""
+    return INBOUND_PORT_BASE + index
+
+
+def upstream_address(index: int) -> str:
+    """Loopback address that stands for the upstream host at this position (0 to 249)."""
+    return f"127.77.0.{index + 1}"
+
+
+def upstream_variable(name: str) -> str:
+    """Environment variable that names an upstream's URL for apps that take it from there."""
+    return f"NOVA_UPSTREAM_{name.upper().replace('-', '_')}_URL"

@@ -1,0 +1,120 @@
+"""The document a sidecar runs: every value resolved, nothing inherited, nothing optional.
+
+The operator writes it into a ConfigMap and the sidecar mounts it; its hash proves that both speak of the same bytes.
+"""
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from nova_api.model import Model, Rule, decode_json, encode_json
+from nova_api.policies import (
+    AccessLogPolicy,
+    BackpressurePolicy,
+    BreakerPolicy,
+    CorrelationPolicy,
+    PoolPolicy,
+    RetryPolicy,
+    TimeoutPolicy,
+)
+from nova_api.units import Duration
+
+FORMAT: Final = "nova.dev/proxy/v1alpha1"
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+ListenPort = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port, for tests
+
+
+class Address(Model, frozen=True, kw_only=True):
+    """Where to listen or connect: an IP address or a host name, and a port."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    port: ListenPort
+
+
+class Inbound(Model, frozen=True, kw_only=True):
+    """A listener for traffic to the app."""
+
+    name: str
+    protocol: Literal["http", "websocket"] = "http"
+    listen: Address
+    app: Address
+    timeout: TimeoutPolicy = TimeoutPolicy()
+    pool: PoolPolicy = PoolPolicy()
+
+
+class Outbound(Model, frozen=True, kw_only=True):
+    """A listener for traffic from the app to one upstream."""
+
+    name: str
+    protocol: Literal["http"] = "http"
+    listen: Address
+    upstream: Address
+    timeout: TimeoutPolicy = TimeoutPolicy()
+    circuit_breaker: BreakerPolicy = BreakerPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    pool: PoolPolicy = PoolPolicy()
+
+
+class Admin(Model, frozen=True, kw_only=True):
+    """Two admin surfaces: `status` is read-only and reachable in the cluster (probes, metrics, hash); `control` can
+    drain and shows the configuration, and stays on loopback."""
+
+    status: Address = Address(host="0.0.0.0", port=15020)  # noqa: S104 - the kubelet probes the pod's address
+    control: Address = Address(host="127.0.0.1", port=15021)
+
+
+class Drain(Model, frozen=True, kw_only=True):
+    """How the sidecar leaves."""
+
+    delay: Duration = Duration(10)
+    """How long it goes on accepting after drain began, so that callers learn the pod is leaving."""
+
+    timeout: Duration = Duration(30)
+    """Longest wait, after the delay, for requests in flight."""
+
+
+class ProxyConfig(Model, frozen=True, kw_only=True):
+    """Everything one sidecar does."""
+
+    format: Literal["nova.dev/proxy/v1alpha1"] = FORMAT
+    service: str
+    namespace: str = "default"
+    inbound: tuple[Inbound, ...] = ()
+    outbound: tuple[Outbound, ...] = ()
+    backpressure: BackpressurePolicy = BackpressurePolicy()
+    correlation: CorrelationPolicy = CorrelationPolicy()
+    access_log: AccessLogPolicy = AccessLogPolicy()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    resolver: Literal["dns", "system"] = "dns"
+    """dns: the name servers of /etc/resolv.conf, never /etc/hosts, which points upstreams back at the sidecar.
+    system: the machine's own resolver, for `nova dev`."""
+    admin: Admin = Admin()
+    drain: Drain = Drain()
+
+    rules = (
+        Rule(
+            cel="true",  # the sidecar's document is not a Kubernetes object
+            message="names of inbound and of outbound must be unique",
+            holds=lambda s: (
+                len({i.name for i in s.inbound}) == len(s.inbound)
+                and len({o.name for o in s.outbound}) == len(s.outbound)
+            ),
+        ),
+    )
+
+
+def decode(text: bytes) -> ProxyConfig:
+    """Decode and check a document. Raises ConfigError (``$.path: expected …``)."""
+    return decode_json(text, ProxyConfig)
+
+
+def encode(config: ProxyConfig) -> bytes:
+    """The document as the operator writes it; equal configurations give equal bytes."""
+    return encode_json(config)
+
+
+def digest(text: bytes) -> str:
+    """Short hash of a document's bytes, 16 hexadecimal digits; what operator and sidecars compare."""
+    return hashlib.sha256(text).hexdigest()[:16]

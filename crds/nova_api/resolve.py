@@ -1,0 +1,121 @@
+"""From what people write to what a sidecar runs: a pure function, the same in the operator and in `nova dev`."""
+
+from typing import Literal
+
+from nova_api import names
+from nova_api.errors import ConfigError
+from nova_api.model import M, Override
+from nova_api.policies import TimeoutPolicy
+from nova_api.proxy import Address, Admin, Drain, Inbound, Outbound, ProxyConfig
+from nova_api.units import Duration
+from nova_api.v1alpha1 import NovaService, ServicePort, Upstream
+
+Place = Literal["pod", "local"]
+
+
+def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
+    """The proxy document of a service.
+
+    `place` is where the sidecar runs: in a ``pod`` it listens on its own ports behind the Service; ``local`` is a
+    developer's machine, where it listens on each port itself, on loopback only, and names are the machine's own.
+    Raises ConfigError for what passes the schema but cannot work.
+    """
+    spec = service.spec
+    addresses = upstream_addresses(service)
+    local = place == "local"
+    return ProxyConfig(
+        service=service.metadata.name,
+        namespace=service.metadata.namespace,
+        inbound=tuple(_inbound(service, index, local=local) for index in range(len(spec.ports))),
+        outbound=tuple(
+            _outbound(service, index, addresses[upstream.host]) for index, upstream in enumerate(spec.upstreams)
+        ),
+        backpressure=spec.backpressure,
+        correlation=spec.correlation,
+        access_log=spec.access_log,
+        log_level=spec.sidecar.log_level,
+        resolver="system" if local else "dns",
+        admin=_local_admin() if local else Admin(),
+        drain=_drain(service, local=local),
+    )
+
+
+def upstream_addresses(service: NovaService) -> dict[str, str]:
+    """Loopback address of each upstream host. One per host, not per upstream: a host name can only point to one."""
+    hosts = dict.fromkeys(upstream.host for upstream in service.spec.upstreams)
+    return {host: names.upstream_address(index) for index, host in enumerate(hosts)}
+
+
+def app_port(port: ServicePort) -> int:
+    """Port the app listens on."""
+    return port.app_port or port.port
+
+
+def _inbound(service: NovaService, index: int, *, local: bool) -> Inbound:
+    spec = service.spec
+    port = spec.ports[index]
+    path = f"$.spec.ports[{index}].appPort"
+    if local and app_port(port) == port.port:
+        raise ConfigError(path, f"expected another port than {port.port}, which the sidecar itself listens on here")
+    if not local and app_port(port) in names.RESERVED_PORTS:
+        raise ConfigError(path, f"expected a port outside 15000-15199, which the sidecar keeps, got {app_port(port)}")
+    listen = Address(host="127.0.0.1", port=port.port) if local else _pod_address(names.inbound_port(index))
+    return Inbound(
+        name=port.name,
+        protocol=port.protocol,
+        listen=listen,
+        app=Address(host="127.0.0.1", port=app_port(port)),
+        timeout=TimeoutPolicy(request=spec.timeout, attempt=spec.timeout, stream_idle=spec.stream_idle_timeout),
+        pool=spec.pool,
+    )
+
+
+def _outbound(service: NovaService, index: int, listen: str) -> Outbound:
+    spec = service.spec
+    upstream = spec.upstreams[index]
+    path = f"$.spec.upstreams[{index}]"
+    return Outbound(
+        name=upstream.name,
+        protocol=upstream.protocol,
+        listen=Address(host=listen, port=upstream.port),
+        upstream=Address(host=upstream.host, port=upstream.port),
+        timeout=_upstream_timeout(upstream),
+        circuit_breaker=_over(upstream.circuit_breaker, spec.circuit_breaker, f"{path}.circuitBreaker"),
+        retry=_over(upstream.retry, spec.retry, f"{path}.retry"),
+        pool=_over(upstream.pool, spec.pool, f"{path}.pool"),
+    )
+
+
+def _upstream_timeout(upstream: Upstream) -> TimeoutPolicy:
+    return TimeoutPolicy(
+        request=upstream.timeout,
+        attempt=upstream.attempt_timeout,
+        connect=upstream.connect_timeout,
+        stream_idle=upstream.stream_idle_timeout,
+    )
+
+
+def _over(override: Override[M] | None, base: M, path: str) -> M:
+    if override is None:
+        return base
+    try:
+        return override.over(base)
+    except ConfigError as error:
+        raise ConfigError(path + error.path[1:], error.rule) from error
+
+
+def _drain(service: NovaService, *, local: bool) -> Drain:
+    shutdown = service.spec.shutdown
+    if local:
+        return Drain(delay=Duration(0), timeout=shutdown.grace_period)
+    remaining = shutdown.grace_period - shutdown.pre_stop
+    return Drain(delay=shutdown.pre_stop, timeout=Duration(max(1.0, remaining - 2)))
+
+
+def _pod_address(port: int) -> Address:
+    return Address(host="0.0.0.0", port=port)  # noqa: S104 - the Service reaches the pod's address
+
+
+def _local_admin() -> Admin:
+    loopback = Address(host="127.0.0.1", port=0)
+    return Admin(status=loopback, control=loopback)
