@@ -1,21 +1,75 @@
 # Thin verbs over the `nova` command and pytest. `make` alone lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help
+.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench crds images chart clean
 
 help:  ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | { [ -t 1 ] && cat || sed 's/\x1b\[[0-9;]*m//g'; }
+	@echo "usage: make VERB"
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Debian and Ubuntu ship venv as a package of its own; with root it is installed, without it the message says so.
 $(STAMP): pyproject.toml
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.11 or newer" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing python3-venv"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+		else echo "make: $(PYTHON) has no venv module; install the package python3-venv" >&2; exit 2; fi; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the development environment into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-.PHONY: venv
 venv: $(STAMP)
+
+demo: $(STAMP)  ## bring up a cluster, install Nova, run the examples and show what they gain
+	@$(BIN)/nova demo
+
+demo-down: $(STAMP)  ## remove the demo and its cluster
+	@$(BIN)/nova demo down
+
+test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
+	@$(BIN)/nova cluster prepare
+	$(PYTEST) tests
+
+test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds
+	$(PYTEST) tests/unit
+
+test-loopback: $(STAMP)
+	$(PYTEST) tests/loopback
+
+test-cluster: $(STAMP)
+	$(PYTEST) tests/cluster
+
+test-e2e: $(STAMP)
+	$(PYTEST) tests/e2e
+
+lint: $(STAMP)  ## format, lint, types, import rules and generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m nova_api.schema --check
+
+bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProxy and nginx
+	$(BIN)/python -m tests.bench
+
+crds: $(STAMP)  ## write the generated files: CRD and field reference
+	$(BIN)/python -m nova_api.schema
+
+images: $(STAMP)  ## build the images from the shipped Dockerfiles
+	$(BIN)/nova images
+
+chart: $(STAMP)  ## lint and render the Helm charts
+	$(BIN)/nova chart
+
+clean:  ## remove what the verbs wrote into this folder (not the cache)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
