@@ -1,0 +1,75 @@
+"""The cache folder: everything nova keeps on a machine lives below it, and deleting it loses nothing but time.
+
+    bin/KEY/           what was compiled from `node/`, KEY being a hash of everything that went into it
+    tools/             tools that the machine lacked: Go, kubectl
+    images/            root file systems and image archives
+    clusters/NAME/     one running cluster: state, certificates, logs, disks
+
+Two commands may run at once. Whatever takes long is made in a temporary folder under a lock and appears by one rename,
+so that nobody ever sees half of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_root(environment: dict[str, str] | None = None) -> Path:
+    """`$NOVA_CACHE`, else `$XDG_CACHE_HOME/nova`, else `~/.cache/nova`. Always absolute; it may not exist yet."""
+    variables = os.environ if environment is None else environment
+    if chosen := variables.get("NOVA_CACHE"):
+        return Path(chosen).absolute()
+    if base := variables.get("XDG_CACHE_HOME"):
+        return Path(base).absolute() / "nova"
+    return Path.home() / ".cache" / "nova"
+
+
+def content_key(files: Iterable[Path], *words: str) -> str:
+    """Sixteen hex digits over the names and contents of `files` and over `words`; order does not matter for files."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+    for word in words:
+        digest.update(f"{word}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; waits for another holder. The kernel frees it when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def publish(target: Path, make: Callable[[Path], None]) -> Path:
+    """Return the folder `target`; if it does not exist, let `make` fill it first. Safe against crashes and rivals."""
+    if target.exists():
+        return target
+    with locked(target.parent / f".{target.name}.lock"):
+        if not target.exists():
+            scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+            try:
+                make(scratch)
+                scratch.chmod(0o755)
+                scratch.rename(target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace the file `path` in one step: a reader or a crash sees the old text or the new, never a part."""
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    Path(scratch).chmod(mode)
+    Path(scratch).rename(path)

@@ -1,0 +1,234 @@
+"""etcd, the API server and the controller manager: Kubernetes without a machine to run pods on.
+
+On its own this is what the operator's tests talk to: the real API server with its real admission, started in seconds,
+without root. The local cluster runs the same class inside the node's namespaces and adds a node to it.
+
+Nothing is tuned but durability: etcd does not sync to disk, because no cluster here survives its machine.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nova_cli.cluster import kubeconfig
+from nova_cli.cluster import state as states
+from nova_cli.cluster.cache import write_atomically
+from nova_cli.cluster.launcher import Launcher
+from nova_cli.cluster.network import free_port
+from nova_cli.cluster.pki import Authority
+from nova_cli.cluster.process import wait_until
+from nova_cli.cluster.state import State
+from nova_cli.errors import CommandError
+
+SERVICE_RANGE = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"
+POD_RANGE = "10.244.0.0/16"
+READY_SECONDS = 90.0
+STOP_ORDER = ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the components find each other."""
+
+    host: str
+    """The address the API server announces."""
+    api_port: int
+    etcd_port: int
+    etcd_peer_port: int
+
+    @classmethod
+    def loopback(cls) -> Addresses:
+        """Free ports of this machine, for a control plane that shares it with others."""
+        return cls("127.0.0.1", free_port(), free_port(), free_port())
+
+    @property
+    def api_url(self) -> str:
+        """What the components' kubeconfigs name."""
+        return f"https://{self.host}:{self.api_port}"
+
+
+class ControlPlane:
+    """A control plane in a folder of its own. `start` and `stop` may be called from different processes."""
+
+    def __init__(self, folder: Path, node_binary: Path) -> None:
+        """`node_binary` is the multi-call binary of `toolchain.binaries`."""
+        self.folder = folder.absolute()
+        self.kubeconfig = self.folder / "kubeconfig"
+        self._binary = node_binary
+        self._launcher: Launcher | None = None
+
+    def __repr__(self) -> str:
+        running = sorted(self._launcher.state.processes) if self._launcher else []
+        return f"<ControlPlane {self.folder} {' '.join(running) or 'stopped'}>"
+
+    def start(self) -> Path:
+        """Start on free loopback ports and wait until it answers. Returns the administrator's kubeconfig."""
+        addresses = Addresses.loopback()
+        state = State(mode="control-plane", port=addresses.api_port, binaries=str(self._binary.parent))
+        return self.start_with(Launcher(self.folder, state), addresses)
+
+    def start_with(self, launcher: Launcher, addresses: Addresses, *, scheduler: bool = False) -> Path:
+        """Start through `launcher`, which decides where: on this machine or inside the node's namespaces."""
+        self._launcher = launcher
+        try:
+            self.prepare(addresses, launcher.state.port)
+            self.launch(launcher, addresses, scheduler=scheduler)
+            wait_ready(launcher, self.folder / "pki")
+        except BaseException:
+            self.stop()
+            raise
+        return self.kubeconfig
+
+    def prepare(self, addresses: Addresses, host_port: int) -> None:
+        """Write certificates and kubeconfigs."""
+        make_certificates(self.folder / "pki", addresses.host)
+        for user in ("kube-controller-manager", "kube-scheduler"):
+            write_atomically(self.folder / f"{user}.kubeconfig", self._kubeconfig(addresses.api_url, user))
+        write_atomically(self.kubeconfig, self._kubeconfig(f"https://127.0.0.1:{host_port}", "admin"))
+
+    def launch(self, launcher: Launcher, addresses: Addresses, *, scheduler: bool) -> None:
+        """Start all processes at once; each waits for the one it needs."""
+        binary = str(self._binary)
+        launcher.start("etcd", [binary, "etcd", *etcd_flags(self.folder, addresses)])
+        launcher.start("kube-apiserver", [binary, "kube-apiserver", *apiserver_flags(self.folder, addresses)])
+        wait_listening(launcher, self.folder / "pki")
+        manager = controller_manager_flags(self.folder)
+        launcher.start("kube-controller-manager", [binary, "kube-controller-manager", *manager])
+        if scheduler:
+            launcher.start("kube-scheduler", [binary, "kube-scheduler", *scheduler_flags(self.folder)])
+
+    def stop(self) -> None:
+        """Stop what `start` started, even in another process. Harmless when nothing runs."""
+        state = states.load(self.folder / "state.json")
+        launcher = self._launcher or (Launcher(self.folder, state) if state else None)
+        if launcher is not None:
+            for name in STOP_ORDER:
+                launcher.stop(name)
+
+    def _kubeconfig(self, url: str, user: str) -> str:
+        return kubeconfig.render(url, self.folder / "pki", user)
+
+
+def make_certificates(folder: Path, host: str) -> Authority:
+    """The authority, the server's certificate and one client certificate per component."""
+    authority = Authority(folder)
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
+    addresses = sorted({"127.0.0.1", SERVICE_ADDRESS, host})
+    authority.issue(
+        "apiserver", "kube-apiserver", names=[*(f"DNS:{name}" for name in names), *(f"IP:{ip}" for ip in addresses)]
+    )
+    authority.issue("admin", "admin", group="system:masters")
+    authority.issue("kube-controller-manager", "system:kube-controller-manager")
+    authority.issue("kube-scheduler", "system:kube-scheduler")
+    authority.key_pair("service-account")
+    return authority
+
+
+def etcd_flags(folder: Path, addresses: Addresses) -> list[str]:
+    """One member, loopback only."""
+    client = f"http://127.0.0.1:{addresses.etcd_port}"
+    peer = f"http://127.0.0.1:{addresses.etcd_peer_port}"
+    return [
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def apiserver_flags(folder: Path, addresses: Addresses) -> list[str]:
+    """The API server with its default admission plugins and NodeRestriction, as kubeadm runs it."""
+    pki = folder / "pki"
+    shared = addresses.host != "127.0.0.1"
+    return [
+        f"--etcd-servers=http://127.0.0.1:{addresses.etcd_port}",
+        f"--advertise-address={addresses.host}",
+        f"--bind-address={'0.0.0.0' if shared else '127.0.0.1'}",  # noqa: S104 - all of the node's own namespace
+        f"--endpoint-reconciler-type={'lease' if shared else 'none'}",
+        f"--secure-port={addresses.api_port}",
+        f"--tls-cert-file={pki / 'apiserver.crt'}",
+        f"--tls-private-key-file={pki / 'apiserver.key'}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        f"--service-account-key-file={pki / 'service-account.pub'}",
+        f"--service-account-signing-key-file={pki / 'service-account.key'}",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        f"--kubelet-client-certificate={pki / 'admin.crt'}",
+        f"--kubelet-client-key={pki / 'admin.key'}",
+        # without this exec and logs look the node's name up in DNS, where it is not
+        "--kubelet-preferred-address-types=InternalIP",
+        "--allow-privileged=true",
+        "--profiling=false",
+    ]
+
+
+def controller_manager_flags(folder: Path) -> list[str]:
+    """All controllers, so that Deployments make pods and owned objects are collected. No port, so none to clash."""
+    pki = folder / "pki"
+    return [
+        f"--kubeconfig={folder / 'kube-controller-manager.kubeconfig'}",
+        f"--service-account-private-key-file={pki / 'service-account.key'}",
+        f"--root-ca-file={pki / 'ca.crt'}",
+        f"--cluster-signing-cert-file={pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={pki / 'ca.key'}",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        "--allocate-node-cidrs",
+        f"--cluster-cidr={POD_RANGE}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        "--secure-port=0",
+        "--profiling=false",
+    ]
+
+
+def scheduler_flags(folder: Path) -> list[str]:
+    """The default scheduler, alone."""
+    return [f"--kubeconfig={folder / 'kube-scheduler.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
+
+
+def get(port: int, pki: Path, path: str, timeout: float = 2.0) -> int:
+    """GET `path` from the API server as administrator. Returns the HTTP status, 0 when nobody answers."""
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+    try:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}{path}", timeout=timeout, context=context) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except (OSError, ssl.SSLError):
+        return 0
+
+
+def wait_listening(launcher: Launcher, pki: Path) -> None:
+    """Wait until the API server speaks at all, whatever it says; the controller manager gives up after ten seconds."""
+    _wait(launcher, lambda: get(launcher.state.port, pki, "/livez") != 0)
+
+
+def wait_ready(launcher: Launcher, pki: Path) -> None:
+    """Wait until the API server is ready and pods may be created, which takes the default service account."""
+    account = "/api/v1/namespaces/default/serviceaccounts/default"
+    port = launcher.state.port
+    _wait(launcher, lambda: get(port, pki, "/readyz") == 200 and get(port, pki, account) == 200)
+
+
+def _wait(launcher: Launcher, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not wait_until(condition, 0.5):
+        if launcher.state.dead():
+            raise CommandError(f"the control plane did not start{launcher.epitaph()}")
+        if time.monotonic() > deadline:
+            raise CommandError(f"the API server is not ready after {READY_SECONDS:.0f} s; see {launcher.folder}/log")

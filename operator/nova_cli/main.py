@@ -1,0 +1,70 @@
+"""The `nova` command. Each subcommand lives in a module of its own, imported only when it is the one asked for.
+
+A module offers `add_parser(subparsers)`, which adds its parser and sets `func`, a function from the parsed arguments to
+an exit code. Importing one module at most keeps `nova dev` up in well under a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from nova_cli.errors import CommandError
+
+COMMANDS = {
+    "dev": ("nova_cli.dev", "run the sidecar for a NovaService beside a local process, without a cluster"),
+    "render": ("nova_cli.render", "print the manifests that the operator would apply for a NovaService"),
+    "demo": ("nova_cli.demo", "show against a real cluster what nova buys a service"),
+    "cluster": ("nova_cli.cluster.command", "start, stop and inspect a local Kubernetes"),
+    "images": ("nova_cli.images.command", "build the container images from the shipped Dockerfiles"),
+}
+
+EPILOG = """\
+examples:
+  nova dev -f examples/orders.yaml -- python app.py    a protected service on this machine, no cluster
+  nova render -f examples/orders.yaml                  see what the operator would create
+  nova cluster up                                      a local Kubernetes; `nova cluster --help` says more
+  nova demo                                            everything at once, with measured figures
+
+exit codes: 0 done, 1 it failed, 2 wrong usage or something is missing on this machine, 130 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Usage errors raise `SystemExit(2)`, as argparse does."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words).parse_args(words)
+    run: Callable[[argparse.Namespace], int] = options.func
+    try:
+        return run(options)
+    except CommandError as error:
+        print(f"nova: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("nova: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nova",
+        description="Resilience for every service on Kubernetes: operator, sidecar and the tools around them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nova {version('nova')}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, summary) in COMMANDS.items():
+        if name == asked:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
