@@ -1,0 +1,74 @@
+"""The two loads: as much as goes (wrk, closed loop) and a fixed rate (`fixedrate.py`, open loop)."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import Address, pinned
+
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_FIXED_RATE = Path(__file__).with_name("fixedrate.py")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a load generator saw."""
+
+    requests: int
+    seconds: float
+    errors: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rps(self) -> float:
+        return self.requests / self.seconds
+
+
+def full_load(wrk: str, address: Address, path: str, *, seconds: int, connections: int, core: int) -> Answer:
+    """Each connection sends its next request as soon as it has the answer to the last one."""
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://{address}{path}"]
+    return parse_wrk(_run(command, core, seconds))
+
+
+def fixed_rate(address: Address, path: str, *, rate: int, seconds: float, connections: int, core: int) -> Answer:
+    """`rate` requests a second, spread evenly, whether or not the answers come."""
+    target = [address.host, str(address.port), path, str(rate), str(seconds), str(connections)]
+    seen = json.loads(_run([sys.executable, "-S", "-E", str(_FIXED_RATE), *target], core, seconds))
+    return Answer(
+        requests=seen["requests"], seconds=seconds, errors=seen["errors"], p50_ms=seen["p50_ms"], p99_ms=seen["p99_ms"]
+    )
+
+
+def _run(command: list[str], core: int, seconds: float) -> str:
+    limit = seconds + 15
+    return subprocess.run(pinned(command, core), capture_output=True, text=True, timeout=limit, check=True).stdout
+
+
+def parse_wrk(text: str) -> Answer:
+    """Read wrk's report.
+
+    Raises:
+        ValueError: the text is no report of wrk --latency.
+    """
+    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m),", text)
+    centiles = {int(name): float(value) * _UNITS[unit] for name, value, unit in re.findall(_CENTILE, text)}
+    if not total or not {50, 99} <= centiles.keys():
+        raise ValueError(f"not a report of wrk --latency: {text!r}")
+    socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    return Answer(
+        requests=int(total[1]),
+        seconds=float(total[2]) * _UNITS[total[3]] / 1e3,
+        errors=sum(map(int, socket_errors.groups() if socket_errors else ())) + int(refused[1] if refused else 0),
+        p50_ms=centiles[50],
+        p99_ms=centiles[99],
+    )
+
+
+_CENTILE = re.compile(r"^ +(\d+)% +([\d.]+)(us|ms|s|m)$", re.MULTILINE)

