@@ -1,0 +1,152 @@
+"""A client for the demo and the end-to-end tests: single calls and constant-rate load, results as JSON.
+
+The load is open loop: requests start on schedule whether or not earlier ones have ended, and latency counts from
+the scheduled start. A closed loop would wait for a slow server and so hide exactly the queueing that overload makes
+(coordinated omission).
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+
+_LONGEST_RUN = 600.0
+_MOST_REQUESTS = 200_000
+
+
+class Tally:
+    """What came back: counts by status and by failure, and latencies in seconds of what was accepted (2xx)."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.rejects: Counter[str] = Counter()
+        self.accepted: list[float] = []
+        self.refused: list[float] = []
+        self.uncorrelated = 0
+
+    def answered(self, response: aiohttp.ClientResponse, latency: float, correlation_id: str) -> None:
+        """Count one response; 2xx is accepted, a 503 with a reason is refused."""
+        self.statuses[response.status] += 1
+        if response.headers.get("x-correlation-id") != correlation_id:
+            self.uncorrelated += 1
+        if reason := response.headers.get("x-nova-reject"):
+            self.rejects[reason] += 1
+        (self.accepted if response.ok else self.refused).append(latency)
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        """The figures of a run; latencies in milliseconds."""
+        total = sum(self.statuses.values()) + sum(self.failures.values())
+        return {
+            "requests": total,
+            "seconds": round(seconds, 3),
+            "rps": round(total / seconds, 1),
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "failures": dict(self.failures),
+            "rejects": dict(self.rejects),
+            "uncorrelated": self.uncorrelated,
+            "accepted": _percentiles(self.accepted),
+            "refused": _percentiles(self.refused),
+        }
+
+
+def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(latencies)
+    if not ordered:
+        return {"count": 0, "p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0}
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)
+
+    return {"count": len(ordered), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": round(ordered[-1] * 1000, 2)}
+
+
+async def load(url: str, *, rate: float, seconds: float, patience: float) -> dict[str, Any]:
+    """Send `rate` requests a second for so many seconds and report what came back."""
+    tally = Tally()
+    total = min(int(rate * seconds), _MOST_REQUESTS)
+    limits = aiohttp.ClientTimeout(total=patience)
+    async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(limit=0)) as session:
+        start = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for index in range(total):
+                due = start + index / rate
+                if (early := due - time.monotonic()) > 0:
+                    await asyncio.sleep(early)
+                group.create_task(_one(session, url, due, tally, f"load-{index}"))
+        return tally.report(time.monotonic() - start)
+
+
+async def _one(session: aiohttp.ClientSession, url: str, due: float, tally: Tally, correlation_id: str) -> None:
+    try:
+        async with session.get(url, headers={"x-correlation-id": correlation_id}) as response:
+            await response.read()
+            tally.answered(response, time.monotonic() - due, correlation_id)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        tally.failures[type(error).__name__] += 1
+
+
+async def call(urls: Sequence[str], *, method: str, headers: dict[str, str], data: str | None) -> list[dict[str, Any]]:
+    """Send one request to each URL, one after the other, and give status, headers, body and milliseconds."""
+    results: list[dict[str, Any]] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        for url in urls:
+            start = time.monotonic()
+            try:
+                async with session.request(method, url, headers=headers, data=data) as response:
+                    body = await response.text()
+                    answer: dict[str, Any] = {"status": response.status, "body": body}
+                    answer["headers"] = {name.lower(): value for name, value in response.headers.items()}
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                answer = {"status": 0, "body": "", "headers": {}, "error": f"{type(error).__name__}: {error}"}
+            results.append({"url": url, **answer, "ms": round((time.monotonic() - start) * 1000, 2)})
+    return results
+
+
+def _bounded(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= _LONGEST_RUN:
+        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {_LONGEST_RUN:g} seconds, got {text}")
+    return seconds
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nova_services.load",
+        description="Call a service, or load it at a constant rate; results are JSON on standard output.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="constant-rate load")
+    run.add_argument("url")
+    run.add_argument("--rate", type=float, default=100.0, help="requests a second (default 100)")
+    run.add_argument("--seconds", type=_bounded, default=5.0, help="how long (default 5)")
+    run.add_argument("--timeout", type=_bounded, default=20.0, help="longest wait for one response (default 20)")
+    single = verbs.add_parser("call", help="one request to each URL")
+    single.add_argument("urls", nargs="+", metavar="url")
+    single.add_argument("--method", default="GET")
+    single.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
+    single.add_argument("--data")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code is 0 once the run is complete, whatever the services answered."""
+    options = _arguments(argv)
+    result: object
+    if options.verb == "run":
+        result = asyncio.run(load(options.url, rate=options.rate, seconds=options.seconds, patience=options.timeout))
+    else:
+        headers = dict(header.split(":", 1) for header in options.header)
+        result = asyncio.run(call(options.urls, method=options.method, headers=headers, data=options.data))
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
