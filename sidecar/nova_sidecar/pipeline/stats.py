@@ -1,0 +1,100 @@
+"""Counters of the data path: plain integers and lists, there from the start with zero, read when metrics are scraped.
+
+Nothing here knows the metrics library; a collector above turns these into metrics. The label sets are bounded: ports
+and upstreams of the configuration, reasons of one table, status classes.
+"""
+
+from bisect import bisect_left
+from typing import Final, Literal
+
+from nova_sidecar.policy.reasons import Reason
+
+Direction = Literal["inbound", "outbound"]
+CloseReason = Literal["peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown"]
+SuppressedReason = Literal["budget", "attempts", "method", "body", "deadline", "shadow"]
+
+CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
+    "peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown",
+)  # fmt: skip
+SUPPRESSED_REASONS: Final[tuple[SuppressedReason, ...]] = (
+    "budget", "attempts", "method", "body", "deadline", "shadow",
+)  # fmt: skip
+DURATION_BOUNDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Upper bounds of the duration histogram, seconds; one more bucket holds what is longer."""
+
+
+class Histogram:
+    """Counts per bucket, not cumulated, and the sum of what was observed."""
+
+    __slots__ = ("buckets", "sum")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+
+class PortStats:
+    """Everything counted for one inbound port or one upstream. It lives as long as the process: counters never fall."""
+
+    __slots__ = (
+        "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
+        "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
+        "duration", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed", "shadow_rejected",
+    )  # fmt: skip
+
+    def __init__(self, direction: Direction, name: str) -> None:
+        self.direction: Direction = direction
+        self.name = name
+        self.responses = [0] * 6
+        """Finished exchanges by status class: index 2 is 2xx; index 0 those that ended before a response head."""
+        self.duration = Histogram()
+        """Whole exchanges, first byte of the request to last of the response; upgrades are not in it."""
+        self.in_flight = 0
+        """Exchanges now."""
+        self.rejected: dict[Reason, int] = dict.fromkeys(Reason, 0)
+        """Refusals and break-offs sent downstream, by reason."""
+        self.shadow_rejected: dict[Reason, int] = dict.fromkeys(Reason, 0)
+        """What policies in Shadow mode would have refused."""
+        self.retries = 0
+        """Attempts after the first one."""
+        self.retries_suppressed: dict[SuppressedReason, int] = dict.fromkeys(SUPPRESSED_REASONS, 0)
+        """Retries that policy wanted and something forbade."""
+        self.connections_opened = 0
+        self.connect_failures = 0
+        self.connections_closed: dict[CloseReason, int] = dict.fromkeys(CLOSE_REASONS, 0)
+        self.downstream_active = 0
+        """Downstream connections now."""
+        self.downstream_total = 0
+        self.bytes_in = 0
+        """Request body bytes."""
+        self.bytes_out = 0
+        """Response body bytes."""
+        self.correlation_taken = 0
+        self.correlation_generated = 0
+
+    def __repr__(self) -> str:
+        return f"<PortStats {self.direction} {self.name} in_flight={self.in_flight} responses={self.responses}>"
+
+
+class ProxyStats:
+    """All ports that were ever configured in this process."""
+
+    __slots__ = ("ports",)
+
+    def __init__(self) -> None:
+        self.ports: dict[tuple[Direction, str], PortStats] = {}
+
+    def port(self, direction: Direction, name: str) -> PortStats:
+        """The counters of a port; made on first use and kept through every reload."""
+        key = (direction, name)
+        found = self.ports.get(key)
+        if found is None:
+            found = self.ports[key] = PortStats(direction, name)
+        return found
