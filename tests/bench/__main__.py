@@ -48,6 +48,7 @@ def _names(text: str) -> tuple[str, ...]:
 def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     try:
         plan = _plan(options)
         document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)))
@@ -66,9 +67,9 @@ def main() -> int:
     return 0
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
+def _leave(number: int, _frame: FrameType | None) -> None:
     """Unwind, so that every process started here is ended."""
-    sys.exit(143)
+    sys.exit(128 + number)
 
 
 def _plan(options: argparse.Namespace) -> measure.Plan:

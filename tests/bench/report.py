@@ -44,6 +44,7 @@ def _figures_of(name: str, taken: Sequence[Sample], measured: Measured) -> dict[
         "rps_max": round(max(rps), 1),
         "p50_ms": round(median(sample.answer.p50_ms for sample in taken), 3),
         "p99_ms": round(median(sample.answer.p99_ms for sample in taken), 3),
+        "late_p99_ms": round(median(sample.answer.late_p99_ms for sample in taken), 3),
         "rss_mb": round(measured.rss_mb[name], 1),
         "pss_mb": round(measured.pss_mb[name], 1),
         "cpu_us_per_request": round(median(sample.cpu_us_per_request for sample in taken), 1),
