@@ -1,43 +1,8 @@
-"""What one exchange leaves behind for the access log, and where it goes.
-
-The data path fills an `AccessEntry` once per exchange and hands it over; formatting and writing happen in batches
-outside of it. No field ever holds a query string, a header value other than the correlation id, or a body.
-"""
+"""Where the data path hands the entries of the access log to."""
 
 from typing import Protocol
 
-import msgspec
-
-
-class AccessEntry(msgspec.Struct, gc=False):
-    """One finished exchange, downstream's view. Field order is the order in the line."""
-
-    time: float
-    """End of the exchange, seconds since the epoch."""
-    direction: str
-    """``inbound`` (to the app) or ``outbound`` (from the app to an upstream)."""
-    name: str
-    """Name of the port or of the upstream."""
-    method: str
-    path: str
-    """Path without the query string; ``-`` where the request could not be read."""
-    status: int
-    """Status sent downstream; 0 where the connection ended before a response head."""
-    reason: str
-    """Why Nova refused or broke off; empty for an answer of the app or upstream that was passed on whole."""
-    duration_ms: float
-    upstream_ms: float
-    """From the first byte sent of the last attempt to the head of its response; 0 where there was no attempt."""
-    attempts: int
-    bytes_in: int
-    """Request body bytes read from downstream."""
-    bytes_out: int
-    """Response body bytes written downstream."""
-    correlation_id: str
-    downstream: str
-    """IP address of the client."""
-    upstream: str
-    """``ip:port`` of the last attempt; empty where there was none."""
+from nova_sidecar.telemetry.entry import AccessEntry
 
 
 class AccessLog(Protocol):
