@@ -5,6 +5,8 @@
 Why our own: wrk has no rate mode, wrk2 is no Debian package, h2load and vegeta count a latency from the moment a
 request was sent, so a proxy that stalls delays the next requests and hides its stall. Here request number i is due at
 `start + i / rate` whatever happens, waits for a free connection if none is idle, and its latency counts from then.
+`nova_services.load` is open loop too, for seconds-long overloads; its aiohttp client costs more than what is measured
+here.
 
 The clock is a periodic timerfd (nanoseconds; event loops round up to a millisecond) in the same epoll as the
 connections. It is a script of its own, started on the load core, with the collector off and no import it does not need.
