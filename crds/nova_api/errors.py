@@ -18,12 +18,18 @@ class ConfigError(ValueError):
         self.rule = rule
         super().__init__(f"{path}: {rule}")
 
+    def below(self, parent: str) -> "ConfigError":
+        """The same error seen from further up: ``$.a`` below ``$.b`` is ``$.b.a``."""
+        return ConfigError(parent + self.path[1:], self.rule)
+
 
 def translate(error: msgspec.DecodeError | msgspec.ValidationError) -> ConfigError:
     """Turn msgspec's ``Expected `int`, got `str` - at `$.a``` into ``$.a: expected int, got str``."""
     if not isinstance(error, msgspec.ValidationError):
         return ConfigError("$", f"expected a document, got malformed text ({error})")
     match = _AT.match(str(error))
-    what, path = (match["what"], match["path"]) if match else (str(error), None)
+    what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
+    if isinstance(error.__cause__, ConfigError):  # a decoding hook knew the way further down
+        return error.__cause__.below(path)
     plain = what.replace("`", "")
-    return ConfigError(path or "$", plain[:1].lower() + plain[1:])
+    return ConfigError(path, plain[:1].lower() + plain[1:])

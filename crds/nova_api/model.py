@@ -3,6 +3,8 @@
 A rule that spans several fields must hold in two places: in the API server (as CEL, so that ``kubectl apply`` is
 refused at once) and in Python (so that ``nova dev`` and ``nova render`` refuse the same documents without a
 cluster). `Rule` keeps the two side by side; the tests feed both the same documents.
+
+A null in a document counts as leaving the field out, as the API server has it; templates often leave nulls behind.
 """
 
 from collections.abc import Callable
@@ -18,9 +20,12 @@ T = TypeVar("T")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A condition across the fields of one struct: ``cel`` for the API server, ``holds`` for Python, one message."""
+    """A condition across the fields of one struct: ``cel`` for the API server, ``holds`` for Python, one message.
 
-    cel: str
+    ``cel`` is None where the schema says the same by other means (unique keys of a list) or no server checks it.
+    """
+
+    cel: str | None = None
     message: str
     holds: Callable[[Any], bool]
 
@@ -29,11 +34,26 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every struct: immutable, camelCase in documents, unknown fields refused, rules checked on creation."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+    key: ClassVar[str | None] = None
+    """Field by which items of this type are told apart in a list, in its document form; see `unique`."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
             if not rule.holds(self):
                 raise ValueError(rule.message)
+
+
+def unique(message: str, *fields: str, of: str, cel: str | None = None) -> Rule:
+    """The rule that no two items of the list `of` agree in all `fields` (Python names).
+
+    Where the field is the items' `Model.key` the schema's list type says so already, at no cost in CEL.
+    """
+
+    def holds(model: Any) -> bool:
+        items = getattr(model, of)
+        return len({tuple(getattr(item, field) for field in fields) for item in items}) == len(items)
+
+    return Rule(cel=cel, message=message, holds=holds)
 
 
 class Override(Generic[M]):
@@ -64,24 +84,29 @@ class Override(Generic[M]):
 
     @classmethod
     def decode(cls, model: type[M], fields: object) -> "Override[M]":
-        """Check the fields alone: types, bounds and names; rules across fields wait for `over`."""
+        """Check the fields alone: types, bounds and names; rules across fields wait for `over`.
+
+        Raises ConfigError with a path that starts at the override; `translate` puts it below the override's own.
+        """
         if not isinstance(fields, dict):
-            raise ValueError(  # noqa: TRY004 - msgspec reports the path of a ValueError only
-                f"expected object, got {type(fields).__name__}"
-            )
+            raise ConfigError("$", f"expected object, got {type(fields).__name__}")
         hints = get_type_hints(model, include_extras=True)
         known = {spec.encode_name: hints[spec.name] for spec in msgspec.structs.fields(model)}
         for name, value in fields.items():
             if name not in known:
-                raise ValueError(f"object contains unknown field {name}")
-            if msgspec.inspect.is_struct_type(known[name]) and isinstance(value, dict):
-                cls.decode(known[name], value)
-                continue
+                raise ConfigError("$", f"object contains unknown field {name}")
             try:
-                msgspec.convert(value, known[name], dec_hook=decode_hook)
-            except msgspec.ValidationError as error:
-                raise ValueError(f"{name}: {translate(error).rule}") from error
+                cls._check(known[name], value)
+            except ConfigError as error:
+                raise error.below(f"$.{name}") from error
         return cls(fields)
+
+    @classmethod
+    def _check(cls, hint: Any, value: object) -> None:
+        if isinstance(hint, type) and issubclass(hint, Model):
+            cls.decode(cast("type[M]", hint), value)
+        else:
+            convert(value, hint)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +138,17 @@ def encode_hook(value: object) -> object:
 def convert(document: object, model: type[T]) -> T:
     """Check plain Python data against a struct. Raises ConfigError naming the field and the rule."""
     try:
-        return msgspec.convert(document, model, dec_hook=decode_hook)
+        return msgspec.convert(_without_nulls(document), model, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         raise translate(error) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(below) for name, below in value.items() if below is not None}
+    if isinstance(value, list):
+        return [_without_nulls(below) for below in value]
+    return value
 
 
 def decode_json(text: bytes, model: type[T]) -> T:

@@ -141,7 +141,7 @@ class CorrelationPolicy(Model, frozen=True, kw_only=True):
     mode: Literal["Off", "Enforce"] = "Enforce"
     """Off or Enforce."""
 
-    header: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")] = "x-correlation-id"
+    header: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")] = "x-correlation-id"
     """Header that carries it, in lower case."""
 
 

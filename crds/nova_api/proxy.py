@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from nova_api.model import Model, Rule, decode_json, encode_json
+from nova_api.model import Model, decode_json, encode_json, unique
 from nova_api.policies import (
     AccessLogPolicy,
     BackpressurePolicy,
@@ -94,14 +94,8 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     drain: Drain = Drain()
 
     rules = (
-        Rule(
-            cel="true",  # the sidecar's document is not a Kubernetes object
-            message="names of inbound and of outbound must be unique",
-            holds=lambda s: (
-                len({i.name for i in s.inbound}) == len(s.inbound)
-                and len({o.name for o in s.outbound}) == len(s.outbound)
-            ),
-        ),
+        unique("inbound: names must be unique", "name", of="inbound"),
+        unique("outbound: names must be unique", "name", of="outbound"),
     )
 
 

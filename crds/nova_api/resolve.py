@@ -101,7 +101,7 @@ def _over(override: Override[M] | None, base: M, path: str) -> M:
     try:
         return override.over(base)
     except ConfigError as error:
-        raise ConfigError(path + error.path[1:], error.rule) from error
+        raise error.below(path) from error
 
 
 def _drain(service: NovaService, *, local: bool) -> Drain:

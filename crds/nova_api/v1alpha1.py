@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, field
 
-from nova_api.model import Model, Override, Rule
+from nova_api.model import Model, Override, Rule, unique
 from nova_api.policies import (
     AccessLogPolicy,
     BackpressurePolicy,
@@ -25,11 +25,20 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 KIND: Final = "NovaService"
 PLURAL: Final = "novaservices"
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-PortName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$", max_length=15)]
+# It names a Kubernetes Service (RFC 1035 label), and `<name>-nova` and the pods' names must fit 63 characters.
+ServiceName = Annotated[str, Meta(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z", max_length=58)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", max_length=63)]
+PortName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", max_length=15)]
 Host = Annotated[
-    str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
+    str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z", max_length=253)
 ]
+VariableName = Annotated[str, Meta(pattern=r"^[ -<>-~]+\Z", max_length=253)]  # printable ASCII without =, as in a Pod
+Quantity = (
+    Annotated[int, Meta(ge=0)]
+    | Annotated[
+        str, Meta(pattern=r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z", max_length=32)
+    ]
+)
 Port = Annotated[int, Meta(ge=1, le=65535)]
 KubernetesObject = Annotated[
     dict[str, Any], Meta(extra_json_schema={"x-kubernetes-preserve-unknown-fields": True})
@@ -39,8 +48,10 @@ KubernetesObject = Annotated[
 class EnvVar(Model, frozen=True, kw_only=True):
     """An environment variable of the app container."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=253)]
-    """Name of the variable."""
+    key = "name"
+
+    name: VariableName
+    """Name of the variable, unique in the container."""
 
     value: str | None = None
     """Literal value."""
@@ -48,19 +59,29 @@ class EnvVar(Model, frozen=True, kw_only=True):
     value_from: KubernetesObject | None = None
     """Source of the value, as in a Pod: secretKeyRef, configMapKeyRef, fieldRef or resourceFieldRef."""
 
+    rules = (
+        Rule(
+            cel="!has(self.value) || !has(self.valueFrom)",
+            message="value and valueFrom must not both be set",
+            holds=lambda s: s.value is None or s.value_from is None,
+        ),
+    )
+
 
 class ResourceRequirements(Model, frozen=True, kw_only=True):
     """Requests and limits, as in a Pod."""
 
-    requests: dict[str, str | int] = field(default_factory=dict)
+    requests: dict[str, Quantity] = field(default_factory=dict)
     """What the scheduler reserves, such as cpu: 100m."""
 
-    limits: dict[str, str | int] = field(default_factory=dict)
+    limits: dict[str, Quantity] = field(default_factory=dict)
     """What the container may use at most."""
 
 
 class ServicePort(Model, frozen=True, kw_only=True):
     """A port of the Service. Traffic enters through the sidecar and goes on to the app on loopback."""
+
+    key = "name"
 
     name: PortName = "http"
     """Name of the port, unique in the service."""
@@ -114,6 +135,8 @@ class Shutdown(Model, frozen=True, kw_only=True):
 
 class Upstream(Model, frozen=True, kw_only=True):
     """A service that the app calls. The app keeps the address it has; the sidecar stands in between."""
+
+    key = "name"
 
     name: Name
     """Name in metrics, logs and NOVA_UPSTREAM_<NAME>_URL; unique in the service."""
@@ -196,7 +219,7 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     """Arguments, in place of the image's."""
 
-    env: tuple[EnvVar, ...] = ()
+    env: Annotated[tuple[EnvVar, ...], Meta(max_length=512)] = ()
     """Environment of the app container."""
 
     resources: ResourceRequirements = ResourceRequirements()
@@ -254,26 +277,22 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     """The sidecar container itself."""
 
     rules = (
-        Rule(
-            cel="self.ports.all(p, self.ports.exists_one(q, q.name == p.name))",
-            message="ports: names must be unique",
-            holds=lambda s: len({p.name for p in s.ports}) == len(s.ports),
-        ),
-        Rule(
+        unique("env: names must be unique", "name", of="env"),
+        unique("ports: names must be unique", "name", of="ports"),
+        unique(
+            "ports: port numbers must be unique",
+            "port",
+            of="ports",
             cel="self.ports.all(p, self.ports.exists_one(q, q.port == p.port))",
-            message="ports: port numbers must be unique",
-            holds=lambda s: len({p.port for p in s.ports}) == len(s.ports),
         ),
-        Rule(
-            cel="!has(self.upstreams) || self.upstreams.all(u, self.upstreams.exists_one(v, v.name == u.name))",
-            message="upstreams: names must be unique",
-            holds=lambda s: len({u.name for u in s.upstreams}) == len(s.upstreams),
-        ),
-        Rule(
+        unique("upstreams: names must be unique", "name", of="upstreams"),
+        unique(
+            "upstreams: the pair of host and port must be unique",
+            "host",
+            "port",
+            of="upstreams",
             cel="!has(self.upstreams)"
             " || self.upstreams.all(u, self.upstreams.exists_one(v, v.host == u.host && v.port == u.port))",
-            message="upstreams: the pair of host and port must be unique",
-            holds=lambda s: len({(u.host, u.port) for u in s.upstreams}) == len(s.upstreams),
         ),
         Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
@@ -285,6 +304,8 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
 class Condition(Model, frozen=True, kw_only=True):
     """A condition as in metav1.Condition."""
+
+    key = "type"
 
     type: str
     """Ready, Progressing, Converged or Degraded."""
@@ -349,7 +370,7 @@ class NovaServiceStatus(Model, frozen=True, kw_only=True):
 class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The metadata that Nova reads; everything else in it is the API server's business."""
 
-    name: Name
+    name: ServiceName
     """Name of the service and of its children."""
 
     namespace: str = "default"
