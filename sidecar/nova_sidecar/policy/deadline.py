@@ -1,0 +1,41 @@
+"""One budget of time per exchange, and it travels with the request.
+
+A caller that has given up must not cost work further down. So the time that is left goes along in
+``x-nova-deadline-ms``, as a duration because clocks of two machines differ, and every sidecar takes the smaller of
+that and its own policy: a caller can shorten its budget but never extend it (the scheme of gRPC's ``grpc-timeout``).
+
+Inside, a deadline is one float, the monotonic instant at which the budget is over. No object: this runs per request.
+"""
+
+from typing import Final
+
+HEADER: Final = b"x-nova-deadline-ms"
+_MOST_DIGITS: Final = 9  # 11 days; longer is no deadline but noise
+
+
+def parse(value: bytes) -> float | None:
+    """Seconds from the header's milliseconds. None when it is not 1 to 9 digits: garbage is ignored, not refused."""
+    if not value.isdigit() or len(value) > _MOST_DIGITS:
+        return None
+    return int(value) / 1000
+
+
+def begin(now: float, budget: float, header: bytes | None = None) -> float:
+    """The instant at which the request's time is over: its own budget, or the caller's where that is shorter."""
+    if header is not None:
+        given = parse(header)
+        if given is not None and given < budget:
+            return now + given
+    return now + budget
+
+
+def attempt_ends(now: float, budget: float, deadline_at: float) -> float:
+    """The instant at which one attempt is over: after its own budget, never later than the request's deadline."""
+    ends = now + budget
+    return ends if ends < deadline_at else deadline_at
+
+
+def encode(now: float, ends: float) -> bytes:
+    """The header's value for what is left until `ends`: whole milliseconds, rounded down, at least 0."""
+    left = int((ends - now) * 1000)
+    return b"%d" % left if left > 0 else b"0"

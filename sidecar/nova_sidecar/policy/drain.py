@@ -1,0 +1,72 @@
+"""How the sidecar leaves without anybody noticing.
+
+    serving ── begin ──▶ leaving ── delay over ──▶ closing ── nothing in flight, or timeout over ──▶ drained
+
+When a pod is deleted, its address leaves the EndpointSlices and SIGTERM arrives at about the same time, and clients
+learn of it later still (Kubernetes: "Termination of Pods"). So it first goes on serving and only says that it is
+leaving; when nobody should come any more, it closes the door and lets the rest finish.
+"""
+
+from enum import StrEnum
+
+from nova_api import proxy
+
+
+class Phase(StrEnum):
+    """Where the sidecar stands on its way out."""
+
+    SERVING = "serving"
+    LEAVING = "leaving"  # not ready; still takes connections and requests; every response says Connection: close
+    CLOSING = "closing"  # listeners closed, idle connections closed, new requests refused (draining)
+    DRAINED = "drained"  # may exit
+
+
+class Drainer:
+    """The phases, with time passed in. Call `advance` when a request ends and at the instant it returned."""
+
+    __slots__ = ("_closing_at", "_drained_at", "_policy", "cut", "phase")
+
+    def __init__(self, policy: proxy.Drain) -> None:
+        self._policy = policy
+        self.phase = Phase.SERVING
+        self.cut = 0
+        """Requests that were still in flight when the timeout was over."""
+        self._closing_at = 0.0
+        self._drained_at = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether new traffic is wanted: the answer of /readyz."""
+        return self.phase is Phase.SERVING
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections and requests are taken."""
+        return self.phase is Phase.SERVING or self.phase is Phase.LEAVING
+
+    def begin(self, now: float) -> bool:
+        """Start leaving. False when that has begun before: the preStop hook and SIGTERM both ask for it."""
+        if self.phase is not Phase.SERVING:
+            return False
+        self.phase = Phase.LEAVING
+        self._closing_at = now + self._policy.delay
+        self._drained_at = self._closing_at + self._policy.timeout
+        return True
+
+    def advance(self, now: float, in_flight: int) -> float | None:
+        """Move on as time and requests allow. Returns the instant to call again, None when time changes nothing."""
+        if self.phase is Phase.LEAVING and now >= self._closing_at:
+            self.phase = Phase.CLOSING
+        if self.phase is Phase.CLOSING and (in_flight == 0 or now >= self._drained_at):
+            self.phase = Phase.DRAINED
+            self.cut = in_flight
+        if self.phase is Phase.LEAVING:
+            return self._closing_at
+        return self._drained_at if self.phase is Phase.CLOSING else None
+
+    def configure(self, policy: proxy.Drain) -> None:
+        """Take over new times. A drain under way keeps its own: the grace period is counting already."""
+        self._policy = policy
+
+    def __repr__(self) -> str:
+        return f"<Drainer {self.phase}>"

@@ -1,0 +1,56 @@
+"""Every reason for which the sidecar itself answers, or an attempt fails.
+
+One list, because the same word is the metric label, the field of the access log, the header ``x-nova-reject`` and
+the key of the table that turns it into a status (pipeline/refusals.py).
+"""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Reason(StrEnum):
+    """Why a request was refused or an attempt failed; the value is what people see."""
+
+    # The caller's fault
+    BAD_REQUEST = "bad_request"  # malformed message, RFC 9112
+    HEADER_TOO_LARGE = "header_too_large"
+    URI_TOO_LONG = "uri_too_long"
+    UNSUPPORTED_METHOD = "unsupported_method"  # CONNECT: this is no forward proxy
+    UNSUPPORTED_VERSION = "unsupported_version"  # neither HTTP/1.0 nor HTTP/1.1
+    NOT_IMPLEMENTED = "not_implemented"  # a transfer coding other than chunked
+    REQUEST_TIMEOUT = "request_timeout"  # the head did not arrive in time
+    CLIENT_CLOSED = "client_closed"  # the caller went away before its answer
+
+    # This sidecar protects itself or the app
+    OVERLOADED = "overloaded"  # utilisation above the threshold
+    QUEUE_FULL = "queue_full"
+    ACQUIRE_TIMEOUT = "acquire_timeout"  # no free place within acquireTimeout
+    DRAINING = "draining"
+
+    # The upstream is not to be called, or cannot be
+    CIRCUIT_OPEN = "circuit_open"
+    POOL_EXHAUSTED = "pool_exhausted"  # as many connections as pool.size, none free in time
+    NO_ENDPOINT = "no_endpoint"  # the name does not resolve
+    CONNECT_FAILURE = "connect_failure"  # nothing of the request was sent
+
+    # The upstream was called and failed
+    UPSTREAM_RESET = "upstream_reset"  # closed or reset before the response was complete
+    ATTEMPT_TIMEOUT = "attempt_timeout"
+    STREAM_IDLE_TIMEOUT = "stream_idle_timeout"  # silence in the middle of a body
+    BAD_RESPONSE = "bad_response"
+    RESPONSE_HEAD_TOO_LARGE = "response_head_too_large"
+
+    # Time is up, or the fault is ours
+    DEADLINE_EXCEEDED = "deadline_exceeded"  # the whole budget of the request
+    INTERNAL_ERROR = "internal_error"
+
+
+class Reject(NamedTuple):
+    """A refusal, as a value: the reason, and after how many seconds a new try makes sense (None: not known)."""
+
+    reason: Reason
+    retry_after: float | None = None
+
+
+OVERLOAD_RETRY_AFTER: Final = 1.0
+"""Seconds a caller is asked to stay away when the app is full: places come free within a request's duration."""
