@@ -1,10 +1,16 @@
 """The one error family of the API, and the translation of foreign errors into it."""
 
 import re
+from typing import Any
 
 import msgspec
 
+from nova_api.choices import choices
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+
+_WRONG_CHOICE = "Invalid enum value "
+_YAML_BOOL = " (YAML reads off, on, no and yes as booleans: write them in quotes)"
 
 
 class ConfigError(ValueError):
@@ -23,13 +29,18 @@ class ConfigError(ValueError):
         return ConfigError(parent + self.path[1:], self.rule)
 
 
-def translate(error: msgspec.DecodeError | msgspec.ValidationError) -> ConfigError:
-    """Turn msgspec's ``Expected `int`, got `str` - at `$.a``` into ``$.a: expected int, got str``."""
+def translate(error: msgspec.DecodeError | msgspec.ValidationError, hint: Any = Any) -> ConfigError:
+    """Turn msgspec's ``Expected `int`, got `str` - at `$.a``` into ``$.a: expected int, got str``.
+
+    `hint` is the type that was decoded; with it the message names the values that an enumeration allows.
+    """
     if not isinstance(error, msgspec.ValidationError):
         return ConfigError("$", f"expected a document, got malformed text ({error})")
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
     if isinstance(error.__cause__, ConfigError):  # a decoding hook knew the way further down
         return error.__cause__.below(path)
+    if what.startswith(_WRONG_CHOICE) and (allowed := choices(hint, path)):
+        return ConfigError(path, f"expected one of {', '.join(allowed)}, got {what.removeprefix(_WRONG_CHOICE)}")
     plain = what.replace("`", "")
-    return ConfigError(path, plain[:1].lower() + plain[1:])
+    return ConfigError(path, plain[:1].lower() + plain[1:] + (_YAML_BOOL if plain == "Expected str, got bool" else ""))

@@ -140,7 +140,7 @@ def convert(document: object, model: type[T]) -> T:
     try:
         return msgspec.convert(_without_nulls(document), model, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise translate(error) from error
+        raise translate(error, model) from error
 
 
 def _without_nulls(value: Any) -> Any:
@@ -156,7 +156,7 @@ def decode_json(text: bytes, model: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=model, dec_hook=decode_hook)
     except msgspec.DecodeError as error:
-        raise translate(error) from error
+        raise translate(error, model) from error
     except RecursionError as error:
         raise ConfigError("$", "expected a document, got one nested too deeply") from error
 

@@ -88,7 +88,7 @@ class RetryPolicy(Model, frozen=True, kw_only=True):
     backoff: BackoffPolicy = BackoffPolicy()
     """Wait between attempts."""
 
-    on: tuple[RetryCondition, ...] = ("connect-failure", "reset", "503")
+    when: tuple[RetryCondition, ...] = ("connect-failure", "reset", "503")
     """What is retried. connect-failure is safe for every method; the others only for idempotent methods
     (RFC 9110 section 9.2.2)."""
 

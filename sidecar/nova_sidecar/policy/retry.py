@@ -35,7 +35,7 @@ class Suppressed(StrEnum):
     """Why a failed attempt is not repeated; in the order in which the reasons are looked at."""
 
     OFF = "off"
-    NOT_RETRYABLE_CONDITION = "not_retryable_condition"  # this failure is not in retry.on
+    NOT_RETRYABLE_CONDITION = "not_retryable_condition"  # this failure is not in retry.when
     NOT_IDEMPOTENT = "not_idempotent"
     BODY_NOT_REPLAYABLE = "body_not_replayable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -64,7 +64,7 @@ class Retrier:
     def configure(self, policy: RetryPolicy) -> None:
         """Take over a new policy; the traffic counted by the budget stays."""
         self._policy = policy
-        self._failures = frozenset(_FAILURES[condition] for condition in policy.on)
+        self._failures = frozenset(_FAILURES[condition] for condition in policy.when)
         self.budget.configure(policy.budget, policy.min_per_second)
 
     @property
