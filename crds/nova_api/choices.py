@@ -1,4 +1,4 @@
-"""What a field would have taken: msgspec names the wrong value of an enumeration, a user wants to read the right ones."""
+"""What a field would have taken: msgspec names the wrong value of an enumeration, users want to read the right ones."""
 
 import re
 from types import NoneType, UnionType
