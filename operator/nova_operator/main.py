@@ -1,0 +1,29 @@
+"""The operator process: `nova-operator`.
+
+    nova-operator [--namespace NS]... [--sidecar-image IMAGE] [--sidecar-pull-policy POLICY]
+                  [--sidecar-requests cpu=50m,memory=64Mi] [--sidecar-poll SECONDS]
+                  [--leader-election-namespace NS] [--metrics-port 8080] [--log-level LEVEL]
+                  [--kubeconfig FILE] [--workers N] [--resync SECONDS]
+
+GET /healthz, /readyz and /metrics on the metrics port. No environment variables. SIGTERM ends it within two seconds.
+
+What it needs to be allowed, in every namespace it serves (a ClusterRole, or a Role each with --namespace):
+
+    nova.dev               novaservices                    get list watch
+    nova.dev               novaservices/status             get patch
+    nova.dev               novaservices/finalizers         update      (owner references that block deletion)
+    apps                   deployments                     get list watch create patch delete
+    ""                     services configmaps serviceaccounts
+                                                           get list watch create patch delete
+    policy                 poddisruptionbudgets            get list watch create patch delete
+    ""                     pods                            get list watch patch
+    events.k8s.io          events                          create
+
+and in the namespace of the lease (--leader-election-namespace):
+
+    coordination.k8s.io    leases                          get create update
+
+Two replicas may run with a lease; only one acts. It opens connections to pods on TCP port 15020 (the sidecars' status).
+It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services, and
+sets no finalizers: deletion is the garbage collector's.
+"""
