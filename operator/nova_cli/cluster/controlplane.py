@@ -8,16 +8,14 @@ Nothing is tuned but durability: etcd does not sync to disk, because no cluster 
 
 from __future__ import annotations
 
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nova_cli.cluster import kubeconfig
 from nova_cli.cluster import state as states
+from nova_cli.cluster.api import ApiServer
 from nova_cli.cluster.cache import write_atomically
 from nova_cli.cluster.launcher import Launcher
 from nova_cli.cluster.network import free_port
@@ -72,29 +70,28 @@ class ControlPlane:
         """Start on free loopback ports and wait until it answers. Returns the administrator's kubeconfig."""
         addresses = Addresses.loopback()
         state = State(mode="control-plane", port=addresses.api_port, binaries=str(self._binary.parent))
-        return self.start_with(Launcher(self.folder, state), addresses)
-
-    def start_with(self, launcher: Launcher, addresses: Addresses, *, scheduler: bool = False) -> Path:
-        """Start through `launcher`, which decides where: on this machine or inside the node's namespaces."""
-        self._launcher = launcher
+        self._launcher = launcher = Launcher(self.folder, state)
         try:
-            self.prepare(addresses, launcher.state.port)
-            self.launch(launcher, addresses, scheduler=scheduler)
+            self.prepare(addresses, state.port)
+            self.launch(launcher, addresses)
             wait_ready(launcher, self.folder / "pki")
+            state.complete = True
+            launcher.save()
         except BaseException:
             self.stop()
             raise
         return self.kubeconfig
 
-    def prepare(self, addresses: Addresses, host_port: int) -> None:
-        """Write certificates and kubeconfigs."""
-        make_certificates(self.folder / "pki", addresses.host)
+    def prepare(self, addresses: Addresses, host_port: int) -> Authority:
+        """Write certificates and kubeconfigs. `host_port` is where this machine reaches the API server."""
+        authority = make_certificates(self.folder / "pki", addresses.host)
         for user in ("kube-controller-manager", "kube-scheduler"):
-            write_atomically(self.folder / f"{user}.kubeconfig", self._kubeconfig(addresses.api_url, user))
-        write_atomically(self.kubeconfig, self._kubeconfig(f"https://127.0.0.1:{host_port}", "admin"))
+            write_kubeconfig(self.folder / f"{user}.kubeconfig", addresses.api_url, authority, user)
+        write_kubeconfig(self.kubeconfig, f"https://127.0.0.1:{host_port}", authority, "admin")
+        return authority
 
-    def launch(self, launcher: Launcher, addresses: Addresses, *, scheduler: bool) -> None:
-        """Start all processes at once; each waits for the one it needs."""
+    def launch(self, launcher: Launcher, addresses: Addresses, *, scheduler: bool = False) -> None:
+        """Start the processes through `launcher`, which decides where: on this machine or inside the node."""
         binary = str(self._binary)
         launcher.start("etcd", [binary, "etcd", *etcd_flags(self.folder, addresses)])
         launcher.start("kube-apiserver", [binary, "kube-apiserver", *apiserver_flags(self.folder, addresses)])
@@ -112,8 +109,10 @@ class ControlPlane:
             for name in STOP_ORDER:
                 launcher.stop(name)
 
-    def _kubeconfig(self, url: str, user: str) -> str:
-        return kubeconfig.render(url, self.folder / "pki", user)
+
+def write_kubeconfig(file: Path, url: str, authority: Authority, user: str) -> None:
+    """Write the kubeconfig of `user`, who has a certificate, for the API server at `url`."""
+    write_atomically(file, kubeconfig.render(url, authority.folder, user))
 
 
 def make_certificates(folder: Path, host: str) -> Authority:
@@ -199,36 +198,24 @@ def scheduler_flags(folder: Path) -> list[str]:
     return [f"--kubeconfig={folder / 'kube-scheduler.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
 
 
-def get(port: int, pki: Path, path: str, timeout: float = 2.0) -> int:
-    """GET `path` from the API server as administrator. Returns the HTTP status, 0 when nobody answers."""
-    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-    try:
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}{path}", timeout=timeout, context=context) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except (OSError, ssl.SSLError):
-        return 0
-
-
 def wait_listening(launcher: Launcher, pki: Path) -> None:
     """Wait until the API server speaks at all, whatever it says; the controller manager gives up after ten seconds."""
-    _wait(launcher, lambda: get(launcher.state.port, pki, "/livez") != 0)
+    server = ApiServer(launcher.state.port, pki)
+    wait_for(launcher, "the API server", lambda: server.status("/livez") != 0)
 
 
 def wait_ready(launcher: Launcher, pki: Path) -> None:
     """Wait until the API server is ready and pods may be created, which takes the default service account."""
     account = "/api/v1/namespaces/default/serviceaccounts/default"
-    port = launcher.state.port
-    _wait(launcher, lambda: get(port, pki, "/readyz") == 200 and get(port, pki, account) == 200)
+    server = ApiServer(launcher.state.port, pki)
+    wait_for(launcher, "the API server", lambda: server.status("/readyz") == 200 and server.status(account) == 200)
 
 
-def _wait(launcher: Launcher, condition: Callable[[], bool]) -> None:
+def wait_for(launcher: Launcher, what: str, condition: Callable[[], bool]) -> None:
+    """Wait for `condition`. Raises CommandError as soon as a process has died, or after `READY_SECONDS`."""
     deadline = time.monotonic() + READY_SECONDS
     while not wait_until(condition, 0.5):
         if launcher.state.dead():
-            raise CommandError(f"the control plane did not start{launcher.epitaph()}")
+            raise CommandError(f"the cluster did not start{launcher.epitaph()}")
         if time.monotonic() > deadline:
-            raise CommandError(f"the API server is not ready after {READY_SECONDS:.0f} s; see {launcher.folder}/log")
+            raise CommandError(f"{what} is not ready after {READY_SECONDS:.0f} s; see {launcher.folder}/log")

@@ -1,0 +1,95 @@
+"""The namespaces that a node lives in: a network and a view of the file system of its own.
+
+The network has no route to the outside. The file system is the machine's, except that /run, /var/lib and /var/log are
+folders of the cluster: container runtimes and kubelets write to fixed places there, and everything they mount must go
+with them. Namespaces vanish with their last process, and so does all that was mounted, routed or filtered in them, even
+after a crash. A process that only sleeps, the holder, keeps them alive while others come and go.
+
+Entered with nsenter: `ip netns exec` would remount /sys, hiding the cgroup trees, and leave files in /run.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from nova_cli.cluster.process import run, wait_until
+from nova_cli.errors import CommandError
+
+HOLD = ["unshare", "--net", "--mount", "--propagation", "private", "--", "sleep", "infinity"]
+OWN_FOLDERS = (Path("/run"), Path("/var/lib"), Path("/var/log"))
+
+
+class Namespaces:
+    """The namespaces of the holder process."""
+
+    def __init__(self, holder: int) -> None:
+        self.holder = holder
+
+    def wait(self) -> None:
+        """Wait until the holder has made them; a moment after its start it is still in those of this machine."""
+        ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")]
+
+        def apart() -> bool:
+            theirs = [os.readlink(f"/proc/{self.holder}/ns/{kind}") for kind in ("net", "mnt")]
+            return all(one != other for one, other in zip(ours, theirs, strict=True))
+
+        try:
+            ready = wait_until(apart, 5)
+        except OSError:
+            ready = False
+        if not ready:
+            raise CommandError("this machine does not allow new namespaces, which the local cluster needs")
+
+    @property
+    def network(self) -> list[str]:
+        """What to put before a command so that it runs in the network, on this machine's files."""
+        return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--"]
+
+    @property
+    def all(self) -> list[str]:
+        """What to put before a command so that it runs as the node does."""
+        return ["nsenter", f"--net=/proc/{self.holder}/ns/net", f"--mount=/proc/{self.holder}/ns/mnt", "--"]
+
+    def mount(self, folder: Path, keep: Path) -> None:
+        """Put folders of `folder` in place of `OWN_FOLDERS`; `keep`, the cache, stays visible wherever it lies."""
+        for own in OWN_FOLDERS:
+            (folder / own.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        run([*self.all, "sh", "-eu", "-c", mount_script(folder, keep)])
+
+    def configure(self, address: str) -> None:
+        """Bring the network up: the node's address on a bridge, since not every kernel has dummy devices."""
+        run([*self.network, "ip", "-batch", "-"], stdin=network_script(address))
+        run([*self.network, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+
+
+def join(cgroup_tasks: Path, inside: Sequence[str]) -> list[str]:
+    """What to put before a command so that it runs `inside`, as a member of a cgroup. Ends in exec: the pid stays."""
+    return [*inside, "sh", "-c", 'cd / && echo $$ > "$0" && exec "$@"', str(cgroup_tasks)]
+
+
+def mount_script(folder: Path, keep: Path) -> str:
+    """The shell commands for `Namespaces.mount`. `keep` is held open, for the mounts may cover it."""
+    kept = shlex.quote(str(keep))
+    inside = folder.relative_to(keep)
+    bind = "mount --no-canonicalize --bind"
+    lines = [f"exec 9< {kept}"]
+    lines += [f"{bind} /proc/self/fd/9/{shlex.quote(str(inside / own.relative_to('/')))} {own}" for own in OWN_FOLDERS]
+    if any(keep.is_relative_to(own) for own in OWN_FOLDERS):
+        lines += [f"mkdir -p {kept}", f"{bind} /proc/self/fd/9 {kept}"]
+    # pods may ask for mount propagation; this shares mounts among the node's own namespaces, not with the machine
+    lines.append("mount --make-rshared /")
+    return "\n".join(lines)
+
+
+def network_script(address: str) -> str:
+    """The `ip -batch` commands for `Namespaces.configure`. Service addresses need a route to be routed at all."""
+    return f"""\
+link set lo up
+link add node0 type bridge
+address add {address}/24 dev node0
+link set node0 up
+route add default dev node0
+"""
