@@ -1,0 +1,133 @@
+"""`nova render`: the manifests that the operator would apply, without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nova_api.errors import ConfigError
+from nova_api.model import convert
+from nova_api.v1alpha1 import GROUP, NovaService
+from nova_cli.errors import CommandError
+from nova_operator.desired import desired_state
+from nova_operator.desired.defaults import Defaults, Platform
+from nova_operator.options import DEFAULT_IMAGE, DEFAULT_REQUESTS, resource_list
+
+
+class DocumentError(CommandError):
+    """A file, or a document in it, cannot be used: ``file: $.path: rule``."""
+
+    exit_code = 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `nova render`."""
+    parser = subparsers.add_parser(
+        "render",
+        help="print the manifests that the operator would apply for a NovaService",
+        description="Print, as YAML, the manifests that the operator would apply for each NovaService of a file.",
+    )
+    parser.add_argument("-f", "--file", required=True, metavar="FILE", help="NovaServices as YAML; - is standard input")
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        default="default",
+        metavar="NS",
+        help="namespace of services that name none (default: default)",
+    )
+    parser.add_argument(
+        "--sidecar-image",
+        default=DEFAULT_IMAGE,
+        metavar="IMAGE",
+        help="as given to the operator (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kubernetes", default="1.34", type=_release, metavar="1.N", help="version of the API server (default: 1.34)"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print all manifests or, where a document is wrong, none: what came out could otherwise be applied by half."""
+    defaults = Defaults(
+        sidecar_image=options.sidecar_image,
+        sidecar_requests=resource_list(DEFAULT_REQUESTS),
+        platform=Platform.of(*options.kubernetes),
+    )
+    manifests: list[dict[str, Any]] = []
+    for where, service in services(options.file, options.namespace):
+        try:
+            manifests.extend(desired_state(service, defaults))
+        except ConfigError as error:
+            raise DocumentError(f"{where}: {error}") from error
+    yaml.dump_all(manifests, sys.stdout, Dumper=_Dumper, explicit_start=True, sort_keys=False, width=120)
+    return 0
+
+
+def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
+    """The NovaServices of a file, each with the words that name it in messages. Raises DocumentError."""
+    name = "<stdin>" if file == "-" else file
+    documents = [document for document in _load(file, name) if document is not None]
+    found = False
+    for number, document in enumerate(documents, start=1):
+        where = name if len(documents) == 1 else f"{name} (document {number})"
+        if _is_foreign(document):
+            print(f"{where}: skipped, it is a {document['kind']}", file=sys.stderr)
+            continue
+        found = True
+        yield where, _decode(document, namespace, where)
+    if not found:
+        raise DocumentError(f"{name}: $: expected a NovaService, found none")
+
+
+def _load(file: str, name: str) -> list[Any]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return list(yaml.safe_load_all(text))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DocumentError(f"{name}: expected a file that can be read: {reason}") from error
+    except yaml.YAMLError as error:
+        raise DocumentError(f"{name}: $: expected YAML, {_one_line(error)}") from error
+
+
+def _decode(document: object, namespace: str, where: str) -> NovaService:
+    if isinstance(document, dict) and isinstance(document.get("metadata"), dict):
+        document = {**document, "metadata": {"namespace": namespace, **document["metadata"]}}
+    try:
+        return convert(document, NovaService)
+    except ConfigError as error:
+        raise DocumentError(f"{where}: {error}") from error
+
+
+def _is_foreign(document: object) -> bool:
+    """Whether it is an object of another API, such as the Namespace that an example brings along."""
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        return False
+    return not str(document.get("apiVersion", GROUP)).startswith(f"{GROUP}/") and document["kind"] != "NovaService"
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())
+
+
+def _release(text: str) -> tuple[str, str]:
+    major, _, minor = text.removeprefix("v").partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a version such as 1.34, got {text!r}")
+    return major, minor
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write it: list items indented, no anchors for objects that occur twice."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, indentless=False)

@@ -1,0 +1,39 @@
+"""What the builders need to know besides the NovaService: the operator's own values and what the server can do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API server and its kubelets can do."""
+
+    native_sidecars: bool = True
+    """Init containers with restartPolicy Always start before the app and outlive it (Kubernetes 1.29, KEP-753)."""
+
+    sleep_action: bool = True
+    """A preStop hook may be `sleep`, which needs no binary in the image (Kubernetes 1.30, KEP-3960)."""
+
+    @classmethod
+    def of(cls, major: str, minor: str) -> Platform:
+        """From the answer of GET /version, whose minor may read like ``29+``."""
+        release = (_number(major), _number(minor))
+        return cls(native_sidecars=release >= (1, 29), sleep_action=release >= (1, 30))
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Values of the operator for services that set none."""
+
+    sidecar_image: str
+    sidecar_pull_policy: PullPolicy | None = None
+    sidecar_requests: dict[str, str]
+    platform: Platform = Platform()
+
+
+def _number(text: str) -> int:
+    digits = "".join(character for character in text if character.isdecimal())
+    return int(digits or "0")

@@ -1,0 +1,59 @@
+"""Labels, owner references and the annotation that every child carries."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from nova_api import names
+from nova_api.v1alpha1 import API_VERSION, KIND, NovaService
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as plain data, as in YAML."""
+
+ANNOTATION_MANIFEST_HASH: Final = "nova.dev/manifest-hash"
+"""Hash of what the operator last applied. It tells that a field was dropped, which no comparison of values can."""
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+
+
+def selector(service: NovaService) -> dict[str, str]:
+    """The labels that select a service's pods. They can never change: a Deployment's selector is immutable."""
+    return {names.LABEL_SERVICE: service.metadata.name}
+
+
+def pod_labels(service: NovaService) -> dict[str, str]:
+    """Labels of the pods."""
+    return {**selector(service), "app.kubernetes.io/name": service.metadata.name}
+
+
+def child(service: NovaService, api_version: str, kind: str, name: str, body: Manifest) -> Manifest:
+    """A child of a service: labelled, owned by it, and marked with the hash of all it says."""
+    metadata: Manifest = {
+        "name": name,
+        "namespace": service.metadata.namespace,
+        "labels": {**pod_labels(service), LABEL_MANAGED_BY: names.OPERATOR_NAME},
+    }
+    if service.metadata.uid:  # there is none before the API server has seen the service, as in `nova render`
+        metadata["ownerReferences"] = [_owner(service)]
+    manifest: Manifest = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+    metadata["annotations"] = {ANNOTATION_MANIFEST_HASH: _digest(manifest)}
+    return manifest
+
+
+def _owner(service: NovaService) -> Manifest:
+    """The garbage collector removes a child after its owner, and `kubectl delete --cascade=foreground` waits for it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": service.metadata.name,
+        "uid": service.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest()[:16]

@@ -1,0 +1,34 @@
+"""The Service through which callers reach the sidecars."""
+
+from __future__ import annotations
+
+import math
+
+from nova_api import names
+from nova_api.v1alpha1 import NovaService, ServicePort
+from nova_operator.desired.metadata import Manifest, child, selector
+
+_APP_PROTOCOLS = {"http": "http", "websocket": "kubernetes.io/ws"}  # standard names, for ingress controllers
+
+
+def service(owner: NovaService) -> Manifest:
+    """Each port leads to the sidecar's inbound port at the same position, never to the app."""
+    affinity = owner.spec.session_affinity
+    spec: Manifest = {
+        "selector": selector(owner),
+        "ports": [_port(index, port) for index, port in enumerate(owner.spec.ports)],
+        "sessionAffinity": affinity.type,
+    }
+    if affinity.type == "ClientIP":
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": math.ceil(affinity.timeout)}}
+    return child(owner, "v1", "Service", owner.metadata.name, {"spec": spec})
+
+
+def _port(index: int, port: ServicePort) -> Manifest:
+    return {
+        "name": port.name,
+        "port": port.port,
+        "targetPort": names.inbound_port(index),
+        "protocol": "TCP",
+        "appProtocol": _APP_PROTOCOLS[port.protocol],
+    }
