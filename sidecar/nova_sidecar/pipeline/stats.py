@@ -8,16 +8,13 @@ from bisect import bisect_left
 from typing import Final, Literal
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import Suppressed
 
 Direction = Literal["inbound", "outbound"]
 CloseReason = Literal["peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown"]
-SuppressedReason = Literal["budget", "attempts", "method", "body", "deadline", "shadow"]
 
 CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
     "peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown",
-)  # fmt: skip
-SUPPRESSED_REASONS: Final[tuple[SuppressedReason, ...]] = (
-    "budget", "attempts", "method", "body", "deadline", "shadow",
 )  # fmt: skip
 DURATION_BOUNDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -64,7 +61,7 @@ class PortStats:
         """What policies in Shadow mode would have refused."""
         self.retries = 0
         """Attempts after the first one."""
-        self.retries_suppressed: dict[SuppressedReason, int] = dict.fromkeys(SUPPRESSED_REASONS, 0)
+        self.retries_suppressed: dict[Suppressed, int] = dict.fromkeys(Suppressed, 0)
         """Retries that policy wanted and something forbade."""
         self.connections_opened = 0
         self.connect_failures = 0

@@ -1,0 +1,32 @@
+"""Finding the end of a head in what has arrived so far, within its limit."""
+
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.wire.grammar import MAX_HEAD, MAX_TARGET, Malformed
+
+
+def head_end(data: bytes, searched: int = 0) -> int:
+    """Position after the empty line that ends the head, or -1 when it has not arrived.
+
+    `searched` bytes were looked at before. Raises Malformed early: 431 for a head over its limit, 414 for a target
+    over its own, 400 for a line that ends with a bare LF, which would otherwise keep a client waiting.
+    """
+    end = data.find(b"\r\n\r\n", max(0, searched - 3), MAX_HEAD)
+    if end >= 0:
+        return end + 4
+    line = data.find(b"\n", 0, MAX_TARGET + 64)
+    if line < 0 and len(data) >= MAX_TARGET + 64:
+        raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
+    if len(data) >= MAX_HEAD:
+        raise Malformed(f"the head is longer than {MAX_HEAD} bytes", Reason.HEADER_TOO_LARGE)
+    if line >= 0 and _has_bare_lf(data, max(0, searched - 1)):
+        raise Malformed("a line ends with a bare LF")
+    return -1
+
+
+def _has_bare_lf(data: bytes, start: int) -> bool:
+    at = data.find(b"\n", start)
+    while at >= 0:
+        if at == 0 or data[at - 1] != 0x0D:
+            return True
+        at = data.find(b"\n", at + 1)
+    return False

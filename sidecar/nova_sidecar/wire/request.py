@@ -1,0 +1,201 @@
+"""Requests: from the bytes of a head to what the pipeline needs and the bytes that go upstream.
+
+Absolute-form targets are accepted and turned into origin-form with the Host they name (RFC 9112 section 3.2.2), so that
+target and Host can never disagree. CONNECT is refused: this is not a tunnel. The request line goes on as HTTP/1.1.
+"""
+
+from typing import Final, Literal
+
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.wire.fields import (
+    HOP_BY_HOP,
+    Field,
+    connection_options,
+    content_length,
+    is_chunked,
+    read_fields,
+    refuse_disguised,
+    tokens,
+)
+from nova_sidecar.wire.grammar import (
+    ABSOLUTE,
+    AUTHORITY,
+    MAX_HEAD,
+    MAX_TARGET,
+    REQUEST,
+    Malformed,
+    explain_request,
+)
+from nova_sidecar.wire.memo import Memo
+
+CHUNKED: Final = -1
+"""Value of `RequestHead.length` for a chunked body."""
+
+Upgrades = Literal["none", "websocket", "any"]
+
+DEADLINE: Final = b"x-nova-deadline-ms"
+ATTEMPT: Final = b"x-nova-attempt"
+FORWARDED_FOR: Final = b"x-forwarded-for"
+
+
+class RequestHead:
+    """A request head, read once and shared by all requests with the same bytes; never changed."""
+
+    __slots__ = (
+        "captured", "expects", "forward", "http10", "is_head", "keep_alive", "length", "method", "path", "upgrade", "verb",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: bytes, path: str, *, http10: bool, keep_alive: bool, length: int, expects: bool, upgrade: bool,
+        forward: bytes, captured: dict[bytes, bytes],
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.verb = method.decode("ascii")
+        self.path = path
+        """Without the query string."""
+        self.is_head = method == b"HEAD"
+        self.http10 = http10
+        self.keep_alive = keep_alive
+        self.length = length
+        """Bytes of the body, 0 without one, `CHUNKED` when only its end tells."""
+        self.expects = expects
+        """Whether the client waits for 100 Continue."""
+        self.upgrade = upgrade
+        """Whether it asks for an upgrade that this port passes on."""
+        self.forward = forward
+        """Request line and end-to-end fields, without the final empty line."""
+        self.captured = captured
+        """Values of the fields the port takes out of the head, by name in lower case; the last one counts."""
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.verb} {self.path} length={self.length}>"
+
+
+class RequestReader:
+    """Reads request heads for one port and remembers them.
+
+    `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace; `host` stands
+    in where an HTTP/1.0 request has no Host.
+    """
+
+    __slots__ = ("_capture", "_host", "_upgrades", "memo")
+
+    def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
+        self._capture = capture
+        self._upgrades = upgrades
+        self._host = host
+        self.memo: Memo[RequestHead] = Memo()
+
+    def read(self, head: bytes) -> RequestHead:
+        """The head in these bytes, which end with the empty line. Raises Malformed."""
+        found = self.memo.get(head)
+        if found is None:
+            found = self._parse(head)
+            self.memo.put(head, found)
+        return found
+
+    def _parse(self, head: bytes) -> RequestHead:
+        if len(head) > MAX_HEAD:
+            raise Malformed(f"the request head is longer than {MAX_HEAD} bytes", Reason.HEADER_TOO_LARGE)
+        match = REQUEST.fullmatch(head)
+        if match is None:
+            raise explain_request(head)
+        method, target, minor, block = match.groups()
+        if len(target) > MAX_TARGET:
+            raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
+        http10 = minor == b"0"
+        fields = read_fields(block)
+        target, authority = _origin_form(method, target)
+        by_name = _group(fields)
+        options = connection_options(by_name.get(b"connection", []))
+        host = _host(by_name.get(b"host", []), authority, self._host, http10=http10)
+        upgrade = self._upgrade(by_name, options, http10=http10)
+        captured = {name: by_name[name][-1] for name in self._capture & by_name.keys()}
+        forward = _forward(method, target, fields, self._capture | HOP_BY_HOP | options, host, http10=http10)
+        if upgrade:
+            forward += b"connection: upgrade\r\nupgrade: " + by_name[b"upgrade"][0] + b"\r\n"
+        return RequestHead(
+            method,
+            target.partition(b"?")[0].decode("ascii"),
+            http10=http10,
+            keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
+            length=_length(by_name, http10=http10),
+            expects=not http10 and any(b"100-continue" in tokens(v) for v in by_name.get(b"expect", ())),
+            upgrade=upgrade,
+            forward=forward,
+            captured=captured,
+        )
+
+    def _upgrade(self, by_name: dict[bytes, list[bytes]], options: frozenset[bytes], *, http10: bool) -> bool:
+        values = by_name.get(b"upgrade", [])
+        if http10 or len(values) != 1 or b"upgrade" not in options or self._upgrades == "none":
+            return False
+        wanted = tokens(values[0])
+        if self._upgrades == "websocket":
+            return wanted == [b"websocket"]
+        return bool(wanted) and b"h2c" not in wanted  # h2c would take requests past every check here
+
+
+def _group(fields: list[Field]) -> dict[bytes, list[bytes]]:
+    by_name: dict[bytes, list[bytes]] = {}
+    for name, _, value in fields:
+        if b"_" in name:
+            refuse_disguised(name)
+        by_name.setdefault(name, []).append(value)
+    return by_name
+
+
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """The target in origin-form, and the authority that an absolute-form one named."""
+    if method == b"CONNECT":
+        raise Malformed("CONNECT is not served here", Reason.UNSUPPORTED_METHOD)
+    if target[:1] == b"/":
+        return target, None
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise Malformed("the target * belongs to OPTIONS alone")
+        return target, None
+    match = ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise Malformed("the request target is neither a path nor an http URL")
+    authority, path, query = match.groups()
+    if not AUTHORITY.fullmatch(authority):
+        raise Malformed("the request target has no valid host")
+    return (path or (b"*" if method == b"OPTIONS" and not query else b"/")) + query, authority
+
+
+def _host(values: list[bytes], authority: bytes | None, fallback: bytes, *, http10: bool) -> bytes | None:
+    """The Host to put in place of the client's, or None to pass the client's on."""
+    if len(values) > 1:
+        raise Malformed("several Host fields")
+    if not values and not http10:
+        raise Malformed("no Host field")
+    if values and not AUTHORITY.fullmatch(values[0]):
+        raise Malformed("Host is not a host and a port")
+    if authority is not None:
+        return authority
+    return None if values else fallback
+
+
+def _forward(
+    method: bytes, target: bytes, fields: list[Field], drop: frozenset[bytes], host: bytes | None, *, http10: bool
+) -> bytes:
+    parts = [method, b" ", target, b" HTTP/1.1\r\n"]
+    if host is not None:
+        parts += (b"Host: ", host, b"\r\n")
+    for lower, name, value in fields:
+        if lower in drop or (lower == b"host" and host is not None) or (http10 and lower == b"expect"):
+            continue
+        parts += (name, b": ", value, b"\r\n")
+    return b"".join(parts)
+
+
+def _length(by_name: dict[bytes, list[bytes]], *, http10: bool) -> int:
+    """How the body is framed. Raises Malformed when two ways are named at once (RFC 9112 section 6.3)."""
+    lengths, codings = by_name.get(b"content-length"), by_name.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths is not None:
+            raise Malformed("both Content-Length and Transfer-Encoding")
+        is_chunked(codings, http10=http10)
+        return CHUNKED
+    return content_length(lengths) if lengths is not None else 0

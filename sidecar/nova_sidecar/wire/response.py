@@ -1,0 +1,98 @@
+"""Responses: from the bytes of a head to what the pipeline needs and the bytes that go downstream."""
+
+from typing import Final
+
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import parse_retry_after
+from nova_sidecar.wire.fields import HOP_BY_HOP, connection_options, content_length, is_chunked, read_fields
+from nova_sidecar.wire.grammar import MAX_HEAD, RESPONSE, Malformed, explain_response
+from nova_sidecar.wire.memo import Memo
+
+CHUNKED: Final = -1
+"""Value of `ResponseHead.length` for a chunked body."""
+UNTIL_CLOSE: Final = -2
+"""Value of `ResponseHead.length` for a body that ends with the connection."""
+
+
+class ResponseHead:
+    """A response head, read once and shared by all responses with the same bytes; never changed."""
+
+    __slots__ = ("bodiless", "forward", "keep_alive", "length", "retry_after", "status")
+
+    def __init__(
+        self, status: int, *, keep_alive: bool, length: int, forward: bytes, retry_after: float | None
+    ) -> None:
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds that Retry-After asks for, if it does."""
+        self.keep_alive = keep_alive
+        self.bodiless = status < 200 or status in (204, 304)
+        """Whether there is never a body, whatever the fields say (RFC 9112 section 6.3)."""
+        self.length = 0 if self.bodiless else length
+        """Bytes of the body when the request was not HEAD, or `CHUNKED`, or `UNTIL_CLOSE`."""
+        self.forward = forward
+        """Status line and end-to-end fields, without the final empty line."""
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} length={self.length}>"
+
+
+class ResponseReader:
+    """Reads response heads for one port and remembers them; `drop` names fields (lower case) that Nova replaces."""
+
+    __slots__ = ("_drop", "memo")
+
+    def __init__(self, *, drop: frozenset[bytes]) -> None:
+        self._drop = drop | HOP_BY_HOP
+        self.memo: Memo[ResponseHead] = Memo()
+
+    def read(self, head: bytes) -> ResponseHead:
+        """The head in these bytes, which end with the empty line. Raises Malformed."""
+        found = self.memo.get(head)
+        if found is None:
+            found = self._parse(head)
+            self.memo.put(head, found)
+        return found
+
+    def _parse(self, head: bytes) -> ResponseHead:
+        if len(head) > MAX_HEAD:
+            raise Malformed(f"the response head is longer than {MAX_HEAD} bytes", Reason.RESPONSE_HEAD_TOO_LARGE)
+        match = RESPONSE.fullmatch(head)
+        if match is None:
+            raise explain_response(head)
+        minor, code, phrase, block = match.groups()
+        status, http10 = int(code), minor == b"0"
+        by_name: dict[bytes, list[bytes]] = {}
+        fields = read_fields(block)
+        for name, _, value in fields:
+            by_name.setdefault(name, []).append(value)
+        options = connection_options(by_name.get(b"connection", []))
+        drop = self._drop | options
+        if status < 200 or status == 204:
+            drop |= {b"content-length"}
+        parts = [b"HTTP/1.1 ", code, b" ", phrase or b"", b"\r\n"]
+        for name, written, value in fields:
+            if name not in drop:
+                parts += (written, b": ", value, b"\r\n")
+        if status == 101 and b"upgrade" in by_name:
+            parts += (b"connection: upgrade\r\nupgrade: ", by_name[b"upgrade"][0], b"\r\n")
+        return ResponseHead(
+            status,
+            keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
+            length=_length(by_name, http10=http10, bodiless=status < 200 or status == 204),
+            forward=b"".join(parts),
+            retry_after=parse_retry_after(by_name[b"retry-after"][0]) if b"retry-after" in by_name else None,
+        )
+
+
+def _length(by_name: dict[bytes, list[bytes]], *, http10: bool, bodiless: bool) -> int:
+    """How the body is framed. Raises Malformed where two recipients could read it differently."""
+    if bodiless:
+        return 0
+    lengths, codings = by_name.get(b"content-length"), by_name.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths is not None:
+            raise Malformed("both Content-Length and Transfer-Encoding")
+        is_chunked(codings, http10=http10)
+        return CHUNKED
+    return content_length(lengths) if lengths is not None else UNTIL_CLOSE
