@@ -8,6 +8,7 @@ leaving; when nobody should come any more, it closes the door and lets the rest 
 """
 
 from enum import StrEnum
+from typing import Any
 
 from nova_api import proxy
 
@@ -22,33 +23,31 @@ class Phase(StrEnum):
 
 
 class Drainer:
-    """The phases, with time passed in. Call `advance` when a request ends and at the instant it returned."""
+    """The phases, with time passed in.
 
-    __slots__ = ("_closing_at", "_drained_at", "_policy", "cut", "phase")
+    `begin` starts; then call `advance` whenever a request ends, and at the instant it returned last.
+    `ready` and `accepting` are plain attributes, because the request path reads them.
+    """
+
+    __slots__ = ("_closing_at", "_drained_at", "_policy", "accepting", "cut", "phase", "ready")
 
     def __init__(self, policy: proxy.Drain) -> None:
         self._policy = policy
         self.phase = Phase.SERVING
+        self.ready = True
+        """Whether new traffic is wanted: the answer of /readyz; False also means ``Connection: close``."""
+        self.accepting = True
+        """Whether new connections and requests are taken."""
         self.cut = 0
         """Requests that were still in flight when the timeout was over."""
         self._closing_at = 0.0
         self._drained_at = 0.0
 
-    @property
-    def ready(self) -> bool:
-        """Whether new traffic is wanted: the answer of /readyz."""
-        return self.phase is Phase.SERVING
-
-    @property
-    def accepting(self) -> bool:
-        """Whether new connections and requests are taken."""
-        return self.phase is Phase.SERVING or self.phase is Phase.LEAVING
-
     def begin(self, now: float) -> bool:
         """Start leaving. False when that has begun before: the preStop hook and SIGTERM both ask for it."""
         if self.phase is not Phase.SERVING:
             return False
-        self.phase = Phase.LEAVING
+        self._enter(Phase.LEAVING)
         self._closing_at = now + self._policy.delay
         self._drained_at = self._closing_at + self._policy.timeout
         return True
@@ -56,9 +55,9 @@ class Drainer:
     def advance(self, now: float, in_flight: int) -> float | None:
         """Move on as time and requests allow. Returns the instant to call again, None when time changes nothing."""
         if self.phase is Phase.LEAVING and now >= self._closing_at:
-            self.phase = Phase.CLOSING
+            self._enter(Phase.CLOSING)
         if self.phase is Phase.CLOSING and (in_flight == 0 or now >= self._drained_at):
-            self.phase = Phase.DRAINED
+            self._enter(Phase.DRAINED)
             self.cut = in_flight
         if self.phase is Phase.LEAVING:
             return self._closing_at
@@ -68,5 +67,19 @@ class Drainer:
         """Take over new times. A drain under way keeps its own: the grace period is counting already."""
         self._policy = policy
 
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """What an operator wants to see, as plain data."""
+        ends = {Phase.LEAVING: self._closing_at, Phase.CLOSING: self._drained_at}.get(self.phase)
+        return {
+            "phase": str(self.phase),
+            "seconds_left": None if ends is None else max(0.0, ends - now),
+            "cut": self.cut,
+        }
+
     def __repr__(self) -> str:
         return f"<Drainer {self.phase}>"
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.ready = phase is Phase.SERVING
+        self.accepting = phase is Phase.SERVING or phase is Phase.LEAVING
