@@ -42,5 +42,5 @@ def translate(error: msgspec.DecodeError | msgspec.ValidationError, hint: Any = 
         return error.__cause__.below(path)
     if what.startswith(_WRONG_CHOICE) and (allowed := choices(hint, path)):
         return ConfigError(path, f"expected one of {', '.join(allowed)}, got {what.removeprefix(_WRONG_CHOICE)}")
-    plain = what.replace("`", "")
+    plain = what.replace("`", "").replace(" | null", "")  # a null is a field left out, no answer to "expected"
     return ConfigError(path, plain[:1].lower() + plain[1:] + (_YAML_BOOL if plain == "Expected str, got bool" else ""))

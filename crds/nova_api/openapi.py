@@ -48,7 +48,7 @@ _LENGTHS: Final[dict[str, dict[str, str]]] = {
     "array": {"min_length": "minItems", "max_length": "maxItems"},
     "object": {"min_length": "minProperties", "max_length": "maxProperties"},
 }
-_EMPTY: Final[tuple[object, ...]] = (None, (), {})
+_EMPTY: Final[tuple[object, ...]] = (None, [], {})
 
 
 class Emitter:
@@ -158,6 +158,6 @@ def go_pattern(pattern: str) -> str:
 def _without_empty(value: Any) -> Any:
     """Without what says nothing: nulls and empty objects and lists."""
     if not isinstance(value, dict):
-        return value
+        return list(value) if isinstance(value, tuple) else value
     below = {name: _without_empty(inner) for name, inner in value.items()}
     return {name: inner for name, inner in below.items() if inner not in _EMPTY}

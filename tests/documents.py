@@ -1,0 +1,289 @@
+"""NovaServices that are right and NovaServices that are wrong, and what is said of the wrong ones.
+
+One table for both judges: `tests/unit/api` asks the model, `tests/cluster` asks a real API server. Whatever one of them
+refuses the other must refuse too, or `nova dev` and a cluster would disagree about the same file.
+"""
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+Document = dict[str, Any]
+
+MINIMAL: Document = {
+    "apiVersion": "nova.dev/v1alpha1",
+    "kind": "NovaService",
+    "metadata": {"name": "shop"},
+    "spec": {"image": "registry.example/shop:1", "ports": [{"port": 8080}]},
+}
+
+UPSTREAM: Document = {"name": "catalog", "host": "catalog.stock.svc", "port": 8080}
+
+
+def with_spec(**fields: Any) -> Document:
+    """The minimal service with these fields of its spec set."""
+    document = deepcopy(MINIMAL)
+    document["spec"] |= fields
+    return document
+
+
+def with_upstream(**fields: Any) -> Document:
+    """The minimal service with one upstream that has these fields set."""
+    return with_spec(upstreams=[UPSTREAM | fields])
+
+
+def without(field: str) -> Document:
+    """The minimal service without a field of its spec."""
+    document = deepcopy(MINIMAL)
+    del document["spec"][field]
+    return document
+
+
+def named(name: str) -> Document:
+    """The minimal service under another name."""
+    return MINIMAL | {"metadata": {"name": name}}
+
+
+GOOD: dict[str, Document] = {
+    "minimal": MINIMAL,
+    "longest name": named("a" * 58),
+    "every duration form": with_spec(timeout="1h30m", streamIdleTimeout="1.5s", shutdown={"preStop": "250ms"}),
+    "longest duration": with_spec(timeout="720h"),
+    "no connection is ever too old": with_spec(pool={"maxAge": "0s"}),
+    "shares": with_spec(pool={"jitter": "0%"}, retry={"budget": "12.5%"}),
+    "highest share": with_spec(retry={"budget": "100%"}),
+    "two ports": with_spec(
+        ports=[
+            {"port": 80, "appPort": 8080},
+            {"name": "live", "protocol": "websocket", "port": 81},
+        ]
+    ),
+    "environment": with_spec(
+        env=[
+            {"name": "MODE", "value": "fast"},
+            {"name": "empty", "value": ""},
+            {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "shop", "key": "password"}}},
+        ]
+    ),
+    "quantities": with_spec(
+        resources={"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": 2, "memory": "1e9"}}
+    ),
+    "probe": with_spec(readinessProbe={"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 5}),
+    "upstream that inherits everything": with_upstream(),
+    "upstream that differs": with_upstream(
+        timeout="2s",
+        circuitBreaker={"failureThreshold": 3, "openDuration": "10s"},
+        retry={"mode": "Off", "backoff": {"base": "1ms"}},
+        pool={"size": 1},
+    ),
+    "override that only works with the base": with_spec(
+        circuitBreaker={"maxOpenDuration": "20m"},
+        upstreams=[UPSTREAM | {"circuitBreaker": {"openDuration": "10m"}}],
+    ),
+    "same host, two ports": with_spec(upstreams=[UPSTREAM, UPSTREAM | {"name": "catalog-admin", "port": 9090}]),
+    "most upstreams": with_spec(
+        upstreams=[{"name": f"u{index}", "host": f"host-{index}", "port": 80} for index in range(64)]
+    ),
+    "nulls are fields left out": with_spec(command=None, replicas=None, sidecar=None, circuitBreaker={"mode": None}),
+    "no pods": with_spec(replicas=0),
+    "affinity": with_spec(sessionAffinity={"type": "ClientIP", "timeout": "24h"}),
+    "sidecar": with_spec(
+        sidecar={"image": "nova/sidecar:2", "logLevel": "debug", "resources": {"requests": {"cpu": 1}}}
+    ),
+    "no early rejection": with_spec(backpressure={"threshold": 1}),
+}
+
+
+class Bad(NamedTuple):
+    """A document, what the model says of it, and what the API server's answer must contain."""
+
+    document: Document
+    model: str
+    server: tuple[str, ...]
+
+
+def _rule(document: Document, path: str, message: str) -> Bad:
+    """A rule across fields: both judges use the same words, at the same place."""
+    return Bad(document, f"$.{path}: {message}", (f"{path}: ", message))
+
+
+BAD: dict[str, Bad] = {
+    "no image": Bad(without("image"), "$.spec: object missing required field image", ("spec.image: Required value",)),
+    "no ports": Bad(without("ports"), "$.spec: object missing required field ports", ("spec.ports: Required value",)),
+    "empty ports": Bad(
+        with_spec(ports=[]),
+        "$.spec.ports: expected array of length >= 1",
+        ("spec.ports: ", "should have at least 1 items"),
+    ),
+    "unknown field": Bad(
+        with_spec(replica=2), "$.spec: object contains unknown field replica", ('unknown field "spec.replica"',)
+    ),
+    "unknown field of an override": Bad(
+        with_upstream(retry={"attempt": 1}),
+        "$.spec.upstreams[0].retry: object contains unknown field attempt",
+        ('unknown field "spec.upstreams[0].retry.attempt"',),
+    ),
+    "name that is no Service's": Bad(
+        named("9to5"),
+        "$.metadata.name: expected str matching regex '^[a-z]([-a-z0-9]*[a-z0-9])?\\\\Z'",
+        ("metadata.name: ", "should match '^[a-z]([-a-z0-9]*[a-z0-9])?$'"),
+    ),
+    "name without room for its children's": Bad(
+        named("a" * 59), "$.metadata.name: expected str of length <= 58", ("metadata.name: ", "58")
+    ),
+    "text for a number": Bad(
+        with_spec(replicas="2"),
+        "$.spec.replicas: expected int, got str",
+        ("spec.replicas: ", 'must be of type integer: "string"'),
+    ),
+    "bare off": Bad(
+        with_spec(accessLog={"mode": False}),
+        "$.spec.accessLog.mode: expected str, got bool"
+        " (YAML reads off, on, no and yes as booleans: write them in quotes)",
+        ("spec.accessLog.mode: ", 'supported values: "Off", "Errors", "All"'),
+    ),
+    "negative replicas": Bad(
+        with_spec(replicas=-1),
+        "$.spec.replicas: expected int >= 0",
+        ("spec.replicas: ", "should be greater than or equal to 0"),
+    ),
+    "port out of range": Bad(
+        with_spec(ports=[{"port": 65536}]),
+        "$.spec.ports[0].port: expected int <= 65535",
+        ("spec.ports[0].port: ", "should be less than or equal to 65535"),
+    ),
+    "unknown protocol": Bad(
+        with_spec(ports=[{"port": 80, "protocol": "ftp"}]),
+        "$.spec.ports[0].protocol: expected one of http, websocket, got 'ftp'",
+        ("spec.ports[0].protocol: ", 'supported values: "http", "websocket"'),
+    ),
+    "duration without a unit": Bad(
+        with_spec(timeout="30"),
+        "$.spec.timeout: expected a duration such as 250ms, 5s or 1h30m, got '30'",
+        ("spec.timeout: ", "should match '^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$'"),
+    ),
+    "duration with a line feed": Bad(
+        with_spec(timeout="30s\n"),
+        "$.spec.timeout: expected a duration such as 250ms, 5s or 1h30m, got '30s\\n'",
+        ("spec.timeout: ", "should match"),
+    ),
+    "duration as a number": Bad(
+        with_spec(timeout=30),
+        "$.spec.timeout: expected a duration such as 250ms, 5s or 1h30m, got 30",
+        ("spec.timeout: ", "must be of type string"),
+    ),
+    "duration that is too long": Bad(
+        with_spec(timeout="721h"),
+        "$.spec.timeout: expected a duration of at most 720h, got '721h'",
+        ("spec.timeout: ", "expected a duration of at most 720h"),
+    ),
+    "duration beyond any clock": Bad(
+        with_spec(timeout="99999999999999999999h"),
+        "$.spec.timeout: expected a duration of at most 720h, got '99999999999999999999h'",
+        ("spec.timeout: ",),
+    ),
+    "share above one": Bad(
+        with_spec(retry={"budget": "101%"}),
+        "$.spec.retry.budget: expected a share from 0% to 100%, got '101%'",
+        ("spec.retry.budget: ", "should match"),
+    ),
+    "threshold of nothing": Bad(
+        with_spec(backpressure={"threshold": 0}),
+        "$.spec.backpressure.threshold: expected float > 0.0",
+        ("spec.backpressure.threshold: ", "should be greater than 0"),
+    ),
+    "header name with a line feed": Bad(
+        with_spec(correlation={"header": "x-id\n"}),
+        "$.spec.correlation.header: expected str matching regex '^[a-z0-9-]{1,64}\\\\Z'",
+        ("spec.correlation.header: ", "should match '^[a-z0-9-]{1,64}$'"),
+    ),
+    "host that is an URL": Bad(
+        with_upstream(host="http://catalog"),
+        "$.spec.upstreams[0].host: expected str matching regex"
+        " '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\Z'",
+        ("spec.upstreams[0].host: ", "should match"),
+    ),
+    "quantity without sense": Bad(
+        with_spec(resources={"requests": {"cpu": "fast"}}),
+        "$.spec.resources.requests[...]: expected str matching regex"
+        " '^([0-9]+(\\\\.[0-9]*)?|\\\\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\\\\Z'",
+        ("spec.resources.requests.cpu: ", "should match"),
+    ),
+    "too many upstreams": Bad(
+        with_spec(upstreams=[{"name": f"u{index}", "host": f"host-{index}", "port": 80} for index in range(65)]),
+        "$.spec.upstreams: expected array of length <= 64",
+        ("spec.upstreams: ", "must have at most 64 items"),
+    ),
+    "override out of range": Bad(
+        with_upstream(circuitBreaker={"failureThreshold": 0}),
+        "$.spec.upstreams[0].circuitBreaker.failureThreshold: expected int >= 1",
+        ("spec.upstreams[0].circuitBreaker.failureThreshold: ", "should be greater than or equal to 1"),
+    ),
+    "override of a nested field": Bad(
+        with_upstream(retry={"backoff": {"base": "soon"}}),
+        "$.spec.upstreams[0].retry.backoff.base: expected a duration such as 250ms, 5s or 1h30m, got 'soon'",
+        ("spec.upstreams[0].retry.backoff.base: ", "should match"),
+    ),
+    "override with an unknown value": Bad(
+        with_upstream(retry={"when": ["always"]}),
+        "$.spec.upstreams[0].retry.when[0]:"
+        " expected one of connect-failure, reset, timeout, 502, 503, 504, got 'always'",
+        ("spec.upstreams[0].retry.when[0]: ", 'supported values: "connect-failure"'),
+    ),
+    "two ports of one name": Bad(
+        with_spec(ports=[{"port": 80}, {"port": 81}]),
+        "$.spec: ports: names must be unique",
+        ("spec.ports[1]: Duplicate value", '"name":"http"'),
+    ),
+    "two variables of one name": Bad(
+        with_spec(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        "$.spec: env: names must be unique",
+        ("spec.env[1]: Duplicate value", '"name":"A"'),
+    ),
+    "two upstreams of one name": Bad(
+        with_spec(upstreams=[UPSTREAM, UPSTREAM | {"port": 81}]),
+        "$.spec: upstreams: names must be unique",
+        ("spec.upstreams[1]: Duplicate value", '"name":"catalog"'),
+    ),
+    "two ports of one number": _rule(
+        with_spec(ports=[{"port": 80}, {"name": "more", "port": 80}]), "spec", "ports: port numbers must be unique"
+    ),
+    "two upstreams of one address": _rule(
+        with_spec(upstreams=[UPSTREAM, UPSTREAM | {"name": "again"}]),
+        "spec",
+        "upstreams: the pair of host and port must be unique",
+    ),
+    "no time at all": _rule(with_spec(timeout="0s"), "spec", "timeout and streamIdleTimeout must be longer than 0s"),
+    "no time for an upstream": _rule(
+        with_upstream(connectTimeout="0ms"),
+        "spec.upstreams[0]",
+        "timeout, attemptTimeout, connectTimeout and streamIdleTimeout must be longer than 0s",
+    ),
+    "value twice": _rule(
+        with_spec(env=[{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+        "spec.env[0]",
+        "value and valueFrom must not both be set",
+    ),
+    "open longer than the longest": _rule(
+        with_spec(circuitBreaker={"openDuration": "10m"}),
+        "spec.circuitBreaker",
+        "openDuration must not be longer than maxOpenDuration",
+    ),
+    "open for no time": _rule(
+        with_spec(circuitBreaker={"openDuration": "0s"}),
+        "spec.circuitBreaker",
+        "openDuration must be longer than 0s",
+    ),
+    "backoff upside down": _rule(
+        with_spec(retry={"backoff": {"base": "1s"}}), "spec.retry.backoff", "base must not be longer than max"
+    ),
+    "affinity for too long": _rule(
+        with_spec(sessionAffinity={"type": "ClientIP", "timeout": "25h"}),
+        "spec.sessionAffinity",
+        "timeout must be from 1s to 24h",
+    ),
+    "grace too short": _rule(
+        with_spec(shutdown={"preStop": "30s", "gracePeriod": "34s"}),
+        "spec.shutdown",
+        "gracePeriod must be at least preStop + 5s, the time in which requests in flight can finish",
+    ),
+}

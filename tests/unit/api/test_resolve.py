@@ -1,0 +1,94 @@
+from copy import deepcopy
+
+import pytest
+
+from nova_api import proxy
+from nova_api.errors import ConfigError
+from nova_api.model import convert
+from nova_api.proxy import Address, Drain
+from nova_api.resolve import resolve, upstream_addresses
+from nova_api.units import Duration
+from nova_api.v1alpha1 import NovaService
+from tests.documents import GOOD, UPSTREAM, Document, with_spec, with_upstream
+
+
+def service(document: Document) -> NovaService:
+    return convert(document, NovaService)
+
+
+@pytest.mark.parametrize("document", GOOD.values(), ids=GOOD)
+def test_what_is_resolved_is_what_a_sidecar_decodes(document: Document) -> None:
+    config = resolve(service(document))
+    assert proxy.decode(proxy.encode(config)) == config
+
+
+def test_equal_services_have_equal_hashes_whatever_the_order_of_their_keys() -> None:
+    document = with_upstream(retry={"attempts": 2, "mode": "Shadow"})
+    reversed_keys = deepcopy(document)
+    reversed_keys["spec"] = dict(reversed(reversed_keys["spec"].items()))
+    reversed_keys["spec"]["upstreams"][0]["retry"] = {"mode": "Shadow", "attempts": 2}
+    hashes = {proxy.digest(proxy.encode(resolve(service(one)))) for one in (document, reversed_keys)}
+    assert len(hashes) == 1
+    assert proxy.digest(proxy.encode(resolve(service(with_upstream())))) not in hashes
+
+
+def test_a_pods_sidecar_stands_in_front_of_the_app() -> None:
+    config = resolve(service(with_spec(ports=[{"port": 80, "appPort": 8080}, {"name": "live", "port": 81}])))
+    assert [(one.name, one.listen.port, one.app.port) for one in config.inbound] == [
+        ("http", 15100, 8080),
+        ("live", 15101, 81),
+    ]
+    assert {one.app.host for one in config.inbound} == {"127.0.0.1"}
+    assert config.resolver == "dns"
+
+
+def test_a_local_sidecar_listens_on_the_ports_themselves() -> None:
+    config = resolve(service(with_spec(ports=[{"port": 8080, "appPort": 8081}])), "local")
+    assert config.inbound[0].listen == Address(host="127.0.0.1", port=8080)
+    assert config.inbound[0].app == Address(host="127.0.0.1", port=8081)
+    assert config.resolver == "system"
+    assert config.drain.delay == Duration(0)
+
+
+def test_a_local_sidecar_cannot_share_the_apps_port() -> None:
+    with pytest.raises(ConfigError, match=r"^\$\.spec\.ports\[0\]\.appPort: expected another port than 8080"):
+        resolve(service(with_spec(ports=[{"port": 8080}])), "local")
+
+
+def test_an_app_cannot_have_the_sidecars_ports() -> None:
+    with pytest.raises(ConfigError, match=r"^\$\.spec\.ports\[0\]\.appPort: expected a port outside 15000-15199"):
+        resolve(service(with_spec(ports=[{"port": 80, "appPort": 15100}])))
+
+
+def test_upstreams_of_one_host_share_its_address() -> None:
+    upstreams = [UPSTREAM, {"name": "auth", "host": "auth", "port": 80}, UPSTREAM | {"name": "admin", "port": 90}]
+    written = service(with_spec(upstreams=upstreams))
+    assert upstream_addresses(written) == {"catalog.stock.svc": "127.77.0.1", "auth": "127.77.0.2"}
+    assert [(one.listen.host, one.listen.port) for one in resolve(written).outbound] == [
+        ("127.77.0.1", 8080),
+        ("127.77.0.2", 80),
+        ("127.77.0.1", 90),
+    ]
+
+
+def test_an_upstream_inherits_what_it_does_not_say() -> None:
+    document = with_upstream(circuitBreaker={"failureThreshold": 2}, timeout="3s")
+    document["spec"]["circuitBreaker"] = {"successThreshold": 7}
+    outbound = resolve(service(document)).outbound[0]
+    assert outbound.circuit_breaker.failure_threshold == 2
+    assert outbound.circuit_breaker.success_threshold == 7
+    assert outbound.timeout.request == Duration(3)
+
+
+def test_an_override_that_breaks_a_rule_names_its_upstream() -> None:
+    document = with_upstream(circuitBreaker={"openDuration": "10m"})
+    with pytest.raises(
+        ConfigError,
+        match=r"^\$\.spec\.upstreams\[0\]\.circuitBreaker: openDuration must not be longer than maxOpenDuration$",
+    ):
+        resolve(service(document))
+
+
+def test_drain_leaves_two_seconds_of_the_grace_period() -> None:
+    config = resolve(service(with_spec(shutdown={"preStop": "10s", "gracePeriod": "45s"})))
+    assert config.drain == Drain(delay=Duration(10), timeout=Duration(33))
