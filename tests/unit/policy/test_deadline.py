@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova_sidecar.policy import deadline
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"1500", 1.5),
+        (b"0", 0.0),
+        (b"007", 0.007),
+        (b"999999999", 999_999.999),
+        (b"1000000000", None),  # ten digits
+        (b"", None),
+        (b" 15", None),
+        (b"+15", None),
+        (b"-15", None),
+        (b"1e3", None),
+        (b"1_000", None),
+        (b"1.5", None),
+        (b"15, 20", None),
+        ("²".encode("latin-1"), None),
+        ("٣".encode(), None),
+    ],
+)
+def test_the_header_is_digits_or_ignored(value: bytes, expected: float | None) -> None:
+    assert deadline.parse(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "ends"),
+    [(None, 115.0), (b"2000", 102.0), (b"20000", 115.0), (b"0", 100.0), (b"never", 115.0)],
+)
+def test_a_caller_may_shorten_the_budget_but_not_extend_it(header: bytes | None, ends: float) -> None:
+    assert deadline.begin(100.0, 15.0, header) == ends
+
+
+def test_an_attempt_ends_with_its_budget_or_the_request() -> None:
+    assert deadline.attempt_ends(100.0, 5.0, 115.0) == 105.0
+    assert deadline.attempt_ends(112.0, 5.0, 115.0) == 115.0
+
+
+@pytest.mark.parametrize(
+    ("left", "value"), [(1.5, b"1500"), (0.0019, b"1"), (0.0005, b"0"), (0.0, b"0"), (-3.0, b"0"), (-0.0005, b"0")]
+)
+def test_what_is_left_is_passed_on_rounded_down(left: float, value: bytes) -> None:
+    assert deadline.encode(0.0, left) == value
+
+
+@given(now=st.floats(0, 1e6), budget=st.floats(0, 3600), spent=st.floats(0, 3600))
+def test_the_budget_never_grows_on_its_way(now: float, budget: float, spent: float) -> None:
+    ends = deadline.begin(now, budget)
+    passed_on = deadline.parse(deadline.encode(now + spent, ends))
+    assert passed_on is not None
+    left = max(0.0, ends - (now + spent))
+    assert left - 0.001 - 1e-9 <= passed_on <= left

@@ -1,0 +1,183 @@
+import pytest
+
+from nova_api.policies import BackpressurePolicy
+from nova_api.units import Duration
+from nova_sidecar.policy.limiter import QUEUED, Limiter
+from nova_sidecar.policy.reasons import Reason, Reject
+
+OVERLOADED = Reject(Reason.OVERLOADED, 1.0)
+
+
+def waiting_room(places: int = 1, **changes: object) -> Limiter[str]:
+    return Limiter(BackpressurePolicy(**{"max_concurrency": places, "threshold": 1.0, "max_queue": 3, **changes}))
+
+
+def fill(limiter: Limiter[str], count: int) -> None:
+    for _ in range(count):
+        assert limiter.admit(0.0) is None
+
+
+def wait_for_place(limiter: Limiter[str], waiter: str, now: float = 0.0, deadline_at: float = 100.0) -> float:
+    assert limiter.admit(now) is QUEUED
+    return limiter.enqueue(waiter, now, deadline_at)
+
+
+@pytest.mark.parametrize(
+    ("maximum", "threshold", "admitted"),
+    [
+        (1, 0.85, 1),  # utilisation before admission is 0: one request always gets in
+        (10, 0.85, 9),  # 8 / 10 is below, 9 / 10 above
+        (100, 0.85, 86),  # 85 / 100 is not above 0.85
+        (100, 0.29, 30),  # 0.29 * 100 is 28.999… in floating point
+        (512, 0.85, 436),
+        (1000, 0.001, 2),
+        (3, 0.999, 3),
+    ],
+)
+def test_early_rejection_begins_above_the_threshold(maximum: int, threshold: float, admitted: int) -> None:
+    limiter: Limiter[str] = Limiter(BackpressurePolicy(max_concurrency=maximum, threshold=threshold))
+    fill(limiter, admitted)
+    assert limiter.admit(0.0) == OVERLOADED
+    assert (admitted - 1) / maximum <= threshold
+    assert admitted / maximum > threshold or admitted == maximum
+    limiter.release(0.0)
+    assert limiter.admit(0.0) is None
+
+
+def test_below_the_threshold_nobody_waits() -> None:
+    limiter: Limiter[str] = Limiter(BackpressurePolicy(max_concurrency=2, threshold=0.5))
+    fill(limiter, 2)
+    assert limiter.admit(0.0) == OVERLOADED
+    assert limiter.rejected == {Reason.OVERLOADED: 1, Reason.QUEUE_FULL: 0, Reason.ACQUIRE_TIMEOUT: 0}
+
+
+def test_places_are_handed_over_in_order() -> None:
+    limiter = waiting_room(places=2)
+    fill(limiter, 2)
+    wait_for_place(limiter, "a")
+    wait_for_place(limiter, "b")
+    assert limiter.release(1.0) == "a"
+    assert limiter.in_flight == 2  # it never came free in between
+    assert limiter.admit(1.0) is QUEUED  # so nobody overtakes b
+    assert limiter.release(1.0) == "b"
+    assert limiter.release(1.0) is None
+    assert limiter.release(1.0) is None
+    assert limiter.in_flight == 0
+
+
+def test_the_wait_ends_with_the_acquire_timeout_or_the_deadline() -> None:
+    limiter = waiting_room(acquire_timeout=Duration(2))
+    fill(limiter, 1)
+    assert wait_for_place(limiter, "a", now=10.0) == 12.0
+    assert wait_for_place(limiter, "b", now=10.0, deadline_at=10.5) == 10.5
+
+
+def test_a_waiter_whose_time_is_over_gets_no_place_even_if_its_timer_is_late() -> None:
+    limiter = waiting_room(acquire_timeout=Duration(2))
+    fill(limiter, 1)
+    wait_for_place(limiter, "hurried", now=0.0, deadline_at=0.5)
+    wait_for_place(limiter, "patient", now=0.0)
+    assert limiter.release(1.0) == "patient"
+    limiter.abandon("hurried")  # the late timer
+    assert (limiter.expired, limiter.abandoned, limiter.waiting) == (1, 0, 0)
+
+
+def test_who_went_away_is_passed_over() -> None:
+    limiter = waiting_room()
+    fill(limiter, 1)
+    for waiter in ("a", "b", "c"):
+        wait_for_place(limiter, waiter)
+    limiter.abandon("a")
+    limiter.abandon("c")
+    assert limiter.release(1.0) == "b"
+    assert limiter.release(1.0) is None
+    assert limiter.abandoned == 2
+
+
+def test_the_queue_is_bounded_and_an_abandoned_place_in_it_is_free_again() -> None:
+    limiter = waiting_room(max_queue=1)
+    fill(limiter, 1)
+    wait_for_place(limiter, "a")
+    assert limiter.admit(0.0) == Reject(Reason.QUEUE_FULL, 1.0)
+    limiter.abandon("a")
+    assert limiter.admit(0.0) is QUEUED
+
+
+def test_without_a_queue_or_time_to_wait_it_refuses_at_once() -> None:
+    no_queue, no_time = waiting_room(max_queue=0), waiting_room(acquire_timeout=Duration(0))
+    fill(no_queue, 1)
+    fill(no_time, 1)
+    assert no_queue.admit(0.0) == Reject(Reason.QUEUE_FULL, 1.0)
+    assert no_time.admit(0.0) == Reject(Reason.ACQUIRE_TIMEOUT, 1.0)
+
+
+def test_off_only_counts_what_is_in_flight() -> None:
+    limiter: Limiter[str] = Limiter(BackpressurePolicy(mode="Off", max_concurrency=1))
+    fill(limiter, 5)
+    assert (limiter.in_flight, limiter.utilisation, limiter.high_water) == (5, 5.0, 5)
+
+
+def test_shadow_lets_everything_in_and_counts_what_enforce_would_have_refused() -> None:
+    limiter: Limiter[str] = Limiter(BackpressurePolicy(mode="Shadow", max_concurrency=2, threshold=0.5))
+    fill(limiter, 5)
+    assert (limiter.in_flight, limiter.would_reject, limiter.would_queue) == (5, 3, 0)
+    assert set(limiter.rejected.values()) == {0}
+
+
+def test_shadow_of_the_bounded_wait_tells_waiting_from_refusing() -> None:
+    limiter = waiting_room(places=2, mode="Shadow", max_queue=2)
+    fill(limiter, 6)
+    assert (limiter.would_queue, limiter.would_reject) == (2, 2)
+
+
+def test_a_higher_limit_lets_waiters_in_at_once() -> None:
+    limiter = waiting_room(places=1)
+    fill(limiter, 1)
+    for waiter in ("a", "b", "c"):
+        wait_for_place(limiter, waiter, deadline_at=0.5 if waiter == "a" else 10.0)
+    more = BackpressurePolicy(max_concurrency=2, threshold=1.0)
+    assert limiter.configure(more, 1.0) == ["b"]
+    assert (limiter.in_flight, limiter.high_water) == (2, 2)
+    assert limiter.configure(BackpressurePolicy(mode="Off"), 1.0) == ["c"]
+    assert limiter.in_flight == 3
+
+
+def test_a_lower_limit_cuts_nobody_off() -> None:
+    limiter = waiting_room(places=3)
+    fill(limiter, 3)
+    wait_for_place(limiter, "a")
+    assert limiter.configure(BackpressurePolicy(max_concurrency=1, threshold=1.0), 0.0) == []
+    assert limiter.release(0.1) is None
+    assert limiter.release(0.1) is None
+    assert limiter.in_flight == 1
+    assert limiter.release(0.1) == "a"
+
+
+def test_a_place_given_back_twice_is_a_fault_of_the_caller() -> None:
+    limiter = waiting_room()
+    fill(limiter, 1)
+    limiter.release(0.0)
+    with pytest.raises(RuntimeError, match="without an admission"):
+        limiter.release(0.0)
+    assert limiter.in_flight == 0
+
+
+def test_snapshot_and_repr_tell_the_state() -> None:
+    limiter = waiting_room(places=2)
+    fill(limiter, 2)
+    wait_for_place(limiter, "a")
+    assert repr(limiter) == "<Limiter 2/2 waiting=1>"
+    assert limiter.snapshot() == {
+        "mode": "Enforce",
+        "in_flight": 2,
+        "max_concurrency": 2,
+        "utilisation": 1.0,
+        "high_water": 2,
+        "waiting": 1,
+        "queued": 1,
+        "abandoned": 0,
+        "expired": 0,
+        "rejected": {"overloaded": 0, "queue_full": 0, "acquire_timeout": 0},
+        "would_queue": 0,
+        "would_reject": 0,
+    }

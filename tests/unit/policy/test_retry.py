@@ -1,0 +1,149 @@
+from math import inf
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from nova_api.policies import BackoffPolicy, RetryPolicy
+from nova_api.units import Duration, Share
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import Retrier, Suppressed, parse_retry_after
+
+ALL = RetryPolicy(when=("connect-failure", "reset", "timeout", "502", "503", "504"))
+
+
+def make(policy: RetryPolicy = ALL, **changes: Any) -> Retrier:
+    return Retrier(replace(policy, **changes), Random(11))
+
+
+def ask(retrier: Retrier, **changes: Any) -> float | Suppressed:
+    call: dict[str, Any] = {"attempt": 1, "failure": 503, "method": b"GET", "replayable": True, "remaining": 10.0}
+    return retrier.next(**{**call, "now": 0.0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("condition", "failure"),
+    [
+        ("connect-failure", Reason.CONNECT_FAILURE),
+        ("reset", Reason.UPSTREAM_RESET),
+        ("timeout", Reason.ATTEMPT_TIMEOUT),
+        ("502", 502),
+        ("503", 503),
+        ("504", 504),
+    ],
+)
+def test_each_condition_covers_its_failure_and_no_other(condition: Any, failure: Reason | int) -> None:
+    failures = [*Reason, 200, 404, 429, 500, 502, 503, 504]
+    allowed = [f for f in failures if isinstance(ask(make(when=(condition,)), failure=f), float)]
+    assert allowed == [failure]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"])
+def test_idempotent_methods_are_repeated(method: bytes) -> None:
+    assert isinstance(ask(make(), method=method), float)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PATCH", b"CONNECT", b"get", b"BREW", b""])
+def test_other_methods_are_repeated_only_if_nothing_was_sent(method: bytes) -> None:
+    for failure in (Reason.UPSTREAM_RESET, Reason.ATTEMPT_TIMEOUT, 502, 503, 504):
+        assert ask(make(), method=method, failure=failure) is Suppressed.NOT_IDEMPOTENT
+    assert isinstance(ask(make(), method=method, failure=Reason.CONNECT_FAILURE), float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "call", "expected"),
+    [
+        ({"mode": "Off"}, {}, Suppressed.OFF),
+        ({}, {"failure": 500}, Suppressed.NOT_RETRYABLE_CONDITION),
+        ({}, {"replayable": False}, Suppressed.BODY_NOT_REPLAYABLE),
+        ({}, {"replayable": False, "failure": Reason.CONNECT_FAILURE}, Suppressed.BODY_NOT_REPLAYABLE),
+        ({"attempts": 3}, {"attempt": 3}, Suppressed.ATTEMPTS_EXHAUSTED),
+        ({"attempts": 1}, {"attempt": 1}, Suppressed.ATTEMPTS_EXHAUSTED),
+        ({}, {"remaining": 0.0}, Suppressed.DEADLINE),
+        ({}, {"remaining": 2.0, "retry_after": 2.0}, Suppressed.DEADLINE),
+        ({"budget": Share(0), "min_per_second": 0}, {}, Suppressed.BUDGET_EXHAUSTED),
+        ({"mode": "Shadow"}, {}, Suppressed.SHADOW),
+    ],
+)
+def test_every_suppressed_retry_is_counted_under_its_reason(
+    changes: dict[str, Any], call: dict[str, Any], expected: Suppressed
+) -> None:
+    retrier = make(**changes)
+    assert ask(retrier, **call) is expected
+    assert {why: count for why, count in retrier.suppressed.items() if count} == {expected: 1}
+    assert set(retrier.suppressed) == set(Suppressed)
+    assert retrier.retries == 0
+
+
+def test_what_is_suppressed_costs_no_budget() -> None:
+    retrier = make(budget=Share(0), min_per_second=1)
+    ask(retrier, attempt=9)
+    ask(retrier, remaining=0.0)
+    assert isinstance(ask(retrier), float)
+    assert ask(retrier) is Suppressed.BUDGET_EXHAUSTED
+
+
+def test_deposits_raise_the_budget() -> None:
+    retrier = make(budget=Share(0.5), min_per_second=0)
+    retrier.deposit(0.0)
+    assert ask(retrier) is Suppressed.BUDGET_EXHAUSTED
+    retrier.deposit(0.0)
+    assert isinstance(ask(retrier), float)
+
+
+@given(attempt=st.integers(1, 9), seed=st.integers(0, 2**32), asked=st.one_of(st.none(), st.floats(0, 5)))
+def test_the_wait_is_drawn_below_a_doubling_bound(attempt: int, seed: int, asked: float | None) -> None:
+    policy = replace(ALL, attempts=10, backoff=BackoffPolicy(base=Duration(0.025), max=Duration(0.25)))
+    wait = ask(Retrier(policy, Random(seed)), attempt=attempt, retry_after=asked)
+    assert isinstance(wait, float)
+    assert (asked or 0.0) <= wait <= (asked or 0.0) + min(0.025 * 2 ** (attempt - 1), 0.25)
+
+
+def test_the_jitter_uses_the_whole_range() -> None:
+    retrier = make(min_per_second=1000, backoff=BackoffPolicy(base=Duration(0.1), max=Duration(0.1)))
+    waits = sorted(float(ask(retrier)) for _ in range(500))
+    assert waits[0] < 0.005
+    assert waits[-1] > 0.095
+    assert 0.04 < waits[250] < 0.06
+
+
+def test_a_reload_keeps_counts_and_traffic() -> None:
+    retrier = make(budget=Share(0), min_per_second=0)
+    for _ in range(10):
+        retrier.deposit(0.0)
+    ask(retrier)
+    retrier.configure(replace(ALL, budget=Share(0.1), min_per_second=0, when=("503",)))
+    assert ask(retrier, failure=502) is Suppressed.NOT_RETRYABLE_CONDITION
+    assert isinstance(ask(retrier), float)
+    assert retrier.snapshot(0.0)["budget"] == {"requests": 10, "retries": 1}
+    assert retrier.snapshot(0.0)["suppressed"]["budget_exhausted"] == 1
+    assert repr(retrier) == "<Retrier retries=1 suppressed=2>"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({"max_body_bytes": 100}, 100), ({"mode": "Off"}, 0), ({"attempts": 1}, 0), ({"mode": "Shadow"}, 65_536)],
+)
+def test_bodies_are_kept_only_where_they_may_be_sent_again(changes: dict[str, Any], expected: int) -> None:
+    assert make(**changes).body_limit == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"0", 0.0),
+        (b"120", 120.0),
+        (b"9" * 400, inf),
+        (b"Fri, 31 Dec 1999 23:59:59 GMT", inf),
+        (b"soon", None),
+        (b"", None),
+        (b"-1", None),
+        (b"1.5", None),
+        (b"\xd9\xa1", None),  # a digit, but not an ASCII one
+    ],
+)
+def test_retry_after(value: bytes, expected: float | None) -> None:
+    assert parse_retry_after(value) == expected

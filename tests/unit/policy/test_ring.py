@@ -1,0 +1,39 @@
+"""What all policies have in common."""
+
+import re
+from random import Random
+
+import pytest
+
+from nova_api.policies import BackpressurePolicy, BreakerPolicy, PoolPolicy, RetryPolicy
+from nova_api.proxy import Drain
+from nova_sidecar.policy.breaker import Breaker
+from nova_sidecar.policy.budget import RetryBudget
+from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.drain import Drainer
+from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import Retrier, Suppressed
+from nova_sidecar.policy.rotation import Lifespan
+
+RNG = Random(0)
+POLICIES = [
+    Breaker(BreakerPolicy(), RNG, 0.0),
+    Limiter(BackpressurePolicy()),
+    Retrier(RetryPolicy(), RNG),
+    RetryBudget(0.2, 3),
+    Lifespan(PoolPolicy(), RNG),
+    CorrelationIds(RNG.randbytes),
+    Drainer(Drain()),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_policies_have_slots_only(policy: object) -> None:
+    assert not hasattr(policy, "__dict__")
+
+
+@pytest.mark.parametrize("word", [*Reason, *Suppressed])
+def test_reasons_are_words_fit_for_labels_and_headers(word: str) -> None:
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", word)
+    assert word == type(word).__members__[word.upper()]
