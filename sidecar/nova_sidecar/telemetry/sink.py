@@ -53,13 +53,17 @@ class LineSink:
             self._push()
 
     def drain(self, timeout: float) -> None:
-        """Write what is left, waiting at most `timeout` seconds for the reader. Blocks; for the end of the process."""
+        """Write what is left, waiting at most `timeout` seconds for the reader. Blocks; for the end of the process.
+
+        Later lines are written without the loop, which may be closed by then.
+        """
         deadline = time.monotonic() + timeout
         while self._pending and (left := deadline - time.monotonic()) > 0:
             self._poll.poll(left * 1000)
             self._write_ready()
         self.dropped += self._pending.count(b"\n")
         self._pending.clear()
+        self._loop = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,0 +1,138 @@
+"""The data path's counters as metrics.
+
+The data path counts in plain integers; here they get names, at the moment somebody asks. Nothing is counted twice, and
+a scrape is the only thing that costs. Every series is there from the start with zero, so that a rate or an alert has
+something to start from, and all label values come from the configuration or from fixed lists. docs/metrics.md
+describes each of them for users; a test keeps the two equal.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from nova_sidecar.admin.view import View
+from nova_sidecar.pipeline.stats import DURATION_BOUNDS, Histogram, PortStats
+
+_PORT: Final = ("direction", "name")
+_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+_STATES: Final = ("closed", "open", "half_open")
+
+Labelled = Iterable[tuple[Sequence[str], float]]
+"""Values with the label values they belong to."""
+
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[PortStats], int]], ...]] = (
+    ("nova_retries", "Attempts after the first one.", lambda p: p.retries),
+    ("nova_connections_opened", "Connections opened to the app or upstream.", lambda p: p.connections_opened),
+    ("nova_connect_failures", "Connections to the app or upstream that failed to open.", lambda p: p.connect_failures),
+    ("nova_downstream_connections_accepted", "Connections accepted from callers.", lambda p: p.downstream_total),
+    ("nova_request_body_bytes", "Request bodies read from callers, bytes.", lambda p: p.bytes_in),
+    ("nova_response_body_bytes", "Response bodies written to callers, bytes.", lambda p: p.bytes_out),
+)
+_LABELLED_COUNTERS: Final[tuple[tuple[str, str, str, Callable[[PortStats], Mapping[Any, int]]], ...]] = (
+    ("nova_requests", "Finished exchanges by status class; none: ended before a response head.", "code",
+     lambda p: dict(zip(_CLASSES, p.responses, strict=True))),
+    ("nova_rejected", "Refusals and break-offs by Nova itself, by reason.", "reason", lambda p: p.rejected),
+    ("nova_shadow_rejected", "What policies in Shadow mode would have refused, by reason.", "reason",
+     lambda p: p.shadow_rejected),
+    ("nova_retries_suppressed", "Failed attempts that were not repeated, by reason.", "reason",
+     lambda p: p.retries_suppressed),
+    ("nova_connections_closed", "Connections to the app or upstream that were closed, by reason.", "reason",
+     lambda p: p.connections_closed),
+    ("nova_correlation_ids", "Correlation ids by origin: taken over from the caller or generated.", "origin",
+     lambda p: {"taken": p.correlation_taken, "generated": p.correlation_generated}),
+)  # fmt: skip
+_GAUGES: Final[tuple[tuple[str, str, Callable[[PortStats], int]], ...]] = (
+    ("nova_requests_in_flight", "Exchanges now.", lambda p: p.in_flight),
+    ("nova_downstream_connections", "Connections from callers now.", lambda p: p.downstream_active),
+)
+
+
+class ProxyCollector(Collector):
+    """Requests, refusals, retries, connections, breakers, limiters and pools."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        """One family after the other."""
+        ports = list(self._view.proxy.stats.ports.values())
+        for name, text, label, values in _LABELLED_COUNTERS:
+            rows = (((*_key(port), str(value)), count) for port in ports for value, count in values(port).items())
+            yield counter(name, text, (*_PORT, label), rows)
+        for name, text, value in _COUNTERS:
+            yield counter(name, text, _PORT, ((_key(port), value(port)) for port in ports))
+        for name, text, value in _GAUGES:
+            yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
+        yield _durations(ports)
+        stats = self._view.stats()
+        yield from _breakers(stats["outbound"])
+
+
+def counter(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
+    """A counter family; its samples are called ``<name>_total``."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in rows:
+        family.add_metric(values, count)
+    return family
+
+
+def gauge(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
+    """A gauge family."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in rows:
+        family.add_metric(values, value)
+    return family
+
+
+def _key(port: PortStats) -> tuple[str, str]:
+    return (port.direction, port.name)
+
+
+def _durations(ports: Iterable[PortStats]) -> Metric:
+    family = HistogramMetricFamily(
+        "nova_request_duration_seconds",
+        "Whole exchanges, first byte of the request to last of the response; upgraded connections are not in it.",
+        labels=_PORT,
+    )
+    for port in ports:
+        family.add_metric(_key(port), _cumulated(port.duration), port.duration.sum)
+    return family
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in DURATION_BOUNDS), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.buckets), strict=True))
+
+
+def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:
+    breakers = {name: port["breaker"] for name, port in outbound.items()}
+    yield gauge(
+        "nova_breaker_state",
+        "1 for the state the breaker is in, 0 for the others.",
+        ("upstream", "state"),
+        (((name, state), breaker["state"] == state) for name, breaker in breakers.items() for state in _STATES),
+    )
+    yield counter(
+        "nova_breaker_transitions",
+        "Transitions of the breaker.",
+        ("upstream", "from", "to"),
+        (
+            ((name, *step.split("->")), count)
+            for name, breaker in breakers.items()
+            for step, count in breaker["transitions"].items()
+        ),
+    )
+    yield counter(
+        "nova_breaker_open_seconds",
+        "Time the breaker has been open, the present time included.",
+        ("upstream",),
+        (((name,), breaker["open_seconds"]) for name, breaker in breakers.items()),
+    )

@@ -1,0 +1,59 @@
+"""What the admin servers can know and do: one object over the running sidecar."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from nova_sidecar.admin.drain import Drain
+from nova_sidecar.config import Reloader
+from nova_sidecar.pipeline.proxy import Proxy
+from nova_sidecar.telemetry.sink import LineSink
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """Reads the running sidecar at the moment it is asked."""
+
+    proxy: Proxy
+    reloader: Reloader
+    drain: Drain
+    sink: LineSink
+    version: str
+    listening: bool = False
+    """Whether every listener of the data path is open."""
+    started: float = field(default_factory=time.time)
+    """Start of the process, seconds since the epoch."""
+
+    def unready(self) -> str | None:
+        """Why no new traffic is wanted; None when it is."""
+        if not self.listening:
+            return "starting: listeners are not open yet"
+        if self.drain.phase != "serving":
+            return f"{self.drain.phase}: this instance is leaving"
+        return None
+
+    def status(self) -> dict[str, Any]:
+        """What the operator reads of every pod."""
+        reloader, config = self.reloader, self.reloader.document.config
+        refusal = reloader.refusal
+        return {
+            "service": config.service,
+            "namespace": config.namespace,
+            "version": self.version,
+            "configHash": reloader.document.hash,
+            "generation": reloader.generation,
+            "lastError": None if refusal is None else {"field": refusal.field, "rule": refusal.rule},
+            "ready": self.unready() is None,
+            "phase": self.drain.phase,
+            "inFlight": self.proxy.in_flight,
+            "breakers": self.breakers(),
+            "uptimeSeconds": round(time.time() - self.started, 3),
+        }
+
+    def breakers(self) -> dict[str, str]:
+        """State by upstream: closed, open or half_open."""
+        return {name: port["breaker"]["state"] for name, port in self.stats()["outbound"].items()}
+
+    def stats(self) -> dict[str, Any]:
+        """State of every port, pool, limiter and breaker, as the data path keeps it."""
+        return self.proxy.snapshot(time.monotonic())

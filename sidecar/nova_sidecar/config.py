@@ -1,0 +1,191 @@
+"""The sidecar's document: loaded once at the start, watched from then on, the last good one kept.
+
+The file is looked at four times a second with one `stat`, about 2 µs each. inotify would save that and cost more: a
+ConfigMap is swapped by renaming a symlink two directories up, so every directory on the way needs a watch; instances
+are limited per user for the whole node (fs.inotify.max_user_instances, 128), and all sidecars run as the same user;
+some file systems never report changes.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from nova_api.errors import ConfigError
+from nova_api.proxy import ProxyConfig, decode, digest
+from nova_sidecar.telemetry.logs import get_logger
+
+MAX_BYTES: Final = 1 << 20  # a ConfigMap holds no more (Kubernetes: "ConfigMaps", 1 MiB)
+POLL_INTERVAL: Final = 0.25
+
+
+class Document(NamedTuple):
+    """A document that can be run: its bytes, what they say, and their hash."""
+
+    text: bytes
+    config: ProxyConfig
+    hash: str
+
+
+def load(path: Path) -> Document:
+    """Read and check a document. Raises ConfigError, naming the field and the rule, for everything that is wrong."""
+    return document(read(path))
+
+
+def document(text: bytes) -> Document:
+    """Check the bytes of a document. Raises ConfigError."""
+    config = decode(text)
+    _keep_admin_apart(config)
+    return Document(text, config, digest(text))
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a regular file of at most `MAX_BYTES`. Raises ConfigError.
+
+    Opened without waiting, so that a named pipe in its place is an error and not a sidecar that hangs.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError("$", "expected a regular file")
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError("$", f"expected a readable file ({os.strerror(error.errno or 0)})") from error
+    if len(text) > MAX_BYTES:
+        raise ConfigError("$", f"expected at most {MAX_BYTES} bytes")
+    return text
+
+
+def _keep_admin_apart(config: ProxyConfig) -> None:
+    """No request may reach the admin servers through the data path."""
+    admin = {config.admin.status.port, config.admin.control.port} - {0}
+    targets = [(f"$.inbound[{i}].app", port.app) for i, port in enumerate(config.inbound)]
+    targets += [(f"$.outbound[{i}].upstream", port.upstream) for i, port in enumerate(config.outbound)]
+    for path, target in targets:
+        if target.port in admin and target.host in ("127.0.0.1", "::1", "localhost", "0.0.0.0"):  # noqa: S104 - refused
+            raise ConfigError(path, f"expected another address than {target.host}:{target.port}, the sidecar's own")
+
+
+class Refusal(NamedTuple):
+    """A document that was not taken over: the field and the rule it breaks."""
+
+    field: str
+    rule: str
+
+
+class Reloader:
+    """Keeps a running sidecar at its file: takes over what is good, refuses what is not and keeps the old one.
+
+    `load` turns the file into a document and `apply` puts it into force, all or nothing; both raise ConfigError.
+    `applied` and `refused` count reloads, `generation` the documents that ran, the first included.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        first: Document,
+        *,
+        apply: Callable[[Document], Awaitable[None]],
+        load: Callable[[Path], Document] = load,
+        interval: float = POLL_INTERVAL,
+    ) -> None:
+        self.document = first
+        self.generation = 1
+        self.applied = 0
+        self.refused = 0
+        self.refusal: Refusal | None = None
+        self._path = path
+        self._apply = apply
+        self._load = load
+        self._interval = interval
+        self._seen: _Signature | None = None
+        self._suspect: _Signature | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._check: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reloader generation={self.generation} hash={self.document.hash} refused={self.refused}>"
+
+    def start(self) -> None:
+        """Look at the file from now on, every `interval` seconds, until `stop`."""
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
+
+    def stop(self) -> None:
+        """Look no more. A document that is just being applied is finished."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def look_now(self) -> None:
+        """Read the file again even if it looks unchanged: what SIGHUP asks for."""
+        self._seen = None
+        self._suspect = _signature(self._path)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._tick()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._interval, self._tick)
+        signature = _signature(self._path)
+        if signature != self._seen and (self._check is None or self._check.done()):
+            self._check = loop.create_task(self._reload(signature))
+
+    async def _reload(self, signature: "_Signature") -> None:
+        """Read the file as it is now. One that cannot be used is looked at a second time before it is refused: some
+        editors write in place, and half a file is not a mistake."""
+        try:
+            found = self._load(self._path)
+        except ConfigError as error:
+            if signature == self._suspect:
+                self._refuse(Refusal(error.path, error.rule), signature)
+            self._suspect = signature
+            return
+        self._suspect = None
+        if found.hash == self.document.hash:
+            self._seen, self.refusal = signature, None
+            return
+        try:
+            await self._apply(found)
+        except ConfigError as error:
+            self._refuse(Refusal(error.path, error.rule), signature)
+        except Exception as error:  # a fault of ours must not end the watching with it
+            get_logger().error("configuration not applied", file=str(self._path), exc_info=error)
+            self._refuse(Refusal("$", "expected a document that can be applied (internal error, see log)"), signature)
+        else:
+            self._accept(found, signature)
+
+    def _accept(self, found: Document, signature: "_Signature") -> None:
+        self._seen, self.refusal, self.document = signature, None, found
+        self.generation += 1
+        self.applied += 1
+        get_logger().info("configuration applied", hash=found.hash, generation=self.generation)
+
+    def _refuse(self, refusal: Refusal, signature: "_Signature") -> None:
+        self._seen, self.refusal = signature, refusal
+        self.refused += 1
+        get_logger().error(
+            "configuration refused, the old one stays in force",
+            file=str(self._path),
+            field=refusal.field,
+            rule=refusal.rule,
+            hash=self.document.hash,
+        )
+
+
+_Signature = tuple[int, ...]
+
+
+def _signature(path: Path) -> _Signature:
+    """What changes when the file behind a path does, symlinks followed: its identity, its times and its size.
+
+    Empty where there is no file.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)

@@ -1,0 +1,89 @@
+"""The ``nova-sidecar`` command.
+
+Imports stay inside of functions: ``drain`` runs as a preStop hook in a pod that is going away, and must neither load
+a proxy nor wait for one.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+EPILOG = """\
+examples:
+  nova-sidecar --config /etc/nova/config.json            serve; the file is watched and taken over when it changes
+  nova-sidecar --config /etc/nova/config.json --check    say whether the document is good, and end
+  nova-sidecar drain                                     make the running sidecar leave, and wait for it
+
+The document is what `nova render -f FILE` shows in the ConfigMap: every policy resolved. Without a cluster, and with a
+NovaService in place of the document, `nova dev -f FILE` does the same.
+
+signals: TERM and INT drain and end (a second INT ends at once); HUP reads the document again.
+exit codes: 0 done, 1 it could not start or not drain in time, 2 wrong document or usage, 130 cut short by a second INT.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["drain"]:
+        from nova_sidecar.drain import main as drain  # noqa: PLC0415 - see above
+
+        return drain(words[1:])
+    _end_on_signals()
+    options = _parser().parse_args(words)
+    from nova_api.errors import ConfigError  # noqa: PLC0415 - after the signals, since imports take time
+    from nova_sidecar.config import load  # noqa: PLC0415
+
+    try:
+        document = load(options.config)
+    except ConfigError as error:
+        print(f"{options.config}: {error}", file=sys.stderr)
+        return 2
+    if options.check:
+        print(f"{options.config}: good, service {document.config.service}, hash {document.hash}")
+        return 0
+    from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
+
+    return run(options.config, document)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nova-sidecar",
+        usage="nova-sidecar --config FILE [--check]\n       nova-sidecar drain [--help]",
+        description="Serve the traffic of one pod by the policies of a resolved document.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the resolved document (JSON)")
+    parser.add_argument("--check", action="store_true", help="only say whether the document is good")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up when asked, since that takes longer than everything else here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        parser.exit(0, f"nova-sidecar {version('nova')}\n")
+
+
+def _end_on_signals() -> None:
+    """As process 1 of a container there is no default action: without a handler, TERM during the start would be
+    ignored and the pod would wait for its whole grace period. Nothing is served yet, so there is nothing to drain."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
