@@ -30,9 +30,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     known = ", ".join(("direct", *BUILDERS))
     parser.add_argument("--only", type=_names, metavar="NAMES", help=f"comma-separated, of: {known}")
-    parser.add_argument("--quick", action="store_true", help="about 40 s: fewer and shorter rounds, no *_policies rows")
+    parser.add_argument(
+        "--quick", action="store_true", help="under a minute: fewer and shorter rounds, no *_policies rows"
+    )
     parser.add_argument("--rounds", type=int, help="rounds at full load (default 3, quick 2)")
-    parser.add_argument("--seconds", type=int, help="seconds per row and round (default 4, quick 2)")
+    parser.add_argument("--seconds", type=int, help="seconds per row and round (default 3, quick 2)")
     parser.add_argument("--check", action="store_true", help=f"fail if http1.ratio_envoy is below {_FLOOR:g}")
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="default %(default)s")
     return parser.parse_args(given)
@@ -74,19 +76,18 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 def _plan(options: argparse.Namespace) -> measure.Plan:
     quick: bool = options.quick
-    return measure.Plan(
-        wrk=tools.program("wrk"),
-        cores=Cores.choose(),
-        rounds=options.rounds or (2 if quick else 3),
-        seconds=options.seconds or (2 if quick else 4),
-        connections=32,
-        size=100,
-        fixed_rounds=1 if quick else 3,
-        fixed_seconds=1.0 if quick else 3.0,
-        fixed_connections=16,
-        fixed_size=1024,
-        rates=(1000, 5000),
+    rounds = options.rounds or (2 if quick else 3)
+    seconds = options.seconds or (2 if quick else 3)
+    few, short = (1, 1) if quick else (rounds, 2)
+    same = measure.Scenario("http1", "full load, all requests the same", rounds, seconds, connections=32, size=100)
+    unique = measure.Scenario(
+        "http1_unique", "full load, no two requests the same", few, short, connections=32, size=100, unique=True
     )
+    fixed = (
+        measure.Scenario(f"fixed_{rate}", f"{rate} requests/s", few, short, connections=16, size=1024, rate=rate)
+        for rate in (1000, 5000)
+    )
+    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(same, unique, *fixed))
 
 
 def _run(plan: measure.Plan, names: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _folder(parent: Path, name: str) -> Path:
 
 
 def _build_upstream(folder: Path, plan: measure.Plan) -> Proxy:
-    return upstream(_folder(folder, "upstream"), (plan.size, plan.fixed_size))
+    return upstream(_folder(folder, "upstream"), plan.sizes)
 
 
 @contextlib.contextmanager
@@ -122,7 +123,7 @@ def _started(name: str, made: Proxy, core: int, plan: measure.Plan, folder: Path
     errors = folder / name / "stderr"
     with running(made.command, core=core, errors=errors) as process:
         for address in made.rows.values():
-            wait_until_serving(address, f"/{plan.size}", plan.size, process, errors)
+            wait_until_serving(address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors)
         yield [measure.Row(row, address, process.pid) for row, address in made.rows.items()]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from .processes import Address, pinned
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_UNIQUE = Path(__file__).with_name("unique.lua")
 _FIXED_RATE = Path(__file__).with_name("fixedrate.py")
 
 
@@ -31,9 +32,15 @@ class Answer:
         return self.requests / self.seconds
 
 
-def full_load(wrk: str, address: Address, path: str, *, seconds: int, connections: int, core: int) -> Answer:
-    """Each connection sends its next request as soon as it has the answer to the last one."""
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://{address}{path}"]
+def full_load(
+    wrk: str, address: Address, path: str, *, seconds: int, connections: int, core: int, unique: bool = False
+) -> Answer:
+    """Each connection sends its next request as soon as it has the answer to the last one.
+
+    With `unique`, no two requests are the same; otherwise all are.
+    """
+    script = ["-s", str(_UNIQUE)] if unique else []
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *script, "--latency", f"http://{address}{path}"]
     return parse_wrk(_run(command, core, seconds))
 
 

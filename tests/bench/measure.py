@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from . import load
 from .machine import Cores, Meter, Usage, memory
@@ -34,27 +33,36 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
+class Scenario:
+    """One kind of load and how long it is applied. `rate` is requests per second, 0 for as many as go."""
 
-    wrk: str
-    cores: Cores
+    key: str
+    title: str
     rounds: int
     seconds: int
     connections: int
     size: int
-    fixed_rounds: int
-    fixed_seconds: float
-    fixed_connections: int
-    fixed_size: int
-    rates: tuple[int, ...]
+    rate: int = 0
+    unique: bool = False
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         return (
-            f"{self.size} B, wrk with {self.connections} connections, {self.rounds} rounds of {self.seconds} s; "
-            f"fixed rates: {self.fixed_size} B, {self.fixed_connections} connections, "
-            f"{self.fixed_rounds} rounds of {self.fixed_seconds:g} s"
+            f"{self.title}: {self.size} B, {self.connections} connections, "
+            f"median of {self.rounds} rounds of {self.seconds} s"
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and with what."""
+
+    wrk: str
+    cores: Cores
+    scenarios: tuple[Scenario, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(sorted({scenario.size for scenario in self.scenarios}))
 
 
 Samples = dict[str, list[Sample]]
@@ -65,34 +73,32 @@ Samples = dict[str, list[Sample]]
 class Measured:
     """Everything one run found."""
 
-    full: Samples = field(default_factory=dict)
-    fixed: dict[int, Samples] = field(default_factory=dict)
+    samples: dict[str, Samples] = field(default_factory=dict)
     rss_mb: dict[str, float] = field(default_factory=dict)
     pss_mb: dict[str, float] = field(default_factory=dict)
 
 
 def measure(plan: Plan, rows: Sequence[Row]) -> Measured:
-    """Warm up, then measure full load and every fixed rate, then read the memory."""
+    """Warm up, go through the scenarios, then read the memory."""
     measured = Measured()
+    first = plan.scenarios[0]
     for row in rows:
-        _full(plan, row, seconds=1)
-    measured.full = _rounds("full load", plan.rounds, rows, partial(_full, plan, seconds=plan.seconds))
-    for rate in plan.rates:
-        sampled = _rounds(f"{rate} req/s", plan.fixed_rounds, rows, partial(_fixed, plan, rate=rate))
-        measured.fixed[rate] = sampled
+        load.full_load(plan.wrk, row.address, _path(first), seconds=1, connections=32, core=plan.cores.load)
+    for scenario in plan.scenarios:
+        measured.samples[scenario.key] = _rounds(plan, scenario, rows)
     for row in rows:
         used = memory(row.pid)
         measured.rss_mb[row.name], measured.pss_mb[row.name] = used.rss_mb, used.pss_mb
     return measured
 
 
-def _rounds(title: str, count: int, rows: Sequence[Row], once: Callable[[Row], Sample]) -> Samples:
+def _rounds(plan: Plan, scenario: Scenario, rows: Sequence[Row]) -> Samples:
     samples: Samples = {row.name: [] for row in rows}
-    for number in range(count):
-        start = number * len(rows) // count
+    for number in range(scenario.rounds):
+        start = number * len(rows) // scenario.rounds
         for row in (*rows[start:], *rows[:start]):
-            _progress(f"{title}, round {number + 1} of {count}: {row.name}")
-            samples[row.name].append(once(row))
+            _progress(f"{scenario.title}, round {number + 1} of {scenario.rounds}: {row.name}")
+            samples[row.name].append(_sample(plan, scenario, row))
     _progress("")
     return samples
 
@@ -102,27 +108,23 @@ def _progress(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _full(plan: Plan, row: Row, *, seconds: int) -> Sample:
+def _sample(plan: Plan, scenario: Scenario, row: Row) -> Sample:
     meter = Meter(row.pid, plan.cores)
-    answer = load.full_load(
-        plan.wrk,
-        row.address,
-        f"/{plan.size}",
-        seconds=seconds,
-        connections=plan.connections,
-        core=plan.cores.load,
-    )
+    answer = _load(plan, scenario, row)
     return Sample(answer, meter.stop())
 
 
-def _fixed(plan: Plan, row: Row, *, rate: int) -> Sample:
-    meter = Meter(row.pid, plan.cores)
-    answer = load.fixed_rate(
-        row.address,
-        f"/{plan.fixed_size}",
-        rate=rate,
-        seconds=plan.fixed_seconds,
-        connections=plan.fixed_connections,
-        core=plan.cores.load,
+def _load(plan: Plan, scenario: Scenario, row: Row) -> load.Answer:
+    core, seconds, connections = plan.cores.load, scenario.seconds, scenario.connections
+    path = _path(scenario)
+    if scenario.rate:
+        return load.fixed_rate(
+            row.address, path, rate=scenario.rate, seconds=seconds, connections=connections, core=core
+        )
+    return load.full_load(
+        plan.wrk, row.address, path, seconds=seconds, connections=connections, core=core, unique=scenario.unique
     )
-    return Sample(answer, meter.stop())
+
+
+def _path(scenario: Scenario) -> str:
+    return f"/{scenario.size}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .measure import Measured, Plan, Sample, Samples
+from .measure import Measured, Plan, Sample, Samples, Scenario
 
 _NOISY = 0.10
 _SATURATED = 0.97
@@ -18,22 +18,24 @@ _REFERENCES = ("envoy", "envoy_policies", "haproxy", "haproxy_policies", "nginx"
 
 def figures(plan: Plan, measured: Measured, skipped: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
     """The document that is written as JSON. Every figure is the median over the rounds."""
-    http1 = _group(measured.full, measured)
-    fixed = {f"fixed_{rate}": _group(samples, measured) for rate, samples in measured.fixed.items()}
+    groups = {scenario.key: _group(scenario, measured) for scenario in plan.scenarios}
     return {
-        "http1": http1 | _rps_ratios(measured.full) | _memory_ratios(measured),
-        **fixed,
+        **groups,
         "skipped": dict(skipped),
         "noise": _noise(measured),
-        "plan": plan.describe(),
+        "scenarios": {scenario.key: str(scenario) for scenario in plan.scenarios},
         "cores": {"proxy": plan.cores.proxy, "load": plan.cores.load},
         "machine": {"system": platform.platform(), "python": platform.python_version()},
         "versions": dict(versions),
     }
 
 
-def _group(samples: Samples, measured: Measured) -> dict[str, Any]:
-    return {name: _figures_of(name, taken, measured) for name, taken in samples.items()} | _cpu_ratios(samples)
+def _group(scenario: Scenario, measured: Measured) -> dict[str, Any]:
+    samples = measured.samples[scenario.key]
+    figures: dict[str, Any] = {name: _figures_of(name, taken, measured) for name, taken in samples.items()}
+    if not scenario.rate:
+        figures |= _rps_ratios(samples)
+    return figures | _cpu_ratios(samples) | _memory_ratios(samples, measured)
 
 
 def _figures_of(name: str, taken: Sequence[Sample], measured: Measured) -> dict[str, float]:
@@ -60,11 +62,11 @@ def _pairs(samples: Samples) -> Iterator[tuple[str, list[tuple[Sample, Sample]]]
             yield reference, list(zip(samples["nova"], samples[reference], strict=True))
 
 
-def _rps_ratios(full: Samples) -> dict[str, float]:
+def _rps_ratios(samples: Samples) -> dict[str, float]:
     """Nova's requests per second over each reference's: taken inside each round, then the median over the rounds."""
     return {
         f"ratio_{reference}": round(median(ours.answer.rps / theirs.answer.rps for ours, theirs in pairs), 2)
-        for reference, pairs in _pairs(full)
+        for reference, pairs in _pairs(samples)
     }
 
 
@@ -78,50 +80,45 @@ def _cpu_ratios(samples: Samples) -> dict[str, float]:
     }
 
 
-def _memory_ratios(measured: Measured) -> dict[str, float]:
+def _memory_ratios(samples: Samples, measured: Measured) -> dict[str, float]:
     rss = measured.rss_mb
-    return {f"ratio_rss_{name}": round(rss["nova"] / rss[name], 2) for name, _ in _pairs(measured.full)}
+    return {f"ratio_rss_{name}": round(rss["nova"] / rss[name], 2) for name, _ in _pairs(samples)}
 
 
 def _noise(measured: Measured) -> dict[str, float]:
-    every = [sample for name, taken in measured.full.items() if name != "direct" for sample in taken]
+    every = [
+        sample
+        for samples in measured.samples.values()
+        for name, taken in samples.items()
+        if name != "direct"
+        for sample in taken
+    ]
     shares = [sample.usage.foreign_share for sample in every] or [0.0]
     return {"proxy_core_foreign_share": round(median(shares), 3), "proxy_core_foreign_share_max": round(max(shares), 3)}
 
 
 def table(document: Mapping[str, Any]) -> str:
     """The same figures as text."""
-    lines = [document["plan"], ""]
-    for group, title in _groups(document):
-        rows = {name: value for name, value in document[group].items() if isinstance(value, dict)}
-        lines += [title.ljust(18) + _HEADER, *(_line(name, value) for name, value in rows.items()), ""]
-    lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
-    return "\n".join([*lines, *_ratio_lines(document), *_warnings(document)])
-
-
-_HEADER = f"{'req/s':>9}{'spread':>8}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}{'CPU µs/req':>12}{'errors':>8}"
-
-
-def _ratio_lines(document: Mapping[str, Any]) -> list[str]:
-    """Nova over each reference: requests/s and requests per CPU second, more is better; memory, less is."""
-    titles = {"rps": "req/s"} | {f"cpu:{group}": f"per CPU s, {title}" for group, title in _groups(document)}
-    titles["rss"] = "memory"
     lines = []
-    for name in (name for name in _REFERENCES if f"ratio_{name}" in document["http1"]):
-        found = {"rps": document["http1"][f"ratio_{name}"], "rss": document["http1"][f"ratio_rss_{name}"]}
-        found |= {f"cpu:{group}": document[group][f"ratio_cpu_{name}"] for group, _ in _groups(document)}
-        lines.append(f"nova / {name}".ljust(24) + "".join(f"{found[key]:>{_width(titles[key])}.2f}" for key in titles))
-    header = "".join(f"{title:>{_width(title)}}" for title in titles.values())
-    return [" " * 24 + header, *lines] if lines else []
+    for key, title in document["scenarios"].items():
+        rows = {name: value for name, value in document[key].items() if isinstance(value, dict)}
+        lines += [title, _HEADER, *(_line(name, value) for name, value in rows.items())]
+        lines += [*_ratio_lines(document[key]), ""]
+    lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
+    return "\n".join([*lines, *_warnings(document)])
 
 
-def _width(title: str) -> int:
-    return max(10, len(title) + 3)
+_HEADER = f"{'':18}{'req/s':>9}{'spread':>8}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}{'CPU µs/req':>12}{'errors':>8}"
 
 
-def _groups(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rates = [key for key in document if key.startswith("fixed_")]
-    return [("http1", "full load"), *((key, f"{key.removeprefix('fixed_')} req/s") for key in rates)]
+def _ratio_lines(group: Mapping[str, Any]) -> list[str]:
+    """Nova over each reference: requests/s and requests per CPU second, where more is better; memory, where less is."""
+    lines = []
+    for name in (name for name in _REFERENCES if f"ratio_cpu_{name}" in group):
+        rps = f"{group[f'ratio_{name}']:.2f} in req/s, " if f"ratio_{name}" in group else ""
+        cpu, rss = group[f"ratio_cpu_{name}"], group[f"ratio_rss_{name}"]
+        lines.append(f"nova / {name}: {rps}{cpu:.2f} in requests per CPU second, {rss:.2f} in memory")
+    return lines
 
 
 def _line(name: str, value: Mapping[str, float]) -> str:
@@ -139,9 +136,14 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
     foreign = document["noise"]["proxy_core_foreign_share_max"]
     if foreign > _NOISY:
         found.append(f"others used up to {foreign:.0%} of the proxy's core meanwhile: repeat on a quiet machine")
-    for name, value in document["http1"].items():
-        if name != "direct" and isinstance(value, dict) and value["load_core_share"] > _SATURATED:
-            found.append(f"{name}: the load core was full, so this is a lower bound of its requests/s")
+    full = [
+        f"{name} ({key})"
+        for key in document["scenarios"]
+        for name, value in document[key].items()
+        if name != "direct" and isinstance(value, dict) and value["load_core_share"] > _SATURATED
+    ]
+    if full:
+        found.append(f"the load core was full, so the requests/s are a lower bound: {', '.join(full)}")
     return ["", *(f"note: {line}" for line in found)] if found else []
 
 

@@ -7,7 +7,7 @@ import pytest
 from . import report
 from .load import Answer, parse_wrk
 from .machine import Cores, Usage
-from .measure import Measured, Plan, Sample
+from .measure import Measured, Plan, Sample, Scenario
 
 WRK = """Running 3s test @ http://127.0.0.1:8080/100
   1 threads and 32 connections
@@ -28,15 +28,10 @@ Transfer/sec:     14.71MB
 PLAN = Plan(
     wrk="wrk",
     cores=Cores(proxy=0, load=1),
-    rounds=2,
-    seconds=1,
-    connections=1,
-    size=100,
-    fixed_rounds=1,
-    fixed_seconds=1,
-    fixed_connections=1,
-    fixed_size=1,
-    rates=(1000,),
+    scenarios=(
+        Scenario("http1", "full load", rounds=3, seconds=1, connections=1, size=100),
+        Scenario("fixed_1000", "1000 requests/s", rounds=1, seconds=1, connections=1, size=100, rate=1000),
+    ),
 )
 
 
@@ -47,8 +42,8 @@ def sample(rps: int, cpu_us: float, errors: int = 0, foreign: float = 0.0) -> Sa
 
 def document(**full: list[Sample]) -> dict[str, object]:
     memory = dict.fromkeys(full, 40.0) | {"envoy": 80.0}
-    fixed = {1000: {name: taken[:1] for name, taken in full.items()}}
-    measured = Measured(full=full, fixed=fixed, rss_mb=memory, pss_mb=memory)
+    fixed = {name: taken[:1] for name, taken in full.items()}
+    measured = Measured(samples={"http1": full, "fixed_1000": fixed}, rss_mb=memory, pss_mb=memory)
     return report.figures(PLAN, measured, {"nginx": "nginx is missing"}, {"envoy": "1.40.0"})
 
 
@@ -77,7 +72,7 @@ def test_ratio_is_taken_inside_each_round() -> None:
 
 def test_table_shows_rows_ratios_and_what_was_skipped() -> None:
     text = report.table(document(nova=[sample(40, 10)], envoy=[sample(20, 20, foreign=0.3)]))
-    assert "nova / envoy" in text
+    assert "nova / envoy: 2.00 in req/s, 2.00 in requests per CPU second, 0.50 in memory" in text
     assert "nginx skipped: nginx is missing" in text
     assert "others used up to 30%" in text
 
