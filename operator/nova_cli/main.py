@@ -17,8 +17,9 @@ from nova_cli.errors import CommandError
 COMMANDS = {
     "dev": ("nova_cli.dev", "run the sidecar for a NovaService beside a local process, without a cluster"),
     "render": ("nova_cli.render", "print the manifests that the operator would apply for a NovaService"),
-    "demo": ("nova_cli.demo", "show against a real cluster what nova buys a service"),
+    "demo": ("nova_cli.demo.command", "show against a real cluster what Nova gains a service"),
     "cluster": ("nova_cli.cluster.command", "start, stop and inspect a local Kubernetes"),
+    "chart": ("nova_cli.chart", "lint and render the Helm charts"),
     "images": ("nova_cli.images.command", "build the container images from the shipped Dockerfiles"),
 }
 

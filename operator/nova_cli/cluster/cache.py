@@ -31,11 +31,15 @@ def cache_root(environment: dict[str, str] | None = None) -> Path:
     return Path.home() / ".cache" / "nova"
 
 
-def content_key(files: Iterable[Path], *words: str) -> str:
-    """Sixteen hex digits over the names and contents of `files` and over `words`; order does not matter for files."""
+def content_key(files: Iterable[Path], *words: str, relative_to: Path | None = None) -> str:
+    """Sixteen hex digits over the contents of `files` and over `words`; the order of the files does not matter.
+
+    A file's name counts, and with `relative_to` its path from there.
+    """
     digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+    named = {str(file.relative_to(relative_to)) if relative_to else file.name: file for file in files}
+    for name, file in sorted(named.items()):
+        digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
     for word in words:
         digest.update(f"{word}\0".encode())
     return digest.hexdigest()[:16]

@@ -53,8 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     execute = verbs.add_parser("exec", parents=[common], help="run a program where pods and Services can be reached")
     execute.add_argument("words", metavar="COMMAND", nargs="+", help="the program and its arguments, after --")
     execute.set_defaults(func=_exec)
-    tools = verbs.add_parser("tools", parents=[common], help="make kubectl and helm available, print where they are")
-    tools.set_defaults(func=_tools)
+    prepare = verbs.add_parser("prepare", parents=[common], help="only get what a start needs; print where kubectl is")
+    prepare.set_defaults(func=_prepare)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -109,10 +109,12 @@ def _exec(options: argparse.Namespace) -> int:
     os.execvp(command[0], command)  # noqa: S606 - becoming the command passes signals and exit codes on
 
 
-def _tools(options: argparse.Namespace) -> int:
+def _prepare(options: argparse.Namespace) -> int:
     from nova_cli.cluster import toolchain  # noqa: PLC0415 - as above
+    from nova_cli.cluster.provider import provider  # noqa: PLC0415 - as above
 
     console = Console(quiet=options.quiet)
+    provider(console, options.name).prepare()
     print(f"kubectl={toolchain.kubectl(console)}")
     print(f"helm={toolchain.helm(console)}")
     return 0

@@ -40,6 +40,11 @@ class KindProvider:
         """Written by kind."""
         return self._folder / "kubeconfig"
 
+    def prepare(self) -> None:
+        """Download kind."""
+        with self._console.step("prepare kind"):
+            self._cluster().ensure_kind()
+
     def up(self) -> Path:
         """Create the cluster, or take the one that exists."""
         if self.status().running:

@@ -28,6 +28,7 @@ from nova_cli.cluster.process import wait_until
 from nova_cli.cluster.provider import Status
 from nova_cli.cluster.requirements import require_root
 from nova_cli.cluster.state import State
+from nova_cli.cluster.toolchain import Binaries
 from nova_cli.console import Console
 from nova_cli.errors import CommandError, MissingRequirementError
 
@@ -56,6 +57,19 @@ class LocalCluster:
         return self.folder / "kubeconfig"
 
     # ---- up
+
+    def prepare(self) -> None:
+        """Compile the binaries; with root, install packages meanwhile."""
+        self._prepare()
+
+    def _prepare(self) -> Binaries:
+        with ThreadPoolExecutor() as pool:
+            root = os.geteuid() == 0
+            installing = pool.submit(packages.require, packages.NODE, self._console) if root else None
+            binaries = toolchain.binaries(self._console)
+            if installing:
+                installing.result()
+        return binaries
 
     def up(self) -> Path:
         """Start the cluster, or find that it runs. Raises MissingRequirementError before touching anything."""
@@ -91,10 +105,7 @@ class LocalCluster:
         return True
 
     def _start(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            installing = pool.submit(packages.require, packages.NODE, self._console)
-            binaries = toolchain.binaries(self._console)
-            installing.result()
+        binaries = self._prepare()
         self._remove()
         with self._console.step(f"start the cluster {self.name}") as step:
             try:

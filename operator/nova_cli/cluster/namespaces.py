@@ -20,6 +20,7 @@ from nova_cli.errors import CommandError
 
 HOLD = ["unshare", "--net", "--mount", "--propagation", "private", "--", "sleep", "infinity"]
 OWN_FOLDERS = (Path("/run"), Path("/var/lib"), Path("/var/log"))
+_FIRST_HANDLE = 9  # shells know file descriptors of one digit
 
 
 class Namespaces:
@@ -55,9 +56,8 @@ class Namespaces:
 
     def mount(self, folder: Path, keep: Path) -> None:
         """Put folders of `folder` in place of `OWN_FOLDERS`; `keep`, the cache, stays visible wherever it lies."""
-        for own in OWN_FOLDERS:
-            (folder / own.relative_to("/")).mkdir(parents=True, exist_ok=True)
-        run([*self.all, "sh", "-eu", "-c", mount_script(folder, keep)])
+        make_own_folders(folder)
+        run([*self.all, "sh", "-eu", "-c", mount_script(folder, [keep])])
 
     def configure(self, address: str) -> None:
         """Bring the network up: the node's address on a bridge, since not every kernel has dummy devices."""
@@ -70,16 +70,27 @@ def join(cgroup_tasks: Path, inside: Sequence[str]) -> list[str]:
     return [*inside, "sh", "-c", 'cd / && echo $$ > "$0" && exec "$@"', str(cgroup_tasks)]
 
 
-def mount_script(folder: Path, keep: Path) -> str:
-    """The shell commands for `Namespaces.mount`. `keep` is held open, for the mounts may cover it."""
-    kept = shlex.quote(str(keep))
-    inside = folder.relative_to(keep)
+def make_own_folders(folder: Path) -> None:
+    """Make what `mount_script` puts in place of `OWN_FOLDERS`."""
+    for own in OWN_FOLDERS:
+        (folder / own.relative_to("/")).mkdir(parents=True, exist_ok=True)
+
+
+def mount_script(folder: Path, keep: Sequence[Path]) -> str:
+    """Shell commands that cover `OWN_FOLDERS` with folders of `folder`, for a mount namespace of one's own.
+
+    What is in `keep`, one of which holds `folder`, is opened first and put back where the cover hides it.
+    """
+    home = next(number for number, kept in enumerate(keep) if folder.is_relative_to(kept))
+    handles = [f"/proc/self/fd/{_FIRST_HANDLE - number}" for number in range(len(keep))]
+    inside = folder.relative_to(keep[home])
     bind = "mount --no-canonicalize --bind"
-    lines = [f"exec 9< {kept}"]
-    lines += [f"{bind} /proc/self/fd/9/{shlex.quote(str(inside / own.relative_to('/')))} {own}" for own in OWN_FOLDERS]
-    if any(keep.is_relative_to(own) for own in OWN_FOLDERS):
-        lines += [f"mkdir -p {kept}", f"{bind} /proc/self/fd/9 {kept}"]
-    # pods may ask for mount propagation; this shares mounts among the node's own namespaces, not with the machine
+    lines = [f"exec {_FIRST_HANDLE - number}< {shlex.quote(str(kept))}" for number, kept in enumerate(keep)]
+    lines += [f"{bind} {handles[home]}/{shlex.quote(str(inside / own.relative_to('/')))} {own}" for own in OWN_FOLDERS]
+    for handle, kept in zip(handles, keep, strict=True):
+        if any(kept.is_relative_to(own) for own in OWN_FOLDERS):
+            lines += [f"mkdir -p {shlex.quote(str(kept))}", f"{bind} {handle} {shlex.quote(str(kept))}"]
+    # containers may ask for mount propagation; this shares mounts among ourselves, not with the machine
     lines.append("mount --make-rshared /")
     return "\n".join(lines)
 

@@ -36,6 +36,9 @@ class Provider(Protocol):
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig for this machine; there while the cluster runs."""
 
+    def prepare(self) -> None:
+        """Get what a start needs onto this machine, as far as it can: minutes the first time, nothing later."""
+
     def up(self) -> Path:
         """Start it unless it runs; put right what a crash left. Returns `kubeconfig`."""
 

@@ -71,7 +71,9 @@ def link_flags(go_mod: str) -> str:
 
 def binaries_key() -> str:
     """Names the folder of the binaries in the cache."""
-    return content_key(sources(), link_flags((MODULE / "go.mod").read_text()), "-trimpath", os.uname().machine)
+    return content_key(
+        sources(), link_flags((MODULE / "go.mod").read_text()), "-trimpath", os.uname().machine, relative_to=MODULE
+    )
 
 
 def binaries(console: Console) -> Binaries:

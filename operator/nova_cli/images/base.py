@@ -1,0 +1,77 @@
+"""The base image: one with Python in it, and the version of that Python, which the wheels must fit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nova_cli.cluster.cache import cache_root, content_key, publish
+from nova_cli.cluster.process import run
+from nova_cli.console import Console
+from nova_cli.errors import CommandError
+
+PACKAGES = "python3,ca-certificates"
+LOCAL_REFERENCE = "localhost/nova/python:1"
+ROOT_FILE_SYSTEM = "rootfs.tar"
+_UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
+_PYTHON = re.compile(r"^\./usr/bin/python(3\.\d+)$")
+_DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S*python:(3\.\d+)\S*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base image."""
+
+    reference: str
+    python: str
+    """Such as `3.13`."""
+    key: str
+    """Changes when its content does, as far as can be known without fetching it."""
+    archive: Path | None = None
+    """Its root file system, where it was made here."""
+
+
+def shipped_base(dockerfile: Path) -> Base:
+    """The base that the Dockerfile names itself; Docker will fetch it."""
+    match = _DEFAULT_BASE.search(dockerfile.read_text())
+    if match is None:
+        raise CommandError(f"{dockerfile} has no line `ARG BASE_IMAGE=python:3.…`, which says what wheels it needs")
+    return Base(reference=match[1], python=match[2], key=match[1])
+
+
+def local_base(console: Console) -> Base:
+    """A base of this machine's own distribution, made with mmdebstrap where no registry can be reached. Made once."""
+    suite = _codename(Path("/etc/os-release").read_text())
+    key = content_key([], suite, PACKAGES, *_UNUSED)
+    folder = cache_root() / "images" / f"base-{key}"
+
+    def make(scratch: Path) -> None:
+        with console.step(f"make a base image with Python ({suite}, once)"):
+            _bootstrap(suite, scratch / ROOT_FILE_SYSTEM)
+            (scratch / "python").write_text(_python_version(scratch / ROOT_FILE_SYSTEM))
+
+    publish(folder, make)
+    return Base(LOCAL_REFERENCE, (folder / "python").read_text(), key, folder / ROOT_FILE_SYSTEM)
+
+
+def _bootstrap(suite: str, target: Path) -> None:
+    excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
+    run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", *excluded, suite, target])
+
+
+def _codename(os_release: str) -> str:
+    match = re.search(r"^VERSION_CODENAME=\"?([a-z]+)", os_release, re.MULTILINE)
+    if match is None or not shutil.which("mmdebstrap"):
+        raise CommandError("a base image can be made on Debian and Ubuntu only; start Docker to build images elsewhere")
+    return match[1]
+
+
+def _python_version(archive: Path) -> str:
+    with tarfile.open(archive) as tar:
+        for name in tar.getnames():
+            if match := _PYTHON.match(name):
+                return match[1]
+    raise CommandError(f"{archive} has no Python")

@@ -1,0 +1,43 @@
+"""Collects what an image installs: the wheel of nova, its dependencies for another Python than ours, and pip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from nova_cli.cluster.process import run
+from nova_cli.errors import CommandError
+from nova_cli.images.catalog import Image
+
+GLIBC = ("2_28", "2_17")
+"""The oldest libraries that wheels may ask for. Debian 10 has 2.28, so any base of today will do."""
+
+
+def build_nova(root: Path, target: Path) -> Path:
+    """Build the wheel of this repository into `target`."""
+    _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(target), str(root))
+    wheels = sorted(target.glob("nova-*.whl"))
+    if not wheels:
+        raise CommandError(f"pip built no wheel of nova from {root}")
+    return wheels[-1]
+
+
+def collect(image: Image, nova: Path, python: str, target: Path) -> None:
+    """Fill the folder `target` with wheels for `image` on Python `python`."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    requirements = [f"nova[{image.name}] @ {nova.as_uri()}", "pip"]
+    options = ["--quiet", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    _pip("download", *options, *platforms(os.uname().machine), "--dest", str(target), *requirements)
+
+
+def platforms(machine: str) -> list[str]:
+    """pip's options for the platforms whose wheels may be used: Linux, the processor of this machine."""
+    processor = {"arm64": "aarch64"}.get(machine, machine)
+    return [f"--platform=manylinux_{version}_{processor}" for version in GLIBC]
+
+
+def _pip(*arguments: str) -> None:
+    run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
