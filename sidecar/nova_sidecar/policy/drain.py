@@ -72,7 +72,7 @@ class Drainer:
         ends = {Phase.LEAVING: self._closing_at, Phase.CLOSING: self._drained_at}.get(self.phase)
         return {
             "phase": str(self.phase),
-            "seconds_left": None if ends is None else max(0.0, ends - now),
+            "secondsLeft": None if ends is None else max(0.0, ends - now),
             "cut": self.cut,
         }
 

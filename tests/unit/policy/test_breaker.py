@@ -238,6 +238,7 @@ def test_shadow_refuses_nothing_and_counts() -> None:
     assert call(breaker, FAILURE, 5.0) is None
     assert breaker.admit(6.0) is None
     assert breaker.would_reject == 2
+    assert breaker.shadowed is Reason.CIRCUIT_OPEN
     assert breaker.rejected == 0
     assert breaker.state == "open"
 
@@ -294,11 +295,11 @@ def test_snapshot_and_repr_tell_the_state() -> None:
         "state": "open",
         "failures": 0,
         "successes": 0,
-        "probes_in_flight": 0,
-        "retry_after": 8.0,
-        "open_seconds": 2.0,
+        "probesInFlight": 0,
+        "retryAfter": 8.0,
+        "openSeconds": 2.0,
         "rejected": 1,
-        "would_reject": 0,
+        "wouldReject": 0,
         "transitions": {
             f"{before}->{after}": int((before, after) == ("closed", "open")) for before, after in TRANSITIONS
         },

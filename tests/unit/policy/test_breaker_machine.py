@@ -113,7 +113,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.policy = policy
         self.breaker.configure(policy, self.now)
         after = self.breaker.snapshot(self.now)
-        assert {**after, "retry_after": None} == {**before, "retry_after": None}
+        assert {**after, "retryAfter": None} == {**before, "retryAfter": None}
 
     @invariant()
     def the_transitions_lead_to_the_state(self) -> None:
@@ -126,7 +126,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def probes_in_flight_are_those_not_yet_recorded(self) -> None:
         if self.breaker.state == "half_open":
-            assert self.breaker.snapshot(self.now)["probes_in_flight"] == len(self.current)
+            assert self.breaker.snapshot(self.now)["probesInFlight"] == len(self.current)
 
     @invariant()
     def open_seconds_are_the_sum_of_the_open_times(self) -> None:
@@ -160,6 +160,8 @@ def test_shadow_goes_through_the_states_of_enforce(
         now += seconds
         reject = enforce.admit(now)
         assert shadow.admit(now) is None
+        assert shadow.shadowed is (None if reject is None else reject.reason)
+        shadow.shadowed = None
         if reject is None:
             enforce.record(outcome, now, enforce.ticket)
         shadow.record(outcome if reject is None else of_the_refused, now, shadow.ticket)

@@ -70,9 +70,9 @@ def test_new_times_apply_to_the_next_drain_not_to_the_one_under_way() -> None:
 
 def test_snapshot_and_repr_tell_the_phase() -> None:
     drainer = make()
-    assert drainer.snapshot(0.0) == {"phase": "serving", "seconds_left": None, "cut": 0}
+    assert drainer.snapshot(0.0) == {"phase": "serving", "secondsLeft": None, "cut": 0}
     drainer.begin(0.0)
-    assert drainer.snapshot(4.0) == {"phase": "leaving", "seconds_left": 6.0, "cut": 0}
+    assert drainer.snapshot(4.0) == {"phase": "leaving", "secondsLeft": 6.0, "cut": 0}
     drainer.advance(10.0, 1)
-    assert drainer.snapshot(15.0) == {"phase": "closing", "seconds_left": 25.0, "cut": 0}
+    assert drainer.snapshot(15.0) == {"phase": "closing", "secondsLeft": 25.0, "cut": 0}
     assert repr(drainer) == "<Drainer closing>"

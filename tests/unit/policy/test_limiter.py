@@ -121,12 +121,16 @@ def test_shadow_lets_everything_in_and_counts_what_enforce_would_have_refused() 
     limiter: Limiter[str] = Limiter(BackpressurePolicy(mode="Shadow", max_concurrency=2, threshold=0.5))
     fill(limiter, 5)
     assert (limiter.in_flight, limiter.would_reject, limiter.would_queue) == (5, 3, 0)
+    assert limiter.shadowed is Reason.OVERLOADED
     assert set(limiter.rejected.values()) == {0}
 
 
 def test_shadow_of_the_bounded_wait_tells_waiting_from_refusing() -> None:
     limiter = waiting_room(places=2, mode="Shadow", max_queue=2)
-    fill(limiter, 6)
+    fill(limiter, 4)
+    assert limiter.shadowed is None
+    fill(limiter, 2)
+    assert limiter.shadowed is Reason.QUEUE_FULL
     assert (limiter.would_queue, limiter.would_reject) == (2, 2)
 
 
@@ -169,15 +173,15 @@ def test_snapshot_and_repr_tell_the_state() -> None:
     assert repr(limiter) == "<Limiter 2/2 waiting=1>"
     assert limiter.snapshot() == {
         "mode": "Enforce",
-        "in_flight": 2,
-        "max_concurrency": 2,
+        "inFlight": 2,
+        "maxConcurrency": 2,
         "utilisation": 1.0,
-        "high_water": 2,
+        "highWater": 2,
         "waiting": 1,
         "queued": 1,
         "abandoned": 0,
         "expired": 0,
         "rejected": {"overloaded": 0, "queue_full": 0, "acquire_timeout": 0},
-        "would_queue": 0,
-        "would_reject": 0,
+        "wouldQueue": 0,
+        "wouldReject": 0,
     }

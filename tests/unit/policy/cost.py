@@ -1,0 +1,69 @@
+"""What each policy costs per call, in nanoseconds. Prints, asserts nothing: ``python tests/unit/policy/cost.py``."""
+
+import os
+import timeit
+from random import Random
+from typing import Any
+
+from nova_api.policies import BackpressurePolicy, BreakerPolicy, PoolPolicy, RetryPolicy
+from nova_sidecar.policy import deadline
+from nova_sidecar.policy.breaker import Breaker
+from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.outcome import FAILURE, SUCCESS
+from nova_sidecar.policy.retry import Retrier
+from nova_sidecar.policy.rotation import Lifespan
+
+CALLS = 100_000
+ROUNDS = 7
+
+
+def open_breaker() -> Breaker:
+    breaker = Breaker(BreakerPolicy(failure_threshold=1), Random(1), 0.0)
+    breaker.record(FAILURE, 0.0, breaker.ticket)
+    return breaker
+
+
+def full_limiter() -> Limiter[str]:
+    limiter: Limiter[str] = Limiter(BackpressurePolicy(max_concurrency=1))
+    limiter.admit(0.0)
+    return limiter
+
+
+NAMES: dict[str, Any] = {
+    "breaker": Breaker(BreakerPolicy(), Random(1), 0.0),
+    "opened": open_breaker(),
+    "limiter": Limiter(BackpressurePolicy()),
+    "full": full_limiter(),
+    "retrier": Retrier(RetryPolicy(), Random(1)),
+    "lifespan": Lifespan(PoolPolicy(), Random(1)),
+    "ids": CorrelationIds(os.urandom),
+    "deadline": deadline,
+    "SUCCESS": SUCCESS,
+}
+LINES = {
+    "breaker: admit, ticket, record a success": "breaker.admit(1.0); breaker.record(SUCCESS, 1.0, breaker.ticket)",
+    "breaker: refuse": "opened.admit(1.0)",
+    "limiter: admit, release": "limiter.admit(1.0); limiter.release(1.0)",
+    "limiter: refuse": "full.admit(1.0)",
+    "retry: count a request": "retrier.deposit(1.0)",
+    "retry: decide against": "retrier.next(1, 500, method=b'GET', replayable=True, remaining=3.0, now=1.0)",
+    "rotation: draw an age": "lifespan.retire_at(1.0)",
+    "correlation: make": "ids.adopt(None)",
+    "correlation: take over": "ids.adopt(b'3f2b8c1e-1111-4222-8333-444455556666')",
+    "deadline: begin": "deadline.begin(1.0, 15.0)",
+    "deadline: begin with the caller's": "deadline.begin(1.0, 15.0, b'1500')",
+    "deadline: bound an attempt": "deadline.attempt_ends(1.0, 5.0, 16.0)",
+    "deadline: pass on": "deadline.encode(1.0, 6.0)",
+}
+
+
+def main() -> None:
+    loop = min(timeit.repeat("pass", number=CALLS, repeat=ROUNDS))
+    for title, code in LINES.items():
+        best = min(timeit.repeat(code, globals=NAMES, number=CALLS, repeat=ROUNDS))
+        print(f"{title:45}{(best - loop) / CALLS * 1e9:7.0f} ns")
+
+
+if __name__ == "__main__":
+    main()
