@@ -1,0 +1,62 @@
+"""``python -m nova_services storefront|catalog``: one service, one process."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from random import Random
+
+from nova_services import logs
+from nova_services.catalog import Catalog
+from nova_services.storefront import Storefront
+from nova_services.web import serve
+from nova_services.worker import Worker
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the service that the command line names, until SIGTERM."""
+    options = _parser().parse_args(arguments)
+    logs.configure(options.service)
+    asyncio.run(_run(options))
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    if options.service == "catalog":
+        worker = Worker(slots=options.slots, service_time=options.service_time_ms / 1000)
+        served = Catalog(worker, Random()).application()  # noqa: S311 - chooses which requests fail in the demo
+    else:
+        served = Storefront(options.catalog_url).application()
+    await serve(served, host=options.host, port=options.port)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nova_services", description="Nova's reference services.")
+    services = parser.add_subparsers(dest="service", required=True)
+    storefront = services.add_parser("storefront", help="a page that needs the catalog")
+    storefront.add_argument("--catalog-url", metavar="URL", default="http://catalog:8080", help="default: %(default)s")
+    catalog = services.add_parser("catalog", help="items behind a worker of limited capacity")
+    catalog.add_argument("--slots", type=_positive, default=8, help="requests worked on at once (default %(default)s)")
+    catalog.add_argument(
+        "--service-time-ms", type=_positive, default=20, help="time each takes, milliseconds (default %(default)s)"
+    )
+    for one in (storefront, catalog):
+        one.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104 - a pod's
+        one.add_argument("--port", type=_port, default=8081, help="port to listen on, 0 for any (default %(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The catalog: a list of items behind a worker of limited capacity, with switches for faults.
+
+GET  /items     the items; takes one slot of the worker
+POST /faults    switch a fault on or off, see `faults.Fault`
+GET  /healthz   200 while the process serves
+"""
+
+import os
+from random import Random
+from typing import Final
+
+from aiohttp import web
+
+from nova_services import faults
+from nova_services.faults import Fault
+from nova_services.logs import get_logger
+from nova_services.web import application
+from nova_services.worker import Worker
+
+ITEMS: Final = (
+    {"id": "tea", "name": "Green tea", "price": "4.20"},
+    {"id": "cup", "name": "Porcelain cup", "price": "11.00"},
+    {"id": "pot", "name": "Cast iron pot", "price": "48.50"},
+)
+
+
+class Catalog:
+    """The catalog's state: its worker and the fault in force."""
+
+    def __init__(self, worker: Worker, random: Random) -> None:
+        self.fault = Fault()
+        self._worker = worker
+        self._random = random
+
+    def application(self) -> web.Application:
+        """The web application."""
+        return application(web.get("/items", self._items), web.post("/faults", self._set_fault))
+
+    async def _items(self, _request: web.Request) -> web.Response:
+        if self.fault.strikes(self._random):
+            return web.json_response({"error": "the catalog's database does not answer"}, status=500)
+        await self._worker.work(self.fault.delay)
+        return web.json_response({"items": ITEMS, "servedBy": os.uname().nodename})
+
+    async def _set_fault(self, request: web.Request) -> web.Response:
+        try:
+            self.fault = faults.decode(await request.read())
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        get_logger().warning("fault switched", mode=self.fault.mode)
+        return web.json_response({"mode": self.fault.mode})

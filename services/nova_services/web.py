@@ -1,0 +1,46 @@
+"""What both services share: the middlewares, /healthz, and a process that starts and ends in good order."""
+
+import asyncio
+import signal
+from typing import Final
+
+from aiohttp import web
+
+from nova_services.correlation import correlate
+from nova_services.logs import get_logger, log_requests
+
+SHUTDOWN_SECONDS: Final = 30.0
+"""Longest wait for requests in flight after SIGTERM."""
+
+
+def application(*routes: web.AbstractRouteDef) -> web.Application:
+    """A web application with these routes. The id is bound first, so that the request's line has it."""
+    made = web.Application(middlewares=[correlate, log_requests])
+    made.add_routes([web.get("/healthz", _healthz), *routes])
+    return made
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+async def serve(served: web.Application, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then stop accepting, finish what is in flight, and return.
+
+    Port 0 takes a free one; the line `listening` says which.
+    """
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    runner = web.AppRunner(served, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        address = "{}:{}".format(*runner.addresses[0][:2])
+        get_logger().info("listening", address=address)
+        await ending.wait()
+        get_logger().info("stopping")
+    finally:
+        await runner.cleanup()
+    get_logger().info("stopped")

@@ -1,0 +1,86 @@
+"""A reference service as a process of its own, and how to talk to it."""
+
+import http.client
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+Line = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class Service:
+    """A running service. Its log lines are parsed as they come: each must be a JSON object."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._lines: queue.Queue[Line] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.port = int(self.line("listening")["address"].rpartition(":")[2])
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(json.loads(line))
+
+    def line(self, event: str, **fields: Any) -> Line:
+        """The next line with this event and these fields; earlier ones are dropped."""
+        while True:
+            line = self._lines.get(timeout=10)
+            if line["event"] == event and fields.items() <= line.items():
+                return line
+
+    def call(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
+        """One request on a connection of its own. Underscores in header names stand for hyphens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, None if body is None else json.dumps(body), named)
+            response = connection.getresponse()
+            text = response.read()
+            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, _parse(text))
+        finally:
+            connection.close()
+
+    def terminate(self) -> None:
+        """Send SIGTERM, as the kubelet does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End the process and read its last lines."""
+        self.terminate()
+        self.process.wait(timeout=40)
+        self._reader.join(timeout=5)
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.decode()
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Service]:
+    """A service on a free port of loopback, ended when the block is left."""
+    command = [sys.executable, "-m", "nova_services", *arguments, "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        service = Service(process)
+        try:
+            yield service
+        finally:
+            service.end()

@@ -1,0 +1,15 @@
+import uuid
+
+import pytest
+
+from nova_services.correlation import adopt
+
+
+@pytest.mark.parametrize("value", ["a", "demo-1", str(uuid.uuid4()), "x" * 128])
+def test_a_harmless_id_is_taken_over(value: str) -> None:
+    assert adopt(value) == value
+
+
+@pytest.mark.parametrize("value", [None, "", "a b", "a\n", "x" * 129, "jane@example.org", '"'])
+def test_anything_else_gets_a_new_id(value: str | None) -> None:
+    assert uuid.UUID(adopt(value)).version == 4
