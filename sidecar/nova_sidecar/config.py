@@ -80,6 +80,7 @@ class Reloader:
     """Keeps a running sidecar at its file: takes over what is good, refuses what is not and keeps the old one.
 
     `load` turns the file into a document and `apply` puts it into force, all or nothing; both raise ConfigError.
+    `notify` is called after each document that was applied or refused.
     `applied` and `refused` count reloads, `generation` the documents that ran, the first included.
     """
 
@@ -90,6 +91,7 @@ class Reloader:
         *,
         apply: Callable[[Document], Awaitable[None]],
         load: Callable[[Path], Document] = load,
+        notify: "Callable[[Reloader], None] | None" = None,
         interval: float = POLL_INTERVAL,
     ) -> None:
         self.document = first
@@ -100,6 +102,7 @@ class Reloader:
         self._path = path
         self._apply = apply
         self._load = load
+        self._notify = notify
         self._interval = interval
         self._seen: _Signature | None = None
         self._suspect: _Signature | None = None
@@ -163,6 +166,7 @@ class Reloader:
         self.generation += 1
         self.applied += 1
         get_logger().info("configuration applied", hash=found.hash, generation=self.generation)
+        self._tell()
 
     def _refuse(self, refusal: Refusal, signature: "_Signature") -> None:
         self._seen, self.refusal = signature, refusal
@@ -174,6 +178,11 @@ class Reloader:
             rule=refusal.rule,
             hash=self.document.hash,
         )
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._notify is not None:
+            self._notify(self)
 
 
 _Signature = tuple[int, ...]

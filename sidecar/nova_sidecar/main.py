@@ -5,9 +5,11 @@ a proxy nor wait for one.
 """
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -46,9 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"{options.config}: good, service {document.config.service}, hash {document.hash}")
         return 0
-    from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
-
+    with _no_certificates():
+        from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
     return run(options.config, document)
+
+
+@contextmanager
+def _no_certificates() -> Iterator[None]:
+    """Import aiohttp without the machine's certificates: its client reads all of them at import, 2 MB for every pod,
+    and the sidecar only uses the server. A client for https here needs an SSL context of its own."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,7 +46,13 @@ class Sidecar:
     """Everything of one sidecar. `start` and `close` come in pairs; all methods belong to the event loop's thread."""
 
     def __init__(
-        self, path: Path, document: Document, sink: LineSink, *, reload: Callable[[Path], Document] = load
+        self,
+        path: Path,
+        document: Document,
+        sink: LineSink,
+        *,
+        reload: Callable[[Path], Document] = load,
+        notify: Callable[[Reloader], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         config = document.config
@@ -59,7 +65,7 @@ class Sidecar:
         rng = Random()  # noqa: S311 - for jitter and correlation ids, which are no secrets
         self.proxy = Proxy(config, resolver=self._resolver, access_log=self._access_log, rng=rng)
         self.drain = Drain(self.proxy)
-        self.reloader = Reloader(path, document, apply=self._apply, load=reload)
+        self.reloader = Reloader(path, document, apply=self._apply, load=reload, notify=notify)
         self.view = View(proxy=self.proxy, reloader=self.reloader, drain=self.drain, sink=sink, version=version("nova"))
         exposition = Exposition((ProxyCollector(self.view), RuntimeCollector(self.view)))
         self.admin = AdminServers(config.admin, Pages(self.view, exposition))

@@ -6,6 +6,7 @@ only to a Host header that names loopback, and POST is refused with an Origin he
 """
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,9 +88,7 @@ class AdminServers:
 
         server = web.Server(handle, **_BOUNDS)
         try:
-            listener = await loop.create_server(
-                connections.guard(server), address.host, address.port, backlog=128, reuse_address=True
-            )
+            listener = await loop.create_server(connections.guard(server), sock=_bind(address))
         except OSError as error:
             await self.close()
             raise AdminListenError(
@@ -125,6 +124,12 @@ def _forged(request: web.BaseRequest) -> str | None:
     if request.method not in ("GET", "HEAD") and "Origin" in request.headers:
         return "requests with an Origin header, as browsers send them, are refused"
     return None
+
+
+def _bind(address: Address) -> socket.socket:
+    """A listening socket. Made here because uvloop would start four threads to look up the address, for good."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return socket.create_server((address.host, address.port), family=family, backlog=128)
 
 
 def _text(address: Address) -> str:

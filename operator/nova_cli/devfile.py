@@ -1,0 +1,72 @@
+"""A NovaService file as `nova dev` reads it: the one service that is meant, resolved for this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from nova_api.errors import ConfigError
+from nova_api.model import convert
+from nova_api.proxy import Address, ProxyConfig, encode
+from nova_api.resolve import resolve
+from nova_api.v1alpha1 import KIND, NovaService
+from nova_sidecar.config import Document, document, read
+
+
+def load(path: Path, name: str | None, elsewhere: Mapping[str, Address]) -> Document:
+    """The sidecar's document for the NovaService called `name`, or the only one, of a YAML file.
+
+    `elsewhere` sends upstreams to other addresses than the file says. Raises ConfigError, whose path is that of the
+    NovaService where the fault lies there.
+    """
+    service = choose(parse(read(path)), name)
+    return document(encode(redirect(resolve(convert(service, NovaService), place="local"), elsewhere)))
+
+
+def parse(text: bytes) -> list[Any]:
+    """Every document of a YAML stream. Raises ConfigError with the line and column of a mistake."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return [found for found in yaml.load_all(text, Loader=loader) if found is not None]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError("$", f"expected YAML{where} ({error.problem})") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError("$", f"expected YAML ({error})") from error
+
+
+def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
+    """The NovaService that is meant. Raises ConfigError when there is none or the choice is not clear."""
+    services = {_name(found): found for found in documents if isinstance(found, dict) and found.get("kind") == KIND}
+    there = ", ".join(services) or "none"
+    if name is not None:
+        if name not in services:
+            raise ConfigError("$", f"expected a NovaService named {name}, found {there}")
+        return services[name]
+    if len(services) != 1:
+        raise ConfigError("$", f"expected one NovaService, or --name to choose one; found {there}")
+    return next(iter(services.values()))
+
+
+def redirect(config: ProxyConfig, elsewhere: Mapping[str, Address]) -> ProxyConfig:
+    """The same document with upstreams at other addresses. Raises ConfigError for an upstream that is not there."""
+    names = [port.name for port in config.outbound]
+    for name in elsewhere:
+        if name not in names:
+            raise ConfigError(
+                "$.spec.upstreams", f"expected one named {name} (--upstream), found {', '.join(names) or 'none'}"
+            )
+    outbound = tuple(
+        msgspec.structs.replace(port, upstream=elsewhere.get(port.name, port.upstream)) for port in config.outbound
+    )
+    return msgspec.structs.replace(config, outbound=outbound)
+
+
+def _name(service: dict[str, Any]) -> str:
+    metadata = service.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, dict) else "(no name)"
