@@ -23,10 +23,11 @@ TRACKER = ("pids", "systemd", "memory", "cpu")
 
 
 def trees(among: list[Mount]) -> list[Path]:
-    """Where cgroups are made: the v2 tree if it is mounted at the root, else every v1 tree."""
+    """Where cgroups are made: the v2 tree if it is mounted at the root, else every tree below it (a v2 one as well)."""
     if any(mount.target == ROOT and mount.kind == "cgroup2" for mount in among):
         return [ROOT]
-    return [mount.target for mount in among if mount.kind == "cgroup" and mount.target.is_relative_to(ROOT)]
+    kinds = ("cgroup", "cgroup2")
+    return [mount.target for mount in among if mount.kind in kinds and mount.target.is_relative_to(ROOT)]
 
 
 class Cgroup:

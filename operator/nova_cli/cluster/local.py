@@ -8,6 +8,7 @@ finds broken, and comes to the same place after a crash as after a clean stop.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -213,7 +214,8 @@ class LocalCluster:
 
     @property
     def _cgroup(self) -> Cgroup:
-        return Cgroup(f"nova-cluster-{self.name}")
+        """Named after the folder as well: the same name in another cache is another cluster."""
+        return Cgroup(f"nova-{self.name}-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}")
 
     def _state(self) -> State | None:
         return states.load(self._state_file)

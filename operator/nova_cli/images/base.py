@@ -12,10 +12,12 @@ from nova_cli.cluster.cache import cache_root, content_key, publish
 from nova_cli.cluster.process import run
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
+from nova_cli.images.buildah import Buildah
 
 PACKAGES = "python3,ca-certificates"
 LOCAL_REFERENCE = "localhost/nova/python:1"
 ROOT_FILE_SYSTEM = "rootfs.tar"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
 _PYTHON = re.compile(r"^\./usr/bin/python(3\.\d+)$")
 _DEFAULT_BASE = re.compile(r"^ARG BASE_IMAGE=(\S*python:(3\.\d+)\S*)$", re.MULTILINE)
@@ -30,8 +32,8 @@ class Base:
     """Such as `3.13`."""
     key: str
     """Changes when its content does, as far as can be known without fetching it."""
-    archive: Path | None = None
-    """Its root file system, where it was made here."""
+    storage: Path | None = None
+    """buildah's storage that has it, where it was made here."""
 
 
 def shipped_base(dockerfile: Path) -> Base:
@@ -45,21 +47,28 @@ def shipped_base(dockerfile: Path) -> Base:
 def local_base(console: Console) -> Base:
     """A base of this machine's own distribution, made with mmdebstrap where no registry can be reached. Made once."""
     suite = _codename(Path("/etc/os-release").read_text())
-    key = content_key([], suite, PACKAGES, *_UNUSED)
+    key = content_key([], "1", suite, PACKAGES, *_UNUSED)
     folder = cache_root() / "images" / f"base-{key}"
 
     def make(scratch: Path) -> None:
         with console.step(f"make a base image with Python ({suite}, once)"):
-            _bootstrap(suite, scratch / ROOT_FILE_SYSTEM)
-            (scratch / "python").write_text(_python_version(scratch / ROOT_FILE_SYSTEM))
+            archive = scratch / ROOT_FILE_SYSTEM
+            excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
+            run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", *excluded, suite, archive])
+            (scratch / "python").write_text(_python_version(archive))
+            _import(archive, Buildah(scratch / "storage"))
+            archive.unlink()
 
     publish(folder, make)
-    return Base(LOCAL_REFERENCE, (folder / "python").read_text(), key, folder / ROOT_FILE_SYSTEM)
+    return Base(LOCAL_REFERENCE, (folder / "python").read_text(), key, folder / "storage")
 
 
-def _bootstrap(suite: str, target: Path) -> None:
-    excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
-    run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", *excluded, suite, target])
+def _import(archive: Path, buildah: Buildah) -> None:
+    """Turn a root file system into an image."""
+    recipe = archive.with_name("Dockerfile")
+    recipe.write_text(f"FROM scratch\nADD {archive.name} /\nENV PATH={PATH}\n")
+    folder = archive.parent
+    buildah.run("bud", "--tag", LOCAL_REFERENCE, "--file", str(recipe), str(folder), keep=folder)
 
 
 def _codename(os_release: str) -> str:

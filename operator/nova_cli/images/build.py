@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nova_cli.cluster import packages
@@ -26,8 +27,10 @@ def build(console: Console, names: Sequence[str] = (), root: Path | None = None)
     folder = cache_root() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"), builder(repository, console) as chosen:
-        archives = {image: _archive(image, repository, chosen) for image in wanted}
-        stale = [image for image, archive in archives.items() if not archive.exists()]
+        # the hash in an archive's name makes it new whenever the sources are; it is taken once, before they are read
+        keys = {image: image.key(repository, chosen.base.key) for image in wanted}
+        archives = {image: folder / f"nova-{image.name}-{key}.tar" for image, key in keys.items()}
+        stale = {image: archive for image, archive in archives.items() if not archive.exists()}
         if stale:
             _build(stale, repository, chosen, console)
         else:
@@ -35,25 +38,25 @@ def build(console: Console, names: Sequence[str] = (), root: Path | None = None)
     return list(archives.values())
 
 
-def _archive(image: Image, root: Path, chosen: Builder) -> Path:
-    """Where the archive is kept. The hash in its name makes it new whenever the sources are."""
-    return cache_root() / "images" / f"nova-{image.name}-{image.key(root, chosen.base.key)}.tar"
-
-
-def _build(stale: Sequence[Image], root: Path, chosen: Builder, console: Console) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
+def _build(stale: Mapping[Image, Path], root: Path, chosen: Builder, console: Console) -> None:
+    """Build the images, collecting the wheels of the next while one is built."""
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as collector:
         with console.step("build the wheel of nova"):
             nova = wheels.build_nova(root, Path(scratch))
-        for image in stale:
+
+        def collect(image: Image) -> None:
             with console.step(f"collect wheels for {image.reference} (Python {chosen.base.python})"):
                 wheels.collect(image, nova, chosen.base.python, root / "build" / "wheels" / image.name)
+
+        collected = {image: collector.submit(collect, image) for image in stale}
+        for image, archive in stale.items():
+            collected[image].result()
             with console.step(f"build {image.reference}"):
-                _publish(image, root, chosen)
+                _publish(image, root, chosen, archive)
 
 
-def _publish(image: Image, root: Path, chosen: Builder) -> None:
+def _publish(image: Image, root: Path, chosen: Builder, archive: Path) -> None:
     """Build into a temporary file, put it in place, and drop the archives of older sources."""
-    archive = _archive(image, root, chosen)
     scratch = archive.with_suffix(".part")
     scratch.unlink(missing_ok=True)
     chosen.build(image, root, scratch)
