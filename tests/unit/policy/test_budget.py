@@ -35,6 +35,14 @@ def test_traffic_is_forgotten_after_ten_seconds() -> None:
     assert budget.snapshot(30.0) == {"requests": 0, "retries": 0}
 
 
+def test_buckets_off_the_second_do_not_reach_further_back() -> None:
+    budget = RetryBudget(share=0.5, min_per_second=0)
+    for _ in range(10):
+        budget.deposit(0.0)
+    budget.snapshot(9.75)  # begins a bucket that lasts until 10.75
+    assert budget.withdraw(10.5) is False
+
+
 def test_an_outage_is_not_amplified() -> None:
     budget = RetryBudget(share=0.2, min_per_second=3)
     retries = 0
