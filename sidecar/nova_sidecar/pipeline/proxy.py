@@ -1,15 +1,30 @@
 """The whole data path as one object: listeners, ports, hot reload and drain."""
 
+import asyncio
+import errno
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Final
 
-from nova_api.proxy import ProxyConfig
-
+from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
-from nova_sidecar.pipeline.stats import ProxyStats
+from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.port import Port, Shared
+from nova_sidecar.pipeline.stats import Direction, ProxyStats
+from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.drain import Drainer, Phase
+from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
+from nova_sidecar.transport.listener import Listener
+
+CLOSE_TIMEOUT: Final = 1.0
+_POLL: Final = 0.01
+
+Key = tuple[Direction, str]
+Place = tuple[object, ...]
 
 
 class ListenError(Exception):
@@ -19,6 +34,25 @@ class ListenError(Exception):
         self.path = path
         self.rule = rule
         super().__init__(f"{path}: {rule}")
+
+
+class _Door:
+    """A listener and the port behind it, which a reload may exchange."""
+
+    __slots__ = ("listener", "port")
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.listener: Listener | None = None
+
+    def accept(self) -> DownstreamConnection:
+        """A connection for the port that is behind the door now."""
+        return self.port.accept()
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self.listener is not None:
+            self.listener.close()
 
 
 class Proxy:
@@ -36,56 +70,237 @@ class Proxy:
         self.config = config
         self.stats = ProxyStats()
         """Counters; read them at any time."""
+        self.limiter: Limiter[Exchange] = Limiter(config.backpressure)
+        self._clock = clock
+        self._drainer = Drainer(config.drain)
+        self._closing: asyncio.TimerHandle | None = None
+        self._ports: dict[Key, Port] = {}
+        self._removed: list[Port] = []
+        self._doors: dict[Place, _Door] = {}
+        self._shared = Shared(
+            access_log=access_log,
+            clock=clock,
+            ids=CorrelationIds(os.urandom),
+            limiter=self.limiter,
+            resolver=resolver,
+            rng=rng,
+        )
 
     async def start(self) -> None:
         """Open every listener. Raises ListenError, naming the field, when one cannot be opened; then none is."""
-        raise NotImplementedError
+        await self._take_over(self.config)
 
     async def apply(self, config: ProxyConfig) -> None:
         """Swap the configuration. Breakers, limiters, pools and requests in flight keep their state.
 
         Raises ListenError and keeps the old configuration whole when a listener cannot be opened.
         """
-        raise NotImplementedError
+        await self._take_over(config)
+        self.config = config
+        self._drainer.configure(config.drain)
+        for waiter in self.limiter.configure(config.backpressure, self._clock()):
+            waiter.grant()
+
+    async def _take_over(self, config: ProxyConfig) -> None:
+        """Everything that can fail first, with nothing changed; then the change, without a turn of the loop in it."""
+        fresh: dict[Key, Port] = {}
+        for direction, settings, _ in _settings(config):
+            key = (direction, settings.name)
+            if key not in self._ports:
+                fresh[key] = Port(settings, config, self._shared, self.stats.port(direction, settings.name))
+        try:
+            doors = await self._open_doors(config, {**self._ports, **fresh})
+        except ListenError:
+            for port in fresh.values():
+                port.close()
+            raise
+        self._commit(config, fresh, doors)
+
+    def _commit(self, config: ProxyConfig, fresh: dict[Key, Port], doors: dict[Place, _Door]) -> None:
+        ports: dict[Key, Port] = {}
+        for direction, settings, _ in _settings(config):
+            key = (direction, settings.name)
+            port = ports[key] = fresh.get(key) or self._ports[key]
+            if key not in fresh:
+                port.configure(settings, config)
+            if direction == "inbound" and self.draining:
+                port.leave()
+            doors[_place(direction, settings)].port = port
+        removed = [port for key, port in self._ports.items() if key not in ports]
+        for place, door in self._doors.items():
+            if place not in doors:
+                door.close()
+        self._ports, self._doors = ports, doors
+        self._remove(removed)
+
+    async def _open_doors(self, config: ProxyConfig, ports: Mapping[Key, Port]) -> dict[Place, _Door]:
+        """The doors of a configuration: those there are, and new ones. Raises ListenError and closes the new ones."""
+        doors: dict[Place, _Door] = {}
+        try:
+            for direction, settings, path in _settings(config):
+                place = _place(direction, settings)
+                _refuse_double(place, doors, path)
+                doors[place] = self._doors.get(place) or await _open(settings, ports[direction, settings.name], path)
+        except ListenError:
+            for place, door in doors.items():
+                if place not in self._doors:
+                    door.close()
+            raise
+        return doors
+
+    def _remove(self, ports: list[Port]) -> None:
+        for port in ports:
+            port.leave()
+            port.close_idle()
+        self._removed = [port for port in [*self._removed, *ports] if not self._finish(port)]
+
+    def _finish(self, port: Port) -> bool:
+        if port.connections:
+            return False
+        port.dispatcher.close()
+        return True
+
+    # --- leaving
 
     def begin_drain(self) -> None:
         """Begin to leave: inbound responses carry ``Connection: close``, after the delay inbound listeners close.
 
         Outbound goes on until `close`: the app finishes its work through it. Further calls change nothing.
         """
-        raise NotImplementedError
+        now = self._clock()
+        if not self._drainer.begin(now):
+            return
+        for port in self._inbound():
+            port.leave()
+        self._closing = self._shared.loop.call_later(float(self.config.drain.delay), self._close_inbound)
+
+    def _close_inbound(self) -> None:
+        self._drainer.advance(self._clock() + _POLL, self._inbound_in_flight)
+        for direction, settings, _ in _settings(self.config):
+            if direction == "inbound":
+                self._doors[_place(direction, settings)].close()
+        for port in self._inbound():
+            port.close_idle()
 
     @property
     def draining(self) -> bool:
         """Whether drain has begun."""
-        raise NotImplementedError
+        return self._drainer.phase is not Phase.SERVING
 
     @property
     def in_flight(self) -> int:
         """Exchanges now, inbound and outbound, upgraded connections included."""
-        raise NotImplementedError
+        return sum(stats.in_flight for stats in self.stats.ports.values())
 
-    async def drained(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds until drain has begun, its delay passed and nothing inbound is in flight."""
-        raise NotImplementedError
+    @property
+    def _inbound_in_flight(self) -> int:
+        return sum(stats.in_flight for stats in self.stats.ports.values() if stats.direction == "inbound")
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait at most so long until drain has begun, its delay passed and nothing inbound is in flight.
+
+        It looks every 10 ms: exchanges are many and drains are rare, so that no exchange pays for telling.
+        """
+        deadline = self._clock() + seconds
+        while True:
+            in_flight = self._inbound_in_flight
+            if self._drainer.phase is Phase.CLOSING:
+                self._drainer.advance(self._clock(), in_flight)
+            if self._drainer.phase is Phase.DRAINED and not in_flight:
+                return True
+            if self._clock() >= deadline:
+                return False
+            await asyncio.sleep(_POLL)
 
     async def close(self) -> None:
         """Close every listener and connection now."""
-        raise NotImplementedError
+        if self._closing is not None:
+            self._closing.cancel()
+        for door in self._doors.values():
+            door.close()
+        ports = [*self._ports.values(), *self._removed]
+        for port in ports:
+            port.close()
+        self._shared.wheel.close()
+        deadline = self._clock() + CLOSE_TIMEOUT
+        while any(port.connections for port in ports) and self._clock() < deadline:  # noqa: ASYNC110 - a turn or two
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    # --- looking at it
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """The state for ``/stats``: per inbound and outbound in flight, pool, breaker, limiter, retry budget.
 
         Plain dicts, lists, strings and numbers.
         """
-        raise NotImplementedError
+        shown: dict[str, Any] = {"inbound": {}, "outbound": {}, "limiter": self.limiter.snapshot()}
+        for (direction, name), port in self._ports.items():
+            shown[direction][name] = port.snapshot(now)
+        shown["drain"] = str(self._drainer.phase)
+        return shown
 
     @property
     def inbound_addresses(self) -> Mapping[str, Endpoint]:
         """Actual address by port name; a configured port of 0 is the one the kernel chose."""
-        raise NotImplementedError
+        return self._addresses("inbound")
 
     @property
     def outbound_addresses(self) -> Mapping[str, Endpoint]:
         """Actual address by upstream name."""
-        raise NotImplementedError
+        return self._addresses("outbound")
+
+    def _addresses(self, direction: Direction) -> Mapping[str, Endpoint]:
+        return {
+            door.port.stats.name: door.listener.endpoint
+            for door in self._doors.values()
+            if door.listener is not None and door.port.stats.direction == direction
+        }
+
+    def _inbound(self) -> list[Port]:
+        return [port for (direction, _), port in self._ports.items() if direction == "inbound"]
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self._drainer.phase} in_flight={self.in_flight} ports={len(self._ports)}>"
+
+
+def _settings(config: ProxyConfig) -> Iterator[tuple[Direction, Inbound | Outbound, str]]:
+    for index, inbound in enumerate(config.inbound):
+        yield "inbound", inbound, f"$.inbound[{index}].listen"
+    for index, outbound in enumerate(config.outbound):
+        yield "outbound", outbound, f"$.outbound[{index}].listen"
+
+
+def _place(direction: Direction, settings: Inbound | Outbound) -> Place:
+    """What makes a listener the same across reloads: its address, or its port's name where the kernel chooses."""
+    listen = settings.listen
+    return (listen.host, listen.port) if listen.port else (listen.host, 0, direction, settings.name)
+
+
+def _refuse_double(place: Place, doors: Mapping[Place, _Door], path: str) -> None:
+    if place in doors:
+        raise ListenError(path, f"expected an address of its own, but {place[0]}:{place[1]} is listed twice")
+
+
+async def _open(settings: Inbound | Outbound, port: Port, path: str) -> _Door:
+    door = _Door(port)
+    try:
+        door.listener = await Listener.open(settings.listen, door.accept)
+    except OSError as error:
+        raise ListenError(path, _advice(settings.listen, error)) from error
+    return door
+
+
+def _advice(address: Address, error: OSError) -> str:
+    where = _words(address)
+    if error.errno == errno.EADDRINUSE:
+        return f"expected a free address, but {where} is in use; end what listens there or choose another port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"expected an address this user may listen on, but {where} is not; choose a port from 1024 on"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"expected an address of this machine, but {where} is none"
+    return f"expected an address to listen on, but {where} failed: {error.strerror or error}"
+
+
+def _words(address: Address) -> str:
+    return f"{address.host}:{address.port}"

@@ -5,17 +5,15 @@ and upstreams of the configuration, reasons of one table, status classes.
 """
 
 from bisect import bisect_left
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
+from nova_sidecar.transport.upstream import CloseReason
 
 Direction = Literal["inbound", "outbound"]
-CloseReason = Literal["peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown"]
 
-CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
-    "peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown",
-)  # fmt: skip
+CLOSE_REASONS: Final[tuple[CloseReason, ...]] = get_args(CloseReason)
 DURATION_BOUNDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
@@ -75,6 +73,14 @@ class PortStats:
         """Response body bytes."""
         self.correlation_taken = 0
         self.correlation_generated = 0
+
+    def shadow_overloaded(self) -> None:
+        """The limiter, in Shadow mode, would have refused."""
+        self.shadow_rejected[Reason.OVERLOADED] += 1
+
+    def shadow_circuit_open(self) -> None:
+        """The breaker, in Shadow mode, would have refused."""
+        self.shadow_rejected[Reason.CIRCUIT_OPEN] += 1
 
     def __repr__(self) -> str:
         return f"<PortStats {self.direction} {self.name} in_flight={self.in_flight} responses={self.responses}>"

@@ -1,5 +1,6 @@
-"""Where an upstream lives: host names become addresses in the background, never while a request waits for DNS twice."""
+"""Where an upstream lives: host names become addresses in the background, and the last known ones outlive a failure."""
 
+import ipaddress
 from typing import NamedTuple, Protocol
 
 Endpoint = tuple[str, int]
@@ -23,3 +24,11 @@ class Resolver(Protocol):
     async def resolve(self, host: str, port: int) -> Resolution:
         """All addresses of a host, within the resolver's own deadline. Raises ResolveError."""
         ...
+
+
+def literal(host: str, port: int) -> Endpoint | None:
+    """The endpoint, where the host is an IP address already."""
+    try:
+        return str(ipaddress.ip_address(host)), port
+    except ValueError:
+        return None

@@ -12,7 +12,7 @@ without an address of one family must not send that family on to another name (r
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -91,9 +91,17 @@ class DnsResolver:
     """Resolves through the cluster's DNS. Servers are asked in turn when one is silent; a truncated answer is asked
     for again over TCP; answers that do not match the question are ignored (all by c-ares)."""
 
-    def __init__(self, conf: ResolvConf | None = None, *, deadline: float = DEADLINE, port: int = 53) -> None:
+    def __init__(
+        self,
+        conf: ResolvConf | None = None,
+        *,
+        deadline: float = DEADLINE,
+        port: int = 53,
+        families: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self._conf = conf or ResolvConf.read()
         self._deadline = deadline
+        self._families = families or routed_families
         self._client = aiodns.DNSResolver(
             nameservers=self._conf.servers,
             timeout=TRY_TIMEOUT,
@@ -138,7 +146,7 @@ class DnsResolver:
 
     async def _ask(self, name: str) -> _Found:
         """Both families at once. One good answer is enough when the other fails or is late."""
-        questions = [asyncio.ensure_future(self._query(name, family)) for family in _families()]
+        questions = [asyncio.ensure_future(self._query(name, family)) for family in self._families()]
         done, late = await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
         try:
             if late:
@@ -205,7 +213,7 @@ class SystemResolver:
         """Nothing to free."""
 
 
-def _families() -> Sequence[str]:
+def routed_families() -> Sequence[str]:
     """The families this machine has a route for; both when it has none. An IPv6 address without a route would only
     cost attempts. Connecting a UDP socket looks the route up and sends nothing."""
     routed = [record for record, family, probe in _PROBES if _has_route(family, probe)]

@@ -42,7 +42,8 @@ class RequestHead:
     """A request head, read once and shared by all requests with the same bytes; never changed."""
 
     __slots__ = (
-        "captured", "expects", "forward", "http10", "is_head", "keep_alive", "length", "method", "path", "upgrade", "verb",
+        "captured", "expects", "forward", "http10", "is_head", "keep_alive", "length", "method", "path", "upgrade",
+        "verb",
     )  # fmt: skip
 
     def __init__(

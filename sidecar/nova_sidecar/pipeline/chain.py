@@ -1,0 +1,57 @@
+"""The order in which policies see a request: one function, one line each, with its reason.
+
+Filters are flat: plain calls, one after the other, that see heads and completions. Bodies pass them by. A filter
+answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go on later, through `Exchange.resume`).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.filters import (
+    AccessLogFilter,
+    CorrelationFilter,
+    DeadlineFilter,
+    LimiterFilter,
+    MetricsFilter,
+    RetryFilter,
+)
+from nova_sidecar.policy.limiter import Queued
+from nova_sidecar.policy.reasons import Reject
+
+OnRequest = Callable[[Exchange, float], Reject | Queued | None]
+"""Looks at a request before it goes upstream."""
+
+OnComplete = Callable[[Exchange, float], None]
+"""Looks at an exchange that is over, however it ended."""
+
+
+class Chain(NamedTuple):
+    """The filters of one port, by moment."""
+
+    request: tuple[OnRequest, ...]
+    complete: tuple[OnComplete, ...]
+
+
+def build_chain(
+    *,
+    correlation: CorrelationFilter | None,
+    deadline: DeadlineFilter,
+    limiter: LimiterFilter | None,
+    retry: RetryFilter | None,
+    metrics: MetricsFilter,
+    access_log: AccessLogFilter | None,
+) -> Chain:
+    """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
+    request: list[OnRequest | None] = [
+        correlation.on_request if correlation else None,  # first: every refusal below carries the id
+        deadline.on_request,  # before any wait: waiting for a place spends the same budget
+        limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
+        retry.on_request if retry else None,  # only requests that go upstream earn retries
+    ]
+    complete: list[OnComplete | None] = [
+        metrics.on_complete,  # before the place is given on: counters never run behind the next request
+        access_log.on_complete if access_log else None,
+        limiter.on_complete if limiter else None,  # last: it may set another exchange going
+    ]
+    return Chain(tuple(f for f in request if f), tuple(f for f in complete if f))

@@ -1,0 +1,166 @@
+"""Adapters between policies, which know no HTTP, and exchanges, which know no policy."""
+
+import time
+from typing import Final
+
+from nova_sidecar.pipeline.accesslog import AccessLog
+from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.policy import deadline
+from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.limiter import QUEUED, Limiter, Queued
+from nova_sidecar.policy.reasons import Reject
+from nova_sidecar.policy.retry import Retrier
+from nova_sidecar.telemetry.entry import AccessEntry
+
+_UPGRADED: Final = 101
+
+
+class CorrelationFilter:
+    """Takes over the caller's id or makes one."""
+
+    __slots__ = ("_header", "_ids", "_stats")
+
+    def __init__(self, header: bytes, ids: CorrelationIds, stats: PortStats) -> None:
+        self._header = header
+        self._ids = ids
+        self._stats = stats
+
+    def on_request(self, exchange: Exchange, now: float) -> None:
+        """Give the exchange its id."""
+        given = exchange.head.captured.get(self._header)
+        exchange.correlation = taken = self._ids.adopt(given)
+        if taken is given:
+            self._stats.correlation_taken += 1
+        else:
+            self._stats.correlation_generated += 1
+
+
+class DeadlineFilter:
+    """Sets the instant at which the exchange's time is over."""
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, budget: float) -> None:
+        self._budget = budget
+
+    def on_request(self, exchange: Exchange, now: float) -> None:
+        """The port's budget, or the caller's where that is shorter."""
+        given = exchange.head.captured.get(deadline.HEADER)
+        exchange.deadline_at = now + self._budget if given is None else deadline.begin(now, self._budget, given)
+
+
+class LimiterFilter:
+    """Holds a place among the requests in flight to the app, from admission to completion."""
+
+    __slots__ = ("_limiter", "_stats")
+
+    def __init__(self, limiter: Limiter[Exchange], stats: PortStats) -> None:
+        self._limiter = limiter
+        self._stats = stats
+
+    def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
+        """Take a place, or wait for one, or be refused."""
+        answer = self._limiter.admit(now)
+        if answer is None:
+            exchange.place = True
+        elif answer is QUEUED:
+            exchange.wait_until(self._limiter.enqueue(exchange, now, exchange.deadline_at))
+        return answer
+
+    def on_complete(self, exchange: Exchange, now: float) -> None:
+        """Give the place back, or leave the queue."""
+        if not exchange.place:
+            self._limiter.abandon(exchange)
+            return
+        exchange.place = False
+        waiter = self._limiter.release(now)
+        if waiter is not None:
+            waiter.grant()
+
+
+class ShadowLimiterFilter(LimiterFilter):
+    """The same in Shadow mode, and counts what Enforce would have refused."""
+
+    __slots__ = ()
+
+    def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
+        """Take a place; nothing is refused."""
+        before = self._limiter.would_reject
+        answer = super().on_request(exchange, now)
+        if self._limiter.would_reject != before:
+            self._stats.shadow_overloaded()
+        return answer
+
+
+class RetryFilter:
+    """Tells the retry budget of each request."""
+
+    __slots__ = ("on_request",)
+
+    def __init__(self, retrier: Retrier) -> None:
+        deposit = retrier.deposit
+
+        def on_request(exchange: Exchange, now: float) -> None:
+            deposit(now)
+
+        self.on_request = on_request
+
+
+class MetricsFilter:
+    """Counts what is over."""
+
+    __slots__ = ("_stats",)
+
+    def __init__(self, stats: PortStats) -> None:
+        self._stats = stats
+
+    def on_complete(self, exchange: Exchange, now: float) -> None:
+        """Count it by status class, with its duration and its bytes."""
+        stats = self._stats
+        stats.in_flight -= 1
+        stats.bytes_in += exchange.bytes_in
+        stats.bytes_out += exchange.bytes_out
+        status = exchange.status
+        stats.responses[status // 100] += 1
+        if status != _UPGRADED:
+            stats.duration.observe(now - exchange.started)
+
+
+class AccessLogFilter:
+    """Leaves an entry for the access log."""
+
+    __slots__ = ("_direction", "_errors_only", "_name", "_record")
+
+    def __init__(self, log: AccessLog, stats: PortStats, *, errors_only: bool) -> None:
+        self._record = log.record
+        self._direction = stats.direction
+        self._name = stats.name
+        self._errors_only = errors_only
+
+    def on_complete(self, exchange: Exchange, now: float) -> None:
+        """Hand over the entry."""
+        reason = exchange.reason
+        if self._errors_only and reason is None and exchange.status < 500:
+            return
+        head = exchange.head
+        endpoint = exchange.endpoint
+        self._record(
+            AccessEntry(
+                time.time(),
+                self._direction,
+                self._name,
+                head.verb,
+                head.path,
+                exchange.status,
+                "" if reason is None else reason.value,
+                (now - exchange.started) * 1000,
+                exchange.upstream_seconds * 1000,
+                exchange.attempts,
+                exchange.bytes_in,
+                exchange.bytes_out,
+                exchange.correlation.decode("ascii"),
+                exchange.downstream.client,
+                "" if endpoint is None else endpoint,
+            )
+        )

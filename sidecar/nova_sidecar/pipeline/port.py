@@ -1,0 +1,293 @@
+"""One inbound port or one upstream at work: its policies, its connections on both sides, its counters.
+
+A port outlives every reload that keeps its name: breaker, pool, budget and counters stay, the values they work with
+are replaced. The bytes that every message of the port carries are made here, once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy
+from nova_api.proxy import Inbound, Outbound, ProxyConfig
+from nova_sidecar.pipeline import refusals
+from nova_sidecar.pipeline.accesslog import AccessLog
+from nova_sidecar.pipeline.chain import Chain, build_chain
+from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.filters import (
+    AccessLogFilter,
+    CorrelationFilter,
+    DeadlineFilter,
+    LimiterFilter,
+    MetricsFilter,
+    RetryFilter,
+    ShadowLimiterFilter,
+)
+from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.policy.breaker import Breaker
+from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.deadline import HEADER as DEADLINE_HEADER
+from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.retry import Retrier
+from nova_sidecar.transport.dispatcher import Dispatcher
+from nova_sidecar.transport.downstream import DownstreamConnection
+from nova_sidecar.transport.endpoints import Resolver
+from nova_sidecar.transport.wheel import Wheel
+from nova_sidecar.wire.grammar import Malformed
+from nova_sidecar.wire.request import ATTEMPT, CHUNKED, FORWARDED_FOR, RequestHead, RequestReader, Upgrades
+from nova_sidecar.wire.response import ResponseReader
+
+_UNREADABLE: Final = RequestHead(
+    b"-", "-", http10=False, keep_alive=False, length=0, expects=False, upgrade=False, forward=b"", captured={}
+)
+"""Stands for a request that could not be read, so that it is counted and logged like any other."""
+
+
+class Shared:
+    """What all ports of one proxy have in common."""
+
+    __slots__ = ("access_log", "clock", "ids", "limiter", "loop", "resolver", "rng", "wheel")
+
+    def __init__(
+        self, *, access_log: AccessLog, clock: Callable[[], float], ids: CorrelationIds, limiter: Limiter[Exchange],
+        resolver: Resolver, rng: Random,
+    ) -> None:  # fmt: skip
+        self.loop = asyncio.get_running_loop()
+        self.access_log = access_log
+        self.clock = clock
+        self.ids = ids
+        self.limiter = limiter
+        self.resolver = resolver
+        self.rng = rng
+        self.wheel = Wheel(self.loop, clock)
+
+
+class Port:
+    """See the module. Exchanges read the public attributes."""
+
+    def __init__(self, settings: Inbound | Outbound, config: ProxyConfig, shared: Shared, stats: PortStats) -> None:
+        # for the life of the port
+        self._shared = shared
+        self.loop = shared.loop
+        self.clock = shared.clock
+        self.stats = stats
+        self.connections: set[DownstreamConnection] = set()
+        self.leaving = False
+        """Responses say ``Connection: close``."""
+        self.breaker: Breaker | None = None
+        self.retrier: Retrier | None = None
+        if isinstance(settings, Outbound):
+            self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
+            self.retrier = Retrier(settings.retry, shared.rng)
+        # until the next configuration
+        self._take_over(settings, config)
+        self.dispatcher = Dispatcher(
+            _target(settings),
+            settings.pool,
+            connect_timeout=settings.timeout.connect,
+            reader=self._response_reader,
+            resolver=shared.resolver,
+            wheel=shared.wheel,
+            rng=shared.rng,
+            counters=stats,
+            clock=shared.clock,
+        )
+
+    # --- configuration
+
+    def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        """Take over new values; state and whatever is in flight stay."""
+        if self.breaker is not None and isinstance(settings, Outbound) and self.retrier is not None:
+            self.breaker.configure(settings.circuit_breaker, self.clock())
+            self.retrier.configure(settings.retry)
+        self._take_over(settings, config)
+        self.dispatcher.configure(
+            _target(settings),
+            settings.pool,
+            connect_timeout=settings.timeout.connect,
+            reader=self._response_reader,
+        )
+
+    def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        self.settings = settings
+        timeout = settings.timeout
+        self.attempt_budget = float(min(timeout.attempt, timeout.request))
+        self.stream_idle = float(timeout.stream_idle)
+        self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
+        self._full_ms = int(self.attempt_budget * 1000)
+        self._full_deadline = _deadline_line(self._full_ms)
+        header = config.correlation.header.encode() if config.correlation.mode == "Enforce" else b""
+        self._header = header
+        self.echo = header + b": " if header else b""
+        self.head_end = b"\r\n\r\n" if header else b"\r\n"
+        inbound = isinstance(settings, Inbound)
+        captured = {DEADLINE_HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
+        target = _target(settings)
+        self.reader = RequestReader(
+            capture=frozenset(captured), upgrades=_upgrades(settings), host=f"{target.host}:{target.port}".encode()
+        )
+        self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
+        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log)
+
+    def _build(
+        self,
+        settings: Inbound | Outbound,
+        correlation: CorrelationPolicy,
+        backpressure: BackpressurePolicy,
+        access_log: AccessLogPolicy,
+    ) -> Chain:
+        stats, shared = self.stats, self._shared
+        limiter_class = ShadowLimiterFilter if backpressure.mode == "Shadow" else LimiterFilter
+        limited = isinstance(settings, Inbound) and backpressure.mode != "Off"
+        return build_chain(
+            correlation=CorrelationFilter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None,
+            deadline=DeadlineFilter(float(settings.timeout.request)),
+            limiter=limiter_class(shared.limiter, stats) if limited else None,
+            retry=RetryFilter(self.retrier) if self.retrier is not None else None,
+            metrics=MetricsFilter(stats),
+            access_log=(
+                AccessLogFilter(shared.access_log, stats, errors_only=access_log.mode == "Errors")
+                if access_log.mode != "Off"
+                else None
+            ),
+        )
+
+    # --- for downstream connections
+
+    def accept(self) -> DownstreamConnection:
+        """A connection for a client that has come."""
+        return DownstreamConnection(self, self._shared.wheel)
+
+    def connected(self, connection: DownstreamConnection) -> None:
+        """A client came."""
+        self.connections.add(connection)
+        self.stats.downstream_total += 1
+        self.stats.downstream_active += 1
+        if isinstance(self.settings, Inbound):
+            connection.forwarded = b"x-forwarded-for: %b\r\n" % connection.client.encode()
+
+    def disconnected(self, connection: DownstreamConnection) -> None:
+        """A client left."""
+        self.connections.discard(connection)
+        self.stats.downstream_active -= 1
+
+    def begin(self, connection: DownstreamConnection, head: RequestHead) -> None:
+        """A request: through the filters, then upstream."""
+        now = self.clock()
+        exchange = Exchange(self, connection, head, now)
+        connection.exchange = exchange
+        self.stats.in_flight += 1
+        for on_request in self.chain.request:
+            answer = on_request(exchange, now)
+            if answer is not None:
+                if isinstance(answer, Reject):
+                    exchange.refuse(answer)
+                return
+        exchange.start_attempt(now)
+
+    def resume(self, exchange: Exchange) -> None:
+        """An exchange has the place it waited for: through what follows the limiter, then upstream."""
+        now = self.clock()
+        if self.retrier is not None:
+            self.retrier.deposit(now)
+        exchange.start_attempt(now)
+
+    def refuse(self, connection: DownstreamConnection, why: Malformed) -> None:
+        """Answer what is no request."""
+        self._refuse_unread(connection, why.reason, why.why)
+
+    def head_timed_out(self, connection: DownstreamConnection) -> None:
+        """Answer a head that did not arrive in time."""
+        self._refuse_unread(connection, Reason.REQUEST_TIMEOUT, "the head of the request did not arrive in time")
+
+    def _refuse_unread(self, connection: DownstreamConnection, reason: Reason, why: str) -> None:
+        exchange = Exchange(self, connection, _UNREADABLE, self.clock())
+        connection.exchange = exchange
+        self.stats.in_flight += 1
+        if self._header:
+            exchange.correlation = self._shared.ids.generate()
+            self.stats.correlation_generated += 1
+        exchange.refuse(Reject(reason), why)
+
+    # --- for exchanges
+
+    def upstream_head(self, exchange: Exchange, now: float) -> bytes:
+        """The head of a request as it goes upstream."""
+        head = exchange.head
+        left = int((exchange.attempt_ends - now) * 1000 + 0.01)
+        deadline = self._full_deadline if left == self._full_ms else _deadline_line(left)
+        forwarded = exchange.downstream.forwarded
+        if forwarded and FORWARDED_FOR in head.captured:
+            client = exchange.downstream.client.encode()
+            forwarded = b"x-forwarded-for: %b, %b\r\n" % (head.captured[FORWARDED_FOR], client)
+        if exchange.attempts > 1 and self.retrier is not None:
+            forwarded += b"x-nova-attempt: %d\r\n" % exchange.attempts
+        if head.length == CHUNKED:
+            forwarded += b"transfer-encoding: chunked\r\n"
+        return b"".join((head.forward, forwarded, deadline, self.echo, exchange.correlation, self.head_end))
+
+    def refusal(self, exchange: Exchange, reject: Reject, why: str) -> tuple[bytes, int, bool]:
+        """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept."""
+        head = exchange.head
+        refusal = refusals.REFUSALS[reject.reason]
+        unread = head.expects and not exchange.downstream.request_complete
+        keep = head.keep_alive and not (refusal.close or self.leaving or unread)
+        data = refusals.render(
+            reject.reason,
+            why=why,
+            retry_after=reject.retry_after,
+            correlation=(self._header, exchange.correlation) if self._header else None,
+            head_only=head.is_head,
+            keep=keep,
+            http10=head.http10,
+        )
+        return data, refusal.status, keep
+
+    # --- leaving
+
+    def leave(self) -> None:
+        """From now on every response closes its connection."""
+        self.leaving = True
+
+    def close_idle(self) -> None:
+        """Close the connections of clients that have no exchange under way."""
+        for connection in list(self.connections):
+            if connection.exchange is None:
+                connection.close()
+
+    def close(self) -> None:
+        """Break every connection on both sides."""
+        for connection in list(self.connections):
+            connection.abort()
+        self.dispatcher.close()
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """What an operator wants to see, as plain data."""
+        shown: dict[str, Any] = {
+            "in_flight": self.stats.in_flight,
+            "downstream_connections": self.stats.downstream_active,
+            "pool": self.dispatcher.pool.snapshot(),
+        }
+        if self.breaker is not None and self.retrier is not None:
+            shown["breaker"] = self.breaker.snapshot(now)
+            shown["retry"] = self.retrier.snapshot(now)
+        return shown
+
+    def __repr__(self) -> str:
+        return f"<Port {self.stats.direction} {self.stats.name} in_flight={self.stats.in_flight}>"
+
+
+def _target(settings: Inbound | Outbound) -> Any:
+    return settings.app if isinstance(settings, Inbound) else settings.upstream
+
+
+def _upgrades(settings: Inbound | Outbound) -> Upgrades:
+    if isinstance(settings, Outbound):
+        return "any"
+    return "websocket" if settings.protocol == "websocket" else "none"
+
+
+def _deadline_line(millis: int) -> bytes:
+    return b"%b: %d\r\n" % (DEADLINE_HEADER, max(millis, 0))

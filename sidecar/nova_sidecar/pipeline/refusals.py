@@ -1,0 +1,90 @@
+"""One table from a reason to an answer. The same word is the metric label, the log field and ``x-nova-reject``."""
+
+import json
+from email.utils import formatdate
+from math import ceil, isfinite
+from typing import Final, NamedTuple
+
+from nova_sidecar.policy.reasons import Reason
+
+
+class Refusal(NamedTuple):
+    """How one reason is answered."""
+
+    status: int
+    close: bool
+    """Whether the client's connection is closed after it."""
+    message: str
+    """One sentence for people, where there is nothing more precise to say."""
+
+
+REFUSALS: Final[dict[Reason, Refusal]] = {
+    # the caller's fault: what follows on the connection cannot be trusted
+    Reason.BAD_REQUEST: Refusal(400, True, "the request breaks HTTP"),
+    Reason.URI_TOO_LONG: Refusal(414, True, "the request target is too long"),
+    Reason.HEADER_TOO_LARGE: Refusal(431, True, "the request head is too large"),
+    Reason.UNSUPPORTED_METHOD: Refusal(405, True, "the method is not served here"),
+    Reason.UNSUPPORTED_VERSION: Refusal(505, True, "the HTTP version is not served here"),
+    Reason.NOT_IMPLEMENTED: Refusal(501, True, "the transfer coding is not known here"),
+    Reason.REQUEST_TIMEOUT: Refusal(408, True, "the request did not arrive in time"),
+    Reason.CLIENT_CLOSED: Refusal(499, True, "the client went away"),
+    # protection of the app and of this sidecar: the connection stays good
+    Reason.OVERLOADED: Refusal(503, False, "the service is at its limit of concurrent requests"),
+    Reason.QUEUE_FULL: Refusal(503, False, "too many requests wait for a place"),
+    Reason.ACQUIRE_TIMEOUT: Refusal(503, False, "no place came free in time"),
+    Reason.DRAINING: Refusal(503, True, "this instance is leaving"),
+    # the upstream is not to be called, or cannot be
+    Reason.CIRCUIT_OPEN: Refusal(503, False, "the upstream has failed repeatedly and is left alone for a while"),
+    Reason.POOL_EXHAUSTED: Refusal(503, False, "no connection to the upstream came free in time"),
+    Reason.NO_ENDPOINT: Refusal(503, False, "the upstream has no known address"),
+    Reason.CONNECT_FAILURE: Refusal(503, False, "no connection to the upstream could be made"),
+    # the upstream was called and failed
+    Reason.UPSTREAM_RESET: Refusal(502, False, "the upstream closed the connection before it answered"),
+    Reason.BAD_RESPONSE: Refusal(502, False, "the upstream's response breaks HTTP"),
+    Reason.RESPONSE_HEAD_TOO_LARGE: Refusal(502, False, "the head of the upstream's response is too large"),
+    Reason.ATTEMPT_TIMEOUT: Refusal(504, False, "the upstream did not answer in time"),
+    Reason.STREAM_IDLE_TIMEOUT: Refusal(504, True, "the upstream took no more of the request"),
+    Reason.DEADLINE_EXCEEDED: Refusal(504, False, "the request's whole time is over"),
+    Reason.INTERNAL_ERROR: Refusal(500, True, "the proxy failed"),
+}
+
+_PHRASES: Final = {
+    400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 414: "URI Too Long",
+    431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}  # fmt: skip
+
+
+def render(
+    reason: Reason, *, why: str, retry_after: float | None, correlation: tuple[bytes, bytes] | None,
+    head_only: bool, keep: bool, http10: bool,
+) -> bytes:  # fmt: skip
+    """The whole response. `correlation` is the header's name and the id; `why` stands in for the table's sentence.
+
+    `retry_after` is rounded up to whole seconds, as the header has them (RFC 9110 section 10.2.3).
+    """
+    refusal = REFUSALS[reason]
+    answer = {"error": str(reason), "message": why or refusal.message}
+    if correlation is not None:
+        answer["correlationId"] = correlation[1].decode("latin-1")
+    body = json.dumps(answer, separators=(",", ":")).encode()
+    lines = [
+        f"HTTP/1.1 {refusal.status} {_PHRASES[refusal.status]}",
+        f"date: {formatdate(usegmt=True)}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"x-nova-reject: {reason}",
+    ]
+    if refusal.status == 405:
+        lines.append("allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    if retry_after is not None and isfinite(retry_after):
+        lines.append(f"retry-after: {max(1, ceil(retry_after))}")
+    if not keep:
+        lines.append("connection: close")
+    elif http10:
+        lines.append("connection: keep-alive")
+    head = "\r\n".join(lines).encode("ascii") + b"\r\n"
+    if correlation is not None:
+        head += correlation[0] + b": " + correlation[1] + b"\r\n"
+    return head + b"\r\n" + (b"" if head_only else body)

@@ -1,0 +1,400 @@
+"""The connection of a client: reads requests one after the other, writes what the exchange gives it.
+
+Rules:
+
+* One exchange at a time. What a client sends ahead (pipelining) waits in the buffer, and reading stops meanwhile, so
+  it is bounded by one read.
+* A client that has sent its request and closes its sending side still gets the response (half-close). One that does
+  so in the middle of a request has gone away.
+* A connection that is closed while the client may still be sending is closed for writing first and read until the
+  client has seen the response, for a bounded time; a reset would destroy the response on its way (RFC 9112
+  section 9.6).
+"""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from math import inf
+from typing import Any, Final, Protocol
+
+from nova_sidecar.transport.wheel import Timed, Wheel
+from nova_sidecar.wire.chunked import ChunkedReader
+from nova_sidecar.wire.grammar import Malformed
+from nova_sidecar.wire.head import head_end
+from nova_sidecar.wire.request import CHUNKED, RequestHead, RequestReader
+
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds from the first byte of a head to its last."""
+KEEP_ALIVE_TIMEOUT: Final = 75.0
+"""Seconds a connection may be idle between requests, or before the first one."""
+LINGER_TIMEOUT: Final = 2.0
+LINGER_BYTES: Final = 1 << 20
+DISCARD_BYTES: Final = 64 * 1024
+"""Largest body of a refused request that is read and dropped to keep the connection."""
+
+_RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends a reset instead of a normal end
+
+
+class Handler(Protocol):
+    """What a downstream connection needs of the exchange it carries."""
+
+    def on_request_body(self, data: bytes) -> None:
+        """Content of the request."""
+
+    def on_request_end(self, trailers: bytes) -> None:
+        """The request is complete."""
+
+    def on_request_broken(self, why: Malformed) -> None:
+        """The body broke HTTP; the connection is of no use any more."""
+
+    def on_tunnel_data(self, data: bytes) -> None:
+        """Bytes after an upgrade."""
+
+    def on_downstream_eof(self) -> None:
+        """After an upgrade, the client sends no more."""
+
+    def on_downstream_lost(self) -> None:
+        """The client went away."""
+
+    def on_downstream_blocked(self, blocked: bool) -> None:
+        """The client reads too slowly, or does so no more."""
+
+    def on_deadline(self, now: float) -> None:
+        """The deadline that the exchange set on the connection is over."""
+
+
+class Service(Protocol):
+    """What a downstream connection needs of the port that accepted it."""
+
+    reader: RequestReader
+
+    def begin(self, connection: "DownstreamConnection", head: RequestHead) -> None:
+        """Start the exchange: set ``connection.exchange``, or answer and end at once."""
+
+    def refuse(self, connection: "DownstreamConnection", why: Malformed) -> None:
+        """Answer what could not be read as a request; the connection is closed after it."""
+
+    def head_timed_out(self, connection: "DownstreamConnection") -> None:
+        """The head did not arrive in time."""
+
+    def connected(self, connection: "DownstreamConnection") -> None:
+        """A client came."""
+
+    def disconnected(self, connection: "DownstreamConnection") -> None:
+        """A client left."""
+
+
+class DownstreamConnection(Timed, asyncio.Protocol):
+    """See the module. The exchange reads and sets the public attributes; everything else goes through methods."""
+
+    __slots__ = (
+        "_body", "_broken", "_buffer", "_discarding", "_left", "_lingered", "_lingering", "_loop_guard", "_searched",
+        "_service", "blocked", "client", "closing", "eof", "exchange", "forwarded", "reading", "transport", "tunnel",
+        "wheel",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, wheel: Wheel) -> None:
+        super().__init__()
+        # for the life of the connection
+        self._service = service
+        self.wheel = wheel
+        self.transport: Any = None  # asyncio.Transport; Any spares a cast per write on the fast path
+        self.client = ""
+        self.forwarded = b""
+        """A line that the port wants in front of every request of this client; set in `Service.connected`."""
+        self.reading = True
+        self.blocked = False
+        self.eof = False
+        self.closing = False
+        self._lingering = False
+        self._lingered = 0
+        self._broken = False
+        self._loop_guard = False
+        # until the head of the next request is complete
+        self._buffer = b""
+        self._searched = 0
+        # for one request
+        self.exchange: Handler | None = None
+        self.tunnel = False
+        self._left = 0
+        self._body: ChunkedReader | None = None
+        self._discarding = False
+
+    # --- events of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the client is connected."""
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0] if peer else ""
+        self.wheel.arm(self, self.wheel.now + KEEP_ALIVE_TIMEOUT)
+        self._service.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        if self.exchange is None and not self._discarding:
+            if self._lingering:
+                self._linger(len(data))
+                return
+            if not self._buffer:
+                head = self._service.reader.memo.young.get(data)
+                if head is not None and head.length == 0:
+                    self._service.begin(self, head)
+                    return
+                self._buffer = data
+            else:
+                self._buffer += data
+            self._read_heads()
+        elif self.tunnel:
+            self.exchange.on_tunnel_data(data)  # type: ignore[union-attr]  # a tunnel has its exchange until it ends
+        elif self._left:
+            self._read_body(data)
+            if self.exchange is None and self._buffer:
+                self._read_heads()
+        else:
+            self._buffer += data
+            self.pause_reading()
+
+    def eof_received(self) -> bool:
+        """asyncio: the client sends no more; True keeps the connection open for the response."""
+        self.eof = True
+        exchange = self.exchange
+        if exchange is None or self._lingering:
+            return False
+        if self.tunnel:
+            exchange.on_downstream_eof()
+            return True
+        if self._left:
+            self.abort()
+            return False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is over."""
+        self.closing = True
+        self.wheel.remove(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.on_downstream_lost()
+        self._service.disconnected(self)
+
+    def pause_writing(self) -> None:
+        """asyncio: the client reads too slowly."""
+        self.blocked = True
+        if self.exchange is not None:
+            self.exchange.on_downstream_blocked(True)
+
+    def resume_writing(self) -> None:
+        """asyncio: the client has caught up."""
+        self.blocked = False
+        if self.exchange is not None:
+            self.exchange.on_downstream_blocked(False)
+        elif self._buffer or not self.reading:
+            self._read_heads()
+
+    def expire(self, now: float) -> None:
+        """The deadline of the exchange, or of a silence between exchanges, is over."""
+        if self.exchange is not None:
+            self.exchange.on_deadline(now)
+        elif self.closing or self._discarding or not self._buffer:
+            self.abort() if self.closing else self.close()
+        else:
+            self._service.head_timed_out(self)
+
+    # --- reading
+
+    def _read_heads(self) -> None:
+        """Start what the buffer holds; a loop, since an exchange may be refused, and so over, at once."""
+        if self._loop_guard:
+            return
+        self._loop_guard = True
+        while self._buffer and self.exchange is None and not (self.closing or self._discarding or self.blocked):
+            if not self._read_head():
+                break
+        self._loop_guard = False
+        if self.exchange is None and not self._buffer and not self.blocked:
+            self.resume_reading()
+
+    def _read_head(self) -> bool:
+        data = self._buffer
+        if data[:1] == b"\r":  # RFC 9112 section 2.2: an empty line before a request is ignored
+            if data[:2] == b"\r\n":
+                self._buffer = data[2:]
+                return True
+            if len(data) == 1:
+                return False
+        try:
+            end = head_end(data, self._searched)
+            if end < 0:
+                self._wait_for_head(len(data))
+                return False
+            head = self._service.reader.read(data[:end])
+        except Malformed as why:
+            self._buffer = b""
+            self._broken = True
+            self._service.refuse(self, why)
+            return False
+        self._buffer = b""
+        self._searched = 0
+        rest = data[end:]
+        if head.length:
+            self._start_body(head, rest)
+        else:
+            self._buffer = rest
+            self._service.begin(self, head)
+        return True
+
+    def _wait_for_head(self, size: int) -> None:
+        if self._searched == 0:
+            self.wheel.arm(self, self.wheel.now + HEAD_TIMEOUT)
+        self._searched = size
+        if not self.reading:
+            self.resume_reading()
+
+    def _start_body(self, head: RequestHead, rest: bytes) -> None:
+        self._left = head.length
+        self._body = ChunkedReader() if head.length == CHUNKED else None
+        self._service.begin(self, head)
+        if self._left and not self.closing:
+            self.resume_reading()
+            if rest:
+                self._read_body(rest)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if self._body is not None:
+            self._read_chunked(self._body, data)
+            return
+        left = self._left
+        if len(data) > left:
+            self._buffer = data[left:]
+            data = data[:left]
+        self._left = left - len(data)
+        if exchange is not None:
+            exchange.on_request_body(data)
+        if not self._left and self.exchange is exchange:
+            self._end_body(b"")
+
+    def _read_chunked(self, body: ChunkedReader, data: bytes) -> None:
+        try:
+            pieces = body.feed(data)
+        except Malformed as why:
+            self._left = 0
+            self._body = None
+            self._broken = True
+            if self.exchange is not None:
+                self.exchange.on_request_broken(why)
+            else:
+                self.close()
+            return
+        for piece in pieces:
+            if self.exchange is not None:
+                self.exchange.on_request_body(piece)
+        if self._discarding:
+            self._lingered += len(data)
+            if self._lingered > DISCARD_BYTES:
+                self.close()
+                return
+        if body.done and self._left:
+            self._buffer = body.rest
+            self._end_body(body.trailers)
+
+    def _end_body(self, trailers: bytes) -> None:
+        self._left = 0
+        self._body = None
+        if self.exchange is not None:
+            self.exchange.on_request_end(trailers)
+        elif self._discarding:
+            self._discarding = False
+            self._idle()
+
+    # --- for the exchange
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether the whole request, body included, has arrived."""
+        return not self._left
+
+    def finished(self, *, keep: bool) -> None:
+        """The exchange has written its response whole; go on with the next request, or close."""
+        self.exchange = None
+        if not keep or self.eof:
+            self.close()
+            return
+        if self._left:
+            if self._left > DISCARD_BYTES or self.closing:
+                self.close()
+                return
+            self._discarding = True
+            self._lingered = 0
+            self.wheel.arm(self, self.wheel.now + HEAD_TIMEOUT)
+            self.resume_reading()
+            return
+        self.deadline = self.wheel.now + KEEP_ALIVE_TIMEOUT
+        if self._buffer or not self.reading:
+            self._idle()
+
+    def _idle(self) -> None:
+        self.wheel.arm(self, self.wheel.now + KEEP_ALIVE_TIMEOUT)
+        self._read_heads()
+
+    def open_tunnel(self) -> None:
+        """From now on every byte goes to the exchange as it is, beginning with what the client sent ahead."""
+        self.tunnel = True
+        self.deadline = inf
+        ahead, self._buffer = self._buffer, b""
+        if ahead and self.exchange is not None:
+            self.exchange.on_tunnel_data(ahead)
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+        if self.reading and not self.closing:
+            self.reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more from the client again."""
+        if not self.reading and not self.closing:
+            self.reading = True
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Close after what was written has been sent; wait for a client that may still be sending."""
+        if self.closing:
+            return
+        pending = bool(self._broken or self._left or self._buffer or not self.reading)
+        self.closing = True
+        self._buffer = b""
+        self._left = 0
+        self._body = None
+        self._discarding = False
+        if not pending or self.eof or self.transport.is_closing():
+            self.wheel.remove(self)
+            self.transport.close()
+            return
+        self._lingering = True
+        self._lingered = 0
+        self.transport.write_eof()
+        if not self.reading:
+            self.reading = True
+            self.transport.resume_reading()
+        self.wheel.arm(self, self.wheel.now + LINGER_TIMEOUT)
+
+    def _linger(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self.abort()
+
+    def abort(self) -> None:
+        """Break the connection at once: the client must not take what it got for whole."""
+        self.closing = True
+        self.deadline = inf
+        with suppress(OSError, AttributeError):  # a closed socket has no options
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def __repr__(self) -> str:
+        state = "lingering" if self._lingering else "closing" if self.closing else "busy" if self.exchange else "idle"
+        return f"<DownstreamConnection {self.client} {state}>"

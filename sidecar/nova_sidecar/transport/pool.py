@@ -1,0 +1,193 @@
+"""Connections to one upstream: which one carries the next request. Decides at once and returns what to do.
+
+Rules:
+
+* Endpoints take turns. The one whose turn it is gives its most recently used idle connection, or gets a new one; the
+  idle connections of others are only used when no further connection may be opened.
+* `size` bounds what is open or being opened. Beyond it, callers wait in order; a connection that comes free goes
+  straight to the first of them.
+* Every step is O(1) in connections and endpoints, except taking over a new set of endpoints, and looking for any idle
+  connection when the pool is full.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from nova_api.policies import PoolPolicy
+from nova_sidecar.policy.rotation import Lifespan
+from nova_sidecar.transport.endpoints import Endpoint
+from nova_sidecar.transport.upstream import CloseReason
+
+W = TypeVar("W")
+C = TypeVar("C", bound="Pooled")
+
+
+class Pooled(Protocol):
+    """What the pool looks at in a connection."""
+
+    endpoint: Endpoint
+    retire_at: float
+    requests: int
+    reusable: bool
+    close_reason: CloseReason | None
+
+
+class _Seat(Generic[C]):
+    """One endpoint: its idle connections, the last used at the end, and how many are open or being opened."""
+
+    __slots__ = ("endpoint", "idle", "open")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.idle: dict[C, None] = {}
+        self.open = 0
+
+
+class Pool(Generic[C, W]):
+    """See the module. C is a connection, W whoever waits for one."""
+
+    __slots__ = ("_at", "_policy", "_ring", "_seats", "_waiting", "lifespan", "open")
+
+    def __init__(self, policy: PoolPolicy, lifespan: Lifespan) -> None:
+        self._policy = policy
+        self.lifespan = lifespan
+        self._ring: list[_Seat[C]] = []
+        self._seats: dict[Endpoint, _Seat[C]] = {}
+        self._at = 0
+        self._waiting: deque[W] = deque()
+        self.open = 0
+        """Connections open or being opened."""
+
+    # --- asking for a connection
+
+    def checkout(self) -> C | Endpoint | None:
+        """A connection to use now, or an endpoint to open one to (it counts already), or None: wait."""
+        ring = self._ring
+        if not ring:
+            return None
+        at = self._at + 1
+        if at >= len(ring):
+            at = 0
+        self._at = at
+        seat = ring[at]
+        while seat.idle:
+            connection = seat.idle.popitem()[0]
+            if not connection.close_reason:
+                return connection
+        if self.open < self._policy.size:
+            self.open += 1
+            seat.open += 1
+            return seat.endpoint
+        return self._any_idle()
+
+    def _any_idle(self) -> C | None:
+        for seat in self._ring:
+            while seat.idle:
+                connection = seat.idle.popitem()[0]
+                if not connection.close_reason:
+                    return connection
+        return None
+
+    def wait(self, waiter: W) -> None:
+        """Put a caller into the queue."""
+        self._waiting.append(waiter)
+
+    def leave(self, waiter: W) -> bool:
+        """Take a caller out of the queue; False when it was not in it."""
+        try:
+            self._waiting.remove(waiter)
+        except ValueError:
+            return False
+        return True
+
+    def next_waiter(self) -> W | None:
+        """The caller whose turn it is, taken out of the queue."""
+        return self._waiting.popleft() if self._waiting else None
+
+    # --- giving it back
+
+    def retire(self, connection: C, now: float) -> CloseReason | None:
+        """Why a connection that has finished a request must be closed; None when it is used further."""
+        if not connection.reusable:
+            return "peer"
+        if connection.close_reason:
+            return connection.close_reason
+        if connection.endpoint not in self._seats:
+            return "removed"
+        if connection.requests >= self.lifespan.max_requests:
+            return "requests" if self.lifespan.may_retire(now, self.open) else None
+        if now >= connection.retire_at and self.lifespan.may_retire(now, self.open):
+            return "age"
+        return None
+
+    def put(self, connection: C) -> None:
+        """Keep an idle connection."""
+        self._seats[connection.endpoint].idle[connection] = None
+
+    def forget(self, connection: C) -> None:
+        """A connection is closed."""
+        self.drop(connection.endpoint)
+        seat = self._seats.get(connection.endpoint)
+        if seat is not None:
+            seat.idle.pop(connection, None)
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """A connection that counted is gone, or was never made."""
+        self.open -= 1
+        seat = self._seats.get(endpoint)
+        if seat is not None:
+            seat.open -= 1
+
+    # --- configuration
+
+    def configure(self, policy: PoolPolicy) -> None:
+        """Take over a new policy. Connections beyond a smaller size leave as they finish."""
+        self._policy = policy
+        self.lifespan.configure(policy)
+
+    def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> list[C]:
+        """Take over a set of endpoints; returns the idle connections to those that are gone, to be closed."""
+        seats = {endpoint: self._seats.get(endpoint) or _Seat[C](endpoint) for endpoint in endpoints}
+        gone = [
+            connection for endpoint, seat in self._seats.items() if endpoint not in seats for connection in seat.idle
+        ]
+        self._seats = seats
+        self._ring = list(seats.values())
+        return gone
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The endpoints that take turns."""
+        return [seat.endpoint for seat in self._ring]
+
+    @property
+    def waiting(self) -> int:
+        """Callers in the queue."""
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> int:
+        """Idle connections."""
+        return sum(len(seat.idle) for seat in self._ring)
+
+    def idle_connections(self) -> list[C]:
+        """All idle connections."""
+        return [connection for seat in self._ring for connection in seat.idle]
+
+    def snapshot(self) -> dict[str, Any]:
+        """What an operator wants to see, as plain data."""
+        idle = self.idle
+        return {
+            "size": self._policy.size,
+            "open": self.open,
+            "idle": idle,
+            "active": self.open - idle,
+            "waiting": len(self._waiting),
+            "endpoints": [
+                {"address": f"{s.endpoint[0]}:{s.endpoint[1]}", "open": s.open, "idle": len(s.idle)} for s in self._ring
+            ],
+        }
+
+    def __repr__(self) -> str:
+        return f"<Pool open={self.open} idle={self.idle} waiting={len(self._waiting)}>"
