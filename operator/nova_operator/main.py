@@ -27,3 +27,36 @@ Two replicas may run with a lease; only one acts. It opens connections to pods o
 It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services, and
 sets no finalizers: deletion is the garbage collector's.
 """
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from nova_operator import logs, options
+from nova_operator.cluster import ClusterError
+from nova_operator.process import LeaseLostError, Process
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to stop; returns the exit code."""
+    chosen = options.parse(arguments)
+    logs.configure(chosen.log_level)
+    log = structlog.get_logger()
+    try:
+        asyncio.run(_run(chosen))
+    except (ClusterError, LeaseLostError, OSError) as error:
+        log.error("ended", error=str(error))  # noqa: TRY400 - the sentence says all, a traceback would hide it
+        return 1
+    return 0
+
+
+async def _run(chosen: options.Options) -> None:
+    await Process(chosen).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

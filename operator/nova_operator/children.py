@@ -1,0 +1,152 @@
+"""Puts a plan into force, all of it or, where the API server would refuse a part, nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import structlog
+
+from nova_api import names
+from nova_api.v1alpha1 import NovaService
+from nova_operator import reasons
+from nova_operator.cluster import Cluster, RefusedError
+from nova_operator.desired.metadata import Manifest
+from nova_operator.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT
+from nova_operator.mirror import Mirror
+from nova_operator.plan import (
+    Action,
+    Apply,
+    ChildKey,
+    ConflictError,
+    Prune,
+    Replace,
+    Wait,
+    key_of,
+    plan,
+    settle,
+)
+from nova_operator.pods import Trouble
+
+log = structlog.get_logger()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of putting the children in order."""
+
+    obstacle: Trouble | None = None
+    """Why nothing was written, if so."""
+
+    created: bool = False
+    """Whether the service got its Deployment just now."""
+
+    waiting: bool = False
+    """Whether a child's name is still taken by an object on its way out."""
+
+
+class ObstacleError(Exception):
+    """Nothing can be written; the trouble says what to do."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+
+
+class Children:
+    """The children of all services."""
+
+    def __init__(self, cluster: Cluster, mirror: Mirror) -> None:
+        self._cluster = cluster
+        self._mirror = mirror
+
+    async def look(self, namespace: str, children: Iterable[ChildKey]) -> None:
+        """Read the children from the API server itself."""
+        keys = tuple(children)
+        found = await asyncio.gather(*(self._cluster.get(key.kind, namespace, key.name) for key in keys))
+        for key, manifest in zip(keys, found, strict=True):
+            self._mirror.replace(key.kind, namespace, key.name, manifest)
+
+    async def put_in_order(
+        self, service: NovaService, desired: tuple[Manifest, ...], settled: dict[ChildKey, tuple[str, str]]
+    ) -> Outcome:
+        """Make the children what they should be. Raises ClusterError for what may work later."""
+        try:
+            actions = plan(service, desired, await self._observe(service, desired), settled)
+            await self._rehearse(actions)
+        except ConflictError as error:
+            return Outcome(obstacle=Trouble(reasons.CONFLICT, str(error)))
+        except ObstacleError as error:
+            return Outcome(obstacle=error.trouble)
+        try:
+            await self._perform(service, actions, settled)
+        except ObstacleError as error:
+            return Outcome(obstacle=error.trouble)
+        return Outcome(
+            created=any(isinstance(a, Apply) and a.child.kind is DEPLOYMENT and a.why == "missing" for a in actions),
+            waiting=any(isinstance(action, Wait) for action in actions),
+        )
+
+    async def _observe(self, service: NovaService, desired: tuple[Manifest, ...]) -> Mapping[ChildKey, Manifest]:
+        """What has the children's names. The watches see labelled objects only, so before a name is taken for free
+        the API server is asked: it may be somebody else's."""
+        namespace = service.metadata.namespace
+        wanted = {key_of(manifest) for manifest in desired}
+        missing = [key for key in wanted if self._mirror.get(key.kind, namespace, key.name) is None]
+        await self.look(namespace, missing)
+        found = {
+            key: self._mirror.get(key.kind, namespace, key.name) for key in possible_children(service.metadata.name)
+        }
+        return {key: manifest for key, manifest in found.items() if manifest is not None}
+
+    async def _rehearse(self, actions: tuple[Action, ...]) -> None:
+        """Ask the API server whether it would take each write, before the first one is made. A single write needs no
+        rehearsal; on a first creation only the Deployment does, which alone carries what people write freely."""
+        applies = [action for action in actions if isinstance(action, Apply)]
+        if len(applies) < 2:
+            return
+        first = all(action.why == "missing" for action in applies)
+        rehearsed = [action for action in applies if not first or action.child.kind is DEPLOYMENT]
+        await asyncio.gather(*(self._write(action, dry_run=True) for action in rehearsed))
+
+    async def _perform(
+        self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
+    ) -> None:
+        """What pods mount and run as first, then the Deployment, then what is no longer wanted."""
+        namespace = service.metadata.namespace
+        writes = [action for action in actions if isinstance(action, Apply | Replace)]
+        for late in (False, True):
+            batch = [action for action in writes if (action.child.kind is DEPLOYMENT) is late]
+            await asyncio.gather(*(self._write_and_note(namespace, action, settled) for action in batch))
+        for action in actions:
+            if isinstance(action, Prune):
+                await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
+                self._mirror.replace(action.child.kind, namespace, action.child.name, None)
+                log.info("child pruned", service=_name(service), child=str(action.child))
+
+    async def _write_and_note(
+        self, namespace: str, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
+    ) -> None:
+        if isinstance(action, Replace):
+            await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
+            self._mirror.replace(action.child.kind, namespace, action.child.name, None)
+        result = await self._write(action)
+        self._mirror.put(action.child.kind, result)
+        settled[action.child] = settle(action.manifest, result)
+        log.info("child applied", namespace=namespace, child=str(action.child), why=action.why)
+
+    async def _write(self, action: Apply | Replace, *, dry_run: bool = False) -> Manifest:
+        try:
+            return await self._cluster.apply(action.manifest, dry_run=dry_run)
+        except RefusedError as error:
+            message = f"the API server refuses {action.child}: {error}"
+            raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error
+
+
+def possible_children(service: str) -> tuple[ChildKey, ...]:
+    """Every child that a service may have, wanted now or not."""
+    return tuple(ChildKey(kind, names.config_map(service) if kind is CONFIG_MAP else service) for kind in CHILDREN)
+
+
+def _name(service: NovaService) -> str:
+    return f"{service.metadata.namespace}/{service.metadata.name}"

@@ -1,0 +1,56 @@
+"""The cluster as the operator sees it: what can be asked of it, and how it can refuse.
+
+A port: `kube.Kube` is the real one, and a test may wrap it to fail at any call.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nova_operator.desired.metadata import Manifest
+from nova_operator.kinds import Kind
+
+
+class ClusterError(Exception):
+    """The API server did not do what it was asked. `str()` is what people read."""
+
+
+class RefusedError(ClusterError):
+    """It understood and refuses: an invalid field, a policy, a quota, a missing permission. Asking again is no use."""
+
+
+class StaleError(ClusterError):
+    """The object is no longer what it was taken for (409): look again, then decide again."""
+
+
+class UnavailableError(ClusterError):
+    """It did not answer in time, is overloaded (429) or broken (5xx). `retry_after`: seconds it asked to wait."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Cluster(Protocol):
+    """Every call has a deadline and raises a ClusterError; nothing is retried here."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """The object, or None where there is none."""
+
+    async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
+        """The objects that a label selector picks; in all namespaces for None."""
+
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards."""
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Create it. Raises StaleError where it exists."""
+
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Overwrite it as long as its resourceVersion is still the manifest's. Raises StaleError otherwise."""
+
+    async def merge(self, kind: Kind, manifest: Manifest, *, subresource: str = "") -> Manifest:
+        """JSON merge patch; a uid in its metadata keeps it from reaching a namesake (StaleError)."""
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete it, and what it owns in the background. Already gone is fine; a namesake is a StaleError."""

@@ -1,0 +1,102 @@
+"""Leader election: the async half of `lease`.
+
+The `kubernetes` package has one, too. It compares wall-clock times without a zone, keeps its record in an annotation
+that other tools do not show, and does not give the lease back, so that each update of the operator would cost
+fifteen seconds without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from nova_operator.cluster import Cluster, ClusterError, StaleError
+from nova_operator.desired.metadata import Manifest
+from nova_operator.kinds import LEASE
+from nova_operator.lease import RENEW_DEADLINE, RETRY, Observer, held, may_take, released
+
+log = structlog.get_logger()
+
+
+class Election:
+    """One candidate. `acquire`, then `keep` as long as it acts, then `release`."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str, me: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+        self._me = me
+        self._observer = Observer()
+        self._lease: Manifest | None = None
+        """As this candidate wrote it last; None unless it holds it."""
+
+    def __repr__(self) -> str:
+        return f"<Election {self._me} {'leads' if self._lease else 'waits'}>"
+
+    async def acquire(self) -> None:
+        """Returns once this candidate leads."""
+        while not await self._attempt():  # noqa: ASYNC110 - the condition lives in the API server
+            await asyncio.sleep(RETRY)
+        log.info("leading", identity=self._me)
+
+    async def keep(self) -> None:
+        """Renews the lease; returns when it is lost or could not be renewed in time: stop acting at once."""
+        renewed = time.monotonic()
+        while time.monotonic() - renewed < RENEW_DEADLINE:
+            await asyncio.sleep(RETRY)
+            began = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.1, renewed + RENEW_DEADLINE - began)):
+                    if await self._attempt():
+                        renewed = began  # the others count from when they see it, which is later
+                    elif self._lease is None:
+                        break
+        self._lease = None
+        log.error("lease lost", identity=self._me)
+
+    async def release(self) -> None:
+        """Give the lease back, if this candidate holds it; the next one takes over within `RETRY` seconds."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        try:
+            await self._cluster.replace(LEASE, released(lease, _now()))
+        except ClusterError as error:
+            log.warning("lease not given back", identity=self._me, error=str(error))
+
+    async def _attempt(self) -> bool:
+        """Take or renew the lease. False: somebody else has it (then `_lease` is None) or the server did not answer."""
+        try:
+            lease = self._lease or await self._cluster.get(LEASE, self._namespace, self._name)
+            if lease is not None:
+                self._observer.see(lease, time.monotonic())
+                if not may_take(lease, self._me, self._observer, time.monotonic()):
+                    self._lease = None
+                    return False
+            wanted = held(lease, self._namespace, self._name, self._me, _now())
+            write = self._cluster.create if lease is None else self._cluster.replace
+            self._lease = await write(LEASE, wanted)
+        except StaleError:
+            return await self._attempt_again()
+        except ClusterError as error:
+            log.warning("lease not renewed", identity=self._me, error=str(error))
+            return False
+        return True
+
+    async def _attempt_again(self) -> bool:
+        """Somebody changed it: read it and, if it is still this candidate's, try again the next time."""
+        was_leading, self._lease = self._lease is not None, None
+        if was_leading:
+            with contextlib.suppress(ClusterError):
+                lease = await self._cluster.get(LEASE, self._namespace, self._name)
+                if lease is not None and lease["spec"].get("holderIdentity") == self._me:
+                    self._lease = lease
+        return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

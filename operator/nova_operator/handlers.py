@@ -1,0 +1,97 @@
+"""What Kopf hears goes into the mirror, and the service it concerns into the queue. Nothing else happens here.
+
+Kopf's change handlers would write their progress and a copy of the object into annotations of everything they handle,
+and finalizers. Its event handlers write nothing, which is also made sure of below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import kopf
+
+from nova_api import names
+from nova_operator.kinds import CHILDREN, NOVA_SERVICE, POD, Kind
+from nova_operator.mirror import Mirror, ServiceKey, service_key
+
+WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
+BURST: Final = 0.02
+"""Seconds for which news of children are gathered: a write is often followed by several events."""
+
+
+class Feed:
+    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds."""
+
+    def __init__(self, mirror: Mirror, add: Callable[[ServiceKey, float], None]) -> None:
+        self._mirror = mirror
+        self._add = add
+
+    def take(self, kind: Kind, change: str | None, manifest: dict[str, Any]) -> None:
+        """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed."""
+        news = self._mirror.drop(kind, manifest) if change == "DELETED" else self._mirror.put(kind, manifest)
+        service = service_key(kind, manifest)
+        if news and service is not None:
+            self._add(service, 0.0 if kind is NOVA_SERVICE else BURST)
+
+
+def registry(feed: Feed, login: Callable[..., Any]) -> kopf.OperatorRegistry:
+    """One event handler per kind, and how to log in."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(login)
+    for kind in WATCHED:
+        _watch(handlers, feed, kind)
+    return handlers
+
+
+def settings(resync: float) -> kopf.OperatorSettings:
+    """Kopf as a source of events: it writes nothing, never gives up, and does not trust a silent connection."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = _NoDiffBase()
+    chosen.scanning.disabled = True  # no permission to list namespaces and CustomResourceDefinitions is needed
+    chosen.peering.standalone = True
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
+    chosen.networking.error_backoffs = _Patience()
+    chosen.watching.server_timeout = max(60.0, resync)
+    chosen.watching.client_timeout = max(60.0, resync) + 10
+    chosen.watching.connect_timeout = 5
+    chosen.queueing.exit_timeout = 0.5
+    chosen.process.ultimate_exiting_timeout = None  # the process itself sees to that
+    for kind in (*CHILDREN, POD):
+        chosen.watching.label_selectors[_selector(kind)] = names.LABEL_SERVICE
+    return chosen
+
+
+def _watch(handlers: kopf.OperatorRegistry, feed: Feed, kind: Kind) -> None:
+    @kopf.on.event(*_selector(kind), id=kind.plural, registry=handlers)
+    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+        feed.take(kind, event["type"], dict(event["object"]))
+
+
+def _selector(kind: Kind) -> tuple[str, str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return group, version, kind.plural
+
+
+class _Patience:
+    """Seconds between attempts to reach the API server, without end: its restart must not end the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.2, 0.5, 1.0, 2.0)
+        while True:
+            yield 3.0
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Kopf prepares for change handlers by copying every object it hears of. There are none, so it need not."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None

@@ -1,0 +1,35 @@
+"""The kinds of objects that the operator reads and writes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nova_api.v1alpha1 import API_VERSION, KIND, PLURAL
+from nova_operator.desired.metadata import Manifest
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of object and where the API server keeps it."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+
+NOVA_SERVICE = Kind(API_VERSION, KIND, PLURAL)
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SERVICE = Kind("v1", "Service", "services")
+POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+POD = Kind("v1", "Pod", "pods")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+
+CHILDREN = (SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, POD_DISRUPTION_BUDGET, DEPLOYMENT)
+_BY_NAME = {kind.kind: kind for kind in CHILDREN}
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """The kind of a child's manifest. Raises KeyError for what is no child."""
+    return _BY_NAME[manifest["kind"]]

@@ -1,0 +1,163 @@
+"""The real cluster: implements `Cluster` on `kubernetes.aio`.
+
+Objects are plain data on the way in and out, so the client's generated models are bypassed; its connections,
+credentials and request plumbing are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from kubernetes.aio.client import ApiClient
+
+from nova_api import names
+from nova_operator.cluster import ClusterError, RefusedError, StaleError, UnavailableError
+from nova_operator.desired.metadata import Manifest
+from nova_operator.kinds import Kind, kind_of
+from nova_operator.metrics import Metrics
+
+FIELD_MANAGER: Final = names.OPERATOR_NAME
+DEADLINE: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
+_MERGE: Final = "application/merge-patch+json"
+_LONGEST_MESSAGE: Final = 1000
+
+
+class Kube:
+    """The API server behind a client. Every call ends within `DEADLINE`."""
+
+    def __init__(self, api: ApiClient, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+
+    async def version(self) -> tuple[str, str]:
+        """Major and minor, as the server writes them."""
+        answer = await self._found("GET", "/version")
+        return answer["major"], answer["minor"]
+
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows the kind; needs no permission beyond discovery."""
+        answer = await self._call("GET", f"/apis/{kind.api_version}")
+        return answer is not None and any(resource["name"] == kind.plural for resource in answer["resources"])
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """The object, or None where there is none."""
+        return await self._call("GET", path_of(kind, namespace, name))
+
+    async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
+        """The objects that a label selector picks; in all namespaces for None."""
+        answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
+        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
+
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards.
+
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        """
+        metadata = manifest["metadata"]
+        path = path_of(kind_of(manifest), metadata["namespace"], metadata["name"])
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        return await self._found("PATCH", path, query=query, body=manifest, content_type=_APPLY)
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Create it. Raises StaleError where it exists."""
+        path = path_of(kind, manifest["metadata"]["namespace"])
+        return await self._found("POST", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Overwrite it as long as its resourceVersion is still the manifest's. Raises StaleError otherwise."""
+        metadata = manifest["metadata"]
+        path = path_of(kind, metadata["namespace"], metadata["name"])
+        return await self._found("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def merge(self, kind: Kind, manifest: Manifest, *, subresource: str = "") -> Manifest:
+        """JSON merge patch (RFC 7396); a uid in its metadata keeps it from reaching a namesake (StaleError)."""
+        metadata = manifest["metadata"]
+        path = path_of(kind, metadata["namespace"], metadata["name"]) + (f"/{subresource}" if subresource else "")
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._found("PATCH", path, query=query, body=manifest, content_type=_MERGE)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete it, and what it owns in the background. Already gone is fine; a namesake is a StaleError."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        await self._call("DELETE", path_of(kind, namespace, name), body=body)
+
+    async def _found(self, method: str, path: str, **request: Any) -> Manifest:
+        answer = await self._call(method, path, **request)
+        if answer is None:
+            raise StaleError(f"{method} {path}: there is no such object (any more)")
+        return answer
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest | None:
+        """One request; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
+        code = "none"
+        try:
+            _, url, headers, _, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._api.call_api(method, url, headers, body, _request_timeout=DEADLINE)
+            code, text = str(answer.status), await answer.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
+        finally:
+            self._metrics.request(method, code)
+        return _answer(f"{method} {path}", answer.status, answer.headers, text)
+
+
+def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
+    """Path of an object, or of the collection; in all namespaces for None."""
+    root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
+    within = f"/namespaces/{namespace}" if namespace is not None else ""
+    return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
+
+
+def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> Manifest | None:
+    """What an answer means. https://kubernetes.io/docs/reference/using-api/api-concepts/"""
+    if status < 300:
+        document: Manifest = msgspec.json.decode(text)
+        return document
+    if status == 404:
+        return None
+    raise _error(what, status, headers, _message(text))
+
+
+def _error(what: str, status: int, headers: Mapping[str, str], message: str) -> ClusterError:
+    if status == 409:
+        return StaleError(f"{what}: {message}")
+    if status in {401, 429} or status >= 500:  # 401: the token was just replaced, or the server is not up yet
+        return UnavailableError(f"{what}: {status} {message}", _seconds(headers.get("Retry-After")))
+    return RefusedError(message)
+
+
+def _message(text: bytes) -> str:
+    """The message of a Status, which names the object, the field and the rule."""
+    try:
+        document = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        document = None
+    said = document.get("message") if isinstance(document, dict) else None
+    return str(said or text.decode(errors="replace")).strip()[:_LONGEST_MESSAGE]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    return min(60.0, float(retry_after)) if retry_after and retry_after.isdecimal() else None

@@ -1,0 +1,146 @@
+"""From what is wanted and what is there to what must be done. Pure: no clock, no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from nova_api import names
+from nova_api.v1alpha1 import KIND, NovaService
+from nova_operator.compare import difference, fingerprint
+from nova_operator.desired.metadata import ANNOTATION_MANIFEST_HASH, LABEL_MANAGED_BY, Manifest
+from nova_operator.kinds import DEPLOYMENT, Kind, kind_of
+
+
+class ChildKey(msgspec.Struct, frozen=True):
+    """A child of a service. The namespace is the service's."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind}/{self.name}"
+
+
+class Apply(msgspec.Struct, frozen=True):
+    """Write the manifest; `why` is for the log: ``missing``, ``changed`` or ``drifted: PATH``."""
+
+    child: ChildKey
+    manifest: Manifest
+    why: str
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """Delete the object with this uid and write the manifest anew: a field that cannot change has to."""
+
+    child: ChildKey
+    manifest: Manifest
+    uid: str
+    why: str
+
+
+class Prune(msgspec.Struct, frozen=True):
+    """Delete the object with this uid: it is no longer wanted."""
+
+    child: ChildKey
+    uid: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Do nothing yet: the object is being deleted, and its name is free only afterwards."""
+
+    child: ChildKey
+
+
+Action = Apply | Replace | Prune | Wait
+Settled = Mapping[ChildKey, tuple[str, str]]
+"""Hash of the manifest that was last applied and fingerprint of the object that came of it."""
+
+
+class ConflictError(Exception):
+    """A child's name belongs to somebody else. `str()` says what to do."""
+
+
+def plan(
+    service: NovaService, desired: tuple[Manifest, ...], observed: Mapping[ChildKey, Manifest], settled: Settled
+) -> tuple[Action, ...]:
+    """What must be done, in the order of `desired`, with deletions last; empty when all is as it should be.
+
+    `observed` holds the objects that have the children's names, whoever owns them. Raises ConflictError, before
+    anything is done, when one of them is somebody else's.
+    """
+    wanted = {key_of(manifest): manifest for manifest in desired}
+    writes = [_for_wanted(service, child, manifest, observed.get(child), settled) for child, manifest in wanted.items()]
+    prunes = [
+        Prune(child, manifest["metadata"]["uid"])
+        for child, manifest in observed.items()
+        if child not in wanted and _owner(service, manifest) == "this" and not _is_leaving(manifest)
+    ]
+    return tuple(action for action in [*writes, *prunes] if action is not None)
+
+
+def key_of(manifest: Manifest) -> ChildKey:
+    """The key of a child's manifest."""
+    return ChildKey(kind_of(manifest), manifest["metadata"]["name"])
+
+
+def settle(applied: Manifest, result: Manifest) -> tuple[str, str]:
+    """What to remember of an apply: if the server spells a value differently, it is not a drift the next time."""
+    return _hash(applied), fingerprint(result)
+
+
+def _for_wanted(
+    service: NovaService, child: ChildKey, manifest: Manifest, there: Manifest | None, settled: Settled
+) -> Action | None:
+    if there is None:
+        return Apply(child, manifest, "missing")
+    _refuse_foreign(service, child, there)
+    if _is_leaving(there):
+        return Wait(child)
+    if child.kind is DEPLOYMENT and there["spec"]["selector"] != manifest["spec"]["selector"]:
+        return Replace(child, manifest, there["metadata"]["uid"], "spec.selector cannot change")
+    if _hash(there) != _hash(manifest):
+        return Apply(child, manifest, "changed")
+    drift = difference(manifest, there)
+    if drift is None or settled.get(child) == settle(manifest, there):
+        return None
+    return Apply(child, manifest, f"drifted: {drift}")
+
+
+def _refuse_foreign(service: NovaService, child: ChildKey, there: Manifest) -> None:
+    owner = _owner(service, there)
+    if owner == "predecessor" and not _is_leaving(there):
+        raise ConflictError(
+            f"{child} belongs to a NovaService of the same name that was deleted; it goes as soon as the garbage "
+            "collector has been there, and then the service continues by itself"
+        )
+    if owner == "other":
+        raise ConflictError(
+            f"{child} exists and is not this service's; delete or rename it, or name the NovaService differently"
+        )
+
+
+def _owner(service: NovaService, manifest: Manifest) -> Literal["this", "predecessor", "other"]:
+    """An object without owner that carries the operator's labels was orphaned (kubectl delete --cascade=orphan): it is
+    taken back."""
+    metadata = manifest["metadata"]
+    controller = next((owner for owner in metadata.get("ownerReferences", ()) if owner.get("controller")), None)
+    if controller is None:
+        labels = metadata.get("labels") or {}
+        orphan = labels.get(LABEL_MANAGED_BY) == names.OPERATOR_NAME
+        return "this" if orphan and labels.get(names.LABEL_SERVICE) == service.metadata.name else "other"
+    if controller["uid"] == service.metadata.uid:
+        return "this"
+    same = (controller["kind"], controller["name"]) == (KIND, service.metadata.name)
+    return "predecessor" if same else "other"
+
+
+def _is_leaving(manifest: Manifest) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]
+
+
+def _hash(manifest: Manifest) -> str:
+    annotations = manifest["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION_MANIFEST_HASH, ""))

@@ -1,0 +1,192 @@
+"""The life of the operator process: connect, lead, watch and reconcile, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from typing import Any, Final
+from uuid import uuid4
+
+import kopf
+import structlog
+from kubernetes.aio.client import ApiClient, Configuration
+
+from nova_api import names
+from nova_operator import access, handlers
+from nova_operator.cluster import ClusterError
+from nova_operator.desired.defaults import Defaults, Platform
+from nova_operator.election import Election
+from nova_operator.health import HealthServer, State
+from nova_operator.kinds import NOVA_SERVICE
+from nova_operator.kube import Kube
+from nova_operator.metrics import Metrics
+from nova_operator.options import Options
+from nova_operator.sidecars_http import HttpSidecars
+from nova_operator.system import System
+
+RETRY: Final = 2.0
+log = structlog.get_logger()
+
+
+class LeaseLostError(Exception):
+    """Another replica may be acting: this one must stop at once."""
+
+
+class Process:
+    """One replica. `run` returns when it was told to stop."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._metrics = Metrics()
+        self._state = State()
+        self._stop = asyncio.Event()
+        self._me = f"{socket.gethostname()}_{uuid4().hex[:8]}"
+
+    def __repr__(self) -> str:
+        return f"<Process {self._me} {self._state}>"
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Raises ClusterError if it does not know how to reach the API server, LeaseLostError, OSError for the port."""
+        self._catch_signals()
+        configuration = await access.configuration(self._options.kubeconfig)
+        health = HealthServer(self._state, self._metrics)
+        port = await health.start(self._options.metrics_port)
+        log.info("started", identity=self._me, metrics_port=port, namespaces=list(self._options.namespaces) or "all")
+        try:
+            async with access.client(configuration) as api:
+                await self._until_stopped(self._serve(configuration, api))
+        finally:
+            await health.stop()
+            log.info("stopped", identity=self._me)
+
+    async def _until_stopped(self, work: Any) -> None:
+        """Do the work, or drop it when the process is told to stop."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _serve(self, configuration: Configuration, api: ApiClient) -> None:
+        kube = Kube(api, self._metrics)
+        platform = await self._connect(kube)
+        if self._options.leader_election_namespace is None:
+            await self._lead(configuration, kube, platform)
+            return
+        election = Election(kube, self._options.leader_election_namespace, names.OPERATOR_NAME, self._me)
+        await election.acquire()
+        try:
+            await self._lead_while_held(configuration, kube, platform, election)
+        finally:
+            await election.release()
+
+    async def _connect(self, kube: Kube) -> Platform:
+        """Wait for the API server and for the NovaService kind."""
+        while True:
+            try:
+                platform = Platform.of(*await kube.version())
+                if await kube.serves(NOVA_SERVICE):
+                    break
+                log.warning("the API server has no NovaServices yet: install the chart nova-crds", retry_in=RETRY)
+            except ClusterError as error:
+                log.warning("API server not reachable", error=str(error), retry_in=RETRY)
+            await asyncio.sleep(RETRY)
+        self._state.connected = True
+        return platform
+
+    async def _lead_while_held(
+        self, configuration: Configuration, kube: Kube, platform: Platform, election: Election
+    ) -> None:
+        lead = asyncio.create_task(self._lead(configuration, kube, platform))
+        keep = asyncio.create_task(election.keep())
+        try:
+            await asyncio.wait({lead, keep}, return_when=asyncio.FIRST_COMPLETED)
+            if keep.done():
+                raise LeaseLostError("the lease was lost, another replica takes over")
+            await lead
+        finally:
+            for task in (lead, keep):
+                task.cancel()
+            await asyncio.gather(lead, keep, return_exceptions=True)
+
+    async def _lead(self, configuration: Configuration, kube: Kube, platform: Platform) -> None:
+        self._state.leading = True
+        self._metrics.leader.set(1)
+        sidecars = HttpSidecars()
+        system = self._system(kube, sidecars, platform)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(system.run())
+                group.create_task(self._watch(configuration, kube, system))
+        finally:
+            self._state.leading = self._state.watching = False
+            self._metrics.leader.set(0)
+            await sidecars.close()
+
+    def _system(self, kube: Kube, sidecars: HttpSidecars, platform: Platform) -> System:
+        options = self._options
+        defaults = Defaults(
+            sidecar_image=options.sidecar_image,
+            sidecar_pull_policy=options.sidecar_pull_policy,
+            sidecar_requests=options.sidecar_requests,
+            platform=platform,
+        )
+        return System(
+            kube,
+            sidecars,
+            defaults,
+            metrics=self._metrics,
+            identity=self._me,
+            workers=options.workers,
+            poll=options.sidecar_poll,
+            resync=options.resync,
+        )
+
+    async def _watch(self, configuration: Configuration, kube: Kube, system: System) -> None:
+        """Keep the watches open. What Kopf cannot go on from, such as the CustomResourceDefinition being deleted, ends
+        it; then it is started anew."""
+
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return await access.connection(configuration)
+
+        while not self._stop.is_set():
+            ready = asyncio.Event()
+            ready_task = asyncio.create_task(self._when_watching(ready))
+            try:
+                await kopf.operator(
+                    registry=handlers.registry(system.feed, login),
+                    settings=handlers.settings(self._options.resync),
+                    clusterwide=not self._options.namespaces,
+                    namespaces=self._options.namespaces,
+                    standalone=True,
+                    ready_flag=ready,
+                )
+            except Exception as error:  # Kopf has no family of errors of its own
+                log.warning("watches ended", error=f"{type(error).__name__}: {error}", retry_in=RETRY)
+            else:
+                self.stop()  # a signal reached Kopf before this process took it back
+                return
+            finally:
+                ready_task.cancel()
+                self._state.watching = False
+            self._metrics.watch_restarts.inc()
+            await asyncio.sleep(RETRY)
+            await self._connect(kube)
+
+    async def _when_watching(self, ready: asyncio.Event) -> None:
+        await ready.wait()
+        self._state.watching = True
+        self._catch_signals()  # Kopf has put its own handlers in place, which do not know of the lease
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)

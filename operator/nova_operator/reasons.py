@@ -1,0 +1,40 @@
+"""Reasons of conditions and Events: one word each, for programs. Once published they never change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Ready and Progressing
+PODS_READY: Final = "PodsReady"
+SCALED_TO_ZERO: Final = "ScaledToZero"
+ROLLING_OUT: Final = "RollingOut"
+STALLED: Final = "Stalled"
+
+# Nothing was written: the spec, the API server or somebody else's object is in the way
+SPEC_INVALID: Final = "SpecInvalid"
+CHILD_REJECTED: Final = "ChildRejected"
+CONFLICT: Final = "Conflict"
+
+# Converged
+CONFIG_CURRENT: Final = "ConfigCurrent"
+CONFIG_PENDING: Final = "ConfigPending"
+CONFIG_REJECTED: Final = "ConfigRejected"
+SIDECAR_UNREACHABLE: Final = "SidecarUnreachable"
+NO_PODS: Final = "NoPods"
+
+# Degraded
+AS_EXPECTED: Final = "AsExpected"
+CRASH_LOOPING: Final = "CrashLooping"
+IMAGE_PULL_FAILED: Final = "ImagePullFailed"
+CONTAINER_REFUSED: Final = "ContainerRefused"
+PODS_REFUSED: Final = "PodsRefused"
+UNSCHEDULABLE: Final = "Unschedulable"
+PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
+
+# Events only
+CREATED: Final = "Created"
+ROLLED_OUT: Final = "RolledOut"
+CONFIG_CHANGED: Final = "ConfigChanged"
+RECOVERED: Final = "Recovered"
+CIRCUIT_OPENED: Final = "CircuitOpened"
+CIRCUIT_CLOSED: Final = "CircuitClosed"

@@ -1,0 +1,111 @@
+"""Works a queue off: the async half of `work.WorkQueue`.
+
+A fixed number of workers, all started together: Kopf ends every task that began after it did when it stops, and the
+workers must outlive a restart of the watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from random import Random
+from typing import Generic, TypeVar
+
+import structlog
+
+from nova_operator.cluster import ClusterError, StaleError, UnavailableError
+from nova_operator.work import WorkQueue
+
+K = TypeVar("K", bound=Hashable)
+
+Job = Callable[[K], Awaitable[float | None]]
+"""Works on a key; returns the seconds until the key wants to be looked at again, None if it is gone."""
+
+Count = Callable[[str, float], None]
+"""Told the result (see `metrics.RESULTS`) and the duration of each run."""
+
+log = structlog.get_logger()
+
+
+class Runner(Generic[K]):
+    """Runs `job` for each key that was added, one run per key at a time, `workers` runs at most."""
+
+    def __init__(
+        self, job: Job[K], workers: int, random: Random, count: Count = lambda _result, _seconds: None
+    ) -> None:
+        self._job = job
+        self._workers = workers
+        self._queue: WorkQueue[K] = WorkQueue(random)
+        self._idle: deque[asyncio.Future[K]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._count = count
+
+    def __repr__(self) -> str:
+        return f"<Runner {self._queue!r} idle={len(self._idle)}/{self._workers}>"
+
+    def add(self, key: K, delay: float = 0.0) -> None:
+        """Give the key a turn `delay` seconds from now, or earlier if it has one."""
+        self._queue.add(key, time.monotonic(), delay)
+        self._hand_out()
+
+    def overdue(self) -> int:
+        """Keys whose turn has come and for which no worker is free."""
+        return self._queue.overdue(time.monotonic())
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            await self._run_one(await self._next())
+
+    async def _next(self) -> K:
+        key = self._queue.take(time.monotonic())
+        if key is not None:
+            return key
+        turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
+        self._idle.append(turn)
+        self._hand_out()
+        return await turn
+
+    def _hand_out(self) -> None:
+        """Give every due key to an idle worker, and wake up when the next one is due."""
+        now = time.monotonic()
+        while self._idle and (key := self._queue.take(now)) is not None:
+            self._idle.popleft().set_result(key)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._queue.next_due()
+        if self._idle and due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._hand_out)
+
+    async def _run_one(self, key: K) -> None:
+        started = time.monotonic()
+        try:
+            again_in = await self._job(key)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(key, "retried", started)  # only a call inside was cancelled, by Kopf as it stopped
+        except ClusterError as error:
+            patience = (error.retry_after or 0.0) if isinstance(error, UnavailableError) else 0.0
+            wait = self._failed(key, "retried", started, patience)
+            level = log.debug if isinstance(error, StaleError) else log.warning
+            level("reconcile postponed", service=str(key), error=str(error), retry_in=round(wait, 1))
+        except Exception:
+            wait = self._failed(key, "failed", started)
+            log.exception("reconcile failed", service=str(key), retry_in=round(wait, 1))
+        else:
+            self._queue.done(key, time.monotonic(), again_in)
+            self._count("ok", time.monotonic() - started)
+
+    def _failed(self, key: K, result: str, started: float, at_least: float = 0.0) -> float:
+        self._count(result, time.monotonic() - started)
+        return self._queue.failed(key, time.monotonic(), at_least)

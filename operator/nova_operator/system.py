@@ -1,0 +1,71 @@
+"""The parts that act while a replica leads, wired together: news goes in through `feed`, and `run` does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from random import SystemRandom
+from typing import Final
+
+from nova_operator.announce import Announcer
+from nova_operator.cluster import Cluster
+from nova_operator.delivery import Delivery
+from nova_operator.desired.defaults import Defaults
+from nova_operator.handlers import Feed
+from nova_operator.metrics import Metrics
+from nova_operator.mirror import Mirror, ServiceKey
+from nova_operator.reconcile import Reconciler
+from nova_operator.runner import Runner
+from nova_operator.sidecars import Sidecars
+
+LOOKERS: Final = 64
+"""Services whose sidecars are asked at once; more than workers, since a silent sidecar takes a second."""
+
+
+class System:
+    """Works against a cluster and the sidecars in it. `poll` and `resync` in seconds, see `options`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sidecars: Sidecars,
+        defaults: Defaults,
+        *,
+        metrics: Metrics,
+        identity: str,
+        workers: int = 16,
+        poll: float = 10.0,
+        resync: float = 300.0,
+    ) -> None:
+        random = SystemRandom()
+        self.mirror = Mirror()
+        self.looks: Runner[ServiceKey] = Runner(self._look, LOOKERS, random)
+        self._delivery = Delivery(
+            cluster,
+            sidecars,
+            self.mirror,
+            poll=poll,
+            random=random,
+            on_change=self._reports_changed,
+            look_soon=self.looks.add,
+        )
+        announcer = Announcer(cluster, identity)
+        reconciler = Reconciler(cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random)
+        self.services: Runner[ServiceKey] = Runner(reconciler.reconcile, workers, random, metrics.reconcile)
+        self.feed = Feed(self.mirror, self.services.add)
+        metrics.queue_depth.set_function(self.services.overdue)
+        metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))
+
+    def __repr__(self) -> str:
+        return f"<System {self.mirror!r} {self.services!r}>"
+
+    async def run(self) -> None:
+        """Reconcile, and look at sidecars, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.services.run())
+            group.create_task(self.looks.run())
+
+    async def _look(self, service: ServiceKey) -> float | None:
+        return await self._delivery.look(service)
+
+    def _reports_changed(self, service: ServiceKey) -> None:
+        self.services.add(service)
