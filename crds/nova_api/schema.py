@@ -115,7 +115,7 @@ def generated() -> dict[str, str]:
     """Path below the repository → text, of every generated file."""
     return {
         f"crds/{CRD_NAME}.yaml": crd_yaml(),
-        f"charts/nova-crds/templates/{CRD_NAME}.yaml": crd_yaml(kept_by_helm=True),
+        f"charts/nova/charts/nova-crds/templates/{CRD_NAME}.yaml": crd_yaml(kept_by_helm=True),
         "docs/novaservice.md": reference.markdown(crd()),
     }
 

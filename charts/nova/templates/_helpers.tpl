@@ -1,0 +1,62 @@
+{{- define "nova.operator" -}}
+{{ printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "nova.selector" -}}
+app.kubernetes.io/name: nova
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "nova.labels" -}}
+{{ include "nova.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* An image reference: call with a dict of image and chart. */ -}}
+{{- define "nova.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
+{{- end }}
+
+{{- /* What the operator may do in a namespace it serves; operator/nova_operator/main.py says why. */ -}}
+{{- define "nova.rules" -}}
+- apiGroups: [nova.dev]
+  resources: [novaservices]
+  verbs: [get, list, watch]
+- apiGroups: [nova.dev]
+  resources: [novaservices/status]
+  verbs: [get, patch]
+- apiGroups: [nova.dev]
+  resources: [novaservices/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{- define "nova.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "nova.operator" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{- /* A resource list as the operator's command line takes it: cpu=50m,memory=64Mi */ -}}
+{{- define "nova.requests" -}}
+{{- $parts := list }}
+{{- range $name, $quantity := . }}{{ $parts = append $parts (printf "%s=%v" $name $quantity) }}{{ end }}
+{{- join "," $parts }}
+{{- end }}
