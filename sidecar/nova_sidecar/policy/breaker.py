@@ -52,9 +52,9 @@ class Breaker:
     """The state of one circuit breaker.
 
     Usage: ``reject = breaker.admit(now)``; when None, keep ``breaker.ticket`` at once (the next admission may change
-    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once. In Shadow, `shadowed` then holds the
-    reason for which Enforce would have refused; who counts it sets it back to None. Admitting and recording a success
-    while closed cost 90 ns together, a refusal 0.6 µs.
+    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once. In Shadow, a negative ticket
+    says that Enforce would have refused. Admitting and recording a success while closed cost 90 ns together, a refusal
+    0.6 µs.
     """
 
     __slots__ = (
@@ -72,7 +72,6 @@ class Breaker:
         "_successes",
         "on_transition",
         "rejected",
-        "shadowed",
         "state",
         "ticket",
         "transitions",
@@ -86,7 +85,6 @@ class Breaker:
         self.transitions: dict[tuple[State, State], int] = dict.fromkeys(TRANSITIONS, 0)
         self.rejected = 0
         self.would_reject = 0
-        self.shadowed: Reason | None = None
         self._open_seconds = 0.0  # of the open times that are over
 
         # until the next configuration
@@ -181,7 +179,6 @@ class Breaker:
     def _refuse(self, now: float) -> Reject | None:
         if self._policy.mode == "Shadow":
             self.would_reject += 1
-            self.shadowed = Reason.CIRCUIT_OPEN
             self.ticket = _NO_TICKET
             return None
         self.rejected += 1
