@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -79,7 +78,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the app ends or somebody interrupts; returns the exit code."""
-    began = time.monotonic()
     reload = partial(load, name=options.name, elsewhere=dict(options.upstream))
     try:
         document = reload(options.file)
@@ -88,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     sink = LineSink(STDERR)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_Session(options.file, document, sink).run(options.command, reload, began))
+            return runner.run(_Session(options.file, document, sink).run(options.command, reload))
     finally:
         sink.drain(1.0)
 
@@ -103,7 +101,7 @@ class _Session:
         self._child: Child | None = None
         self._stop = asyncio.Event()
 
-    async def run(self, command: list[str], reload: partial[Document], began: float) -> int:
+    async def run(self, command: list[str], reload: partial[Document]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupt)
@@ -114,7 +112,7 @@ class _Session:
             raise CommandError(f"{self._file}: {error}\n{HINT}") from error
         try:
             variables = environment(self._document.config)
-            print(summary(sidecar, variables, time.monotonic() - began, self._file), file=sys.stderr, flush=True)
+            print(summary(sidecar, variables, self._file), file=sys.stderr, flush=True)
             return await self._serve(sidecar, command, variables)
         finally:
             await sidecar.close()
@@ -169,13 +167,13 @@ def environment(config: ProxyConfig) -> dict[str, str]:
     return variables
 
 
-def summary(sidecar: Sidecar, variables: Mapping[str, str], seconds: float, file: Path) -> str:
+def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
     """What listens where, for the person who started it."""
     config, admin = sidecar.proxy.config, sidecar.admin.control
     rows = [(port.name, _url(*sidecar.proxy.inbound_addresses[port.name]), port.app) for port in config.inbound]
     rows += [(port.name, _url(*sidecar.proxy.outbound_addresses[port.name]), port.upstream) for port in config.outbound]
     width = max(len("admin"), *(len(name) for name, _, _ in rows))
-    lines = [f"nova dev: {config.service} is up after {seconds:.2f} s"]
+    lines = [f"nova dev: {config.service} is up"]
     lines += [f"  {name:{width}}  {url}  →  {target.host}:{target.port}" for name, url, target in rows]
     lines += [f"  {'admin':{width}}  {_url(admin.host, admin.port)}  (/status /stats /config /metrics)"]
     lines += [f"  {name}={value}" for name, value in variables.items()]

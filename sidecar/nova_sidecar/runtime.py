@@ -60,7 +60,7 @@ class Sidecar:
         self.logs.install()
         log_loop_errors(loop)
         sink.attach(loop)
-        self._access_log = AccessLogWriter(sink, loop, service=config.service, namespace=config.namespace)
+        self._access_log = AccessLogWriter(sink, loop.call_later, service=config.service, namespace=config.namespace)
         self._resolver = SystemResolver() if config.resolver == "system" else DnsResolver()
         rng = Random()  # noqa: S311 - for jitter and correlation ids, which are no secrets
         self.proxy = Proxy(config, resolver=self._resolver, access_log=self._access_log, rng=rng)

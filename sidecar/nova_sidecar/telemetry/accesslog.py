@@ -6,6 +6,7 @@ fields that are the same on every line are rendered once.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -14,18 +15,23 @@ from nova_sidecar.telemetry.entry import AccessEntry
 from nova_sidecar.telemetry.sink import LineSink
 from nova_sidecar.telemetry.stamp import Stamper
 
+CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+
 PERIOD: Final = 0.05
 BATCH: Final = 64
 
 
 class AccessLogWriter:
-    """Writes the entries of the data path to a `LineSink`. Belongs to the event loop's thread."""
+    """Writes the entries of the data path to a `LineSink`. Belongs to the event loop's thread.
 
-    __slots__ = ("_encode", "_entries", "_loop", "_middle", "_sink", "_stamper", "_timer")
+    `call_later` is the loop's.
+    """
 
-    def __init__(self, sink: LineSink, loop: asyncio.AbstractEventLoop, *, service: str, namespace: str) -> None:
+    __slots__ = ("_call_later", "_encode", "_entries", "_middle", "_sink", "_stamper", "_timer")
+
+    def __init__(self, sink: LineSink, call_later: CallLater, *, service: str, namespace: str) -> None:
         self._sink = sink
-        self._loop = loop
+        self._call_later = call_later
         self._stamper = Stamper()
         self._encode = msgspec.json.Encoder().encode
         self._middle = b'","level":"info","event":"exchange","service":%b,"namespace":%b' % (
@@ -45,7 +51,7 @@ class AccessLogWriter:
         if len(entries) >= BATCH:
             self.flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(PERIOD, self._expire)
+            self._timer = self._call_later(PERIOD, self._expire)
 
     def flush(self) -> None:
         """Hand every kept entry to the sink."""

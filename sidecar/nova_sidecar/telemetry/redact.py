@@ -40,8 +40,8 @@ def redact_value(value: Any) -> Any:
 
 
 def redact_text(text: str) -> str:
-    """A text without the credentials and query strings it contains."""
-    return _SECRET_TEXT.sub(_replacement, text)
+    """A text without the credentials and query strings it contains; what is not Unicode in it is escaped."""
+    return _SECRET_TEXT.sub(_replacement, text).encode(errors="backslashreplace").decode()
 
 
 def _replacement(match: re.Match[str]) -> str:

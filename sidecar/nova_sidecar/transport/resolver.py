@@ -179,11 +179,8 @@ class DnsResolver:
             if code in _ABSENT:
                 return _Found([], 0.0, code == pycares.errno.ARES_ENODATA)
             raise ResolveError(str(error.args[-1]).lower()) from error
-        addresses = [
-            record.data.addr
-            for record in answer.answer
-            if isinstance(record.data, pycares.ARecordData | pycares.AAAARecordData)
-        ]
+        wanted = pycares.ARecordData if family == "A" else pycares.AAAARecordData
+        addresses = [record.data.addr for record in answer.answer if isinstance(record.data, wanted)]
         ttl = min((record.ttl for record in answer.answer), default=0)  # of aliases too: they may change first
         return _Found(addresses, float(ttl), True)
 
