@@ -73,7 +73,9 @@ class ProxyCollector(Collector):
             yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
         yield _durations(ports)
         stats = self._view.stats()
+        yield from _pools(stats)
         yield from _breakers(stats["outbound"])
+        yield from _limiter(stats["limiter"])
 
 
 def counter(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
@@ -110,6 +112,43 @@ def _durations(ports: Iterable[PortStats]) -> Metric:
 def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     bounds = [*(str(bound) for bound in DURATION_BOUNDS), "+Inf"]
     return list(zip(bounds, accumulate(histogram.buckets), strict=True))
+
+
+def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
+    pools = [
+        ((direction, name), port["pool"])
+        for direction in ("inbound", "outbound")
+        for name, port in stats[direction].items()
+    ]
+    yield gauge(
+        "nova_pool_connections",
+        "Connections to the app or upstream now, by state: idle, or active with a request on it.",
+        (*_PORT, "state"),
+        (((*key, state), pool[state]) for key, pool in pools for state in ("idle", "active")),
+    )
+    for name, text, field in (
+        ("nova_pool_size", "Most connections there may be (pool.size).", "size"),
+        ("nova_pool_waiting", "Requests that wait for a connection now.", "waiting"),
+    ):
+        yield gauge(name, text, _PORT, ((key, pool[field]) for key, pool in pools))
+    yield gauge(
+        "nova_pool_endpoints",
+        "Addresses that the app or upstream has.",
+        _PORT,
+        ((key, len(pool["endpoints"])) for key, pool in pools),
+    )
+
+
+def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
+    for name, text, field in (
+        ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "in_flight"),
+        ("nova_limiter_max_concurrency", "Places there are (backpressure.maxConcurrency).", "max_concurrency"),
+        ("nova_limiter_utilization_ratio", "Places held, as a share of those there are.", "utilisation"),
+        ("nova_limiter_high_water", "Most places ever held at once.", "high_water"),
+        ("nova_limiter_waiting", "Requests that wait for a place now.", "waiting"),
+    ):
+        yield gauge(name, text, (), [((), limiter[field])])
+    yield counter("nova_limiter_queued", "Requests that had to wait for a place.", (), [((), limiter["queued"])])
 
 
 def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:

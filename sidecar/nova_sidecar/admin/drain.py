@@ -7,19 +7,18 @@ ended (KEP-753); by then there is usually nothing left to wait for.
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nova_sidecar.pipeline.proxy import Proxy
+from nova_sidecar.policy.drain import Phase
 from nova_sidecar.telemetry.logs import get_logger
 
-Phase = Literal["serving", "draining", "drained"]
 PROGRESS_INTERVAL: Final = 1.0
 OUTBOUND_POLL: Final = 0.02
 
 
 class Drain:
-    """The drain of one sidecar. `phase` is serving, draining or drained; drained also when the time was over, and
-    then `complete` is False."""
+    """The drain of one sidecar. When it ended because the time was over, `complete` is False."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -33,8 +32,8 @@ class Drain:
     def phase(self) -> Phase:
         """Where it stands."""
         if self._task is None:
-            return "serving"
-        return "drained" if self._task.done() else "draining"
+            return Phase.SERVING
+        return Phase.DRAINED if self._task.done() else Phase(self._proxy.snapshot(time.monotonic())["drain"])
 
     @property
     def complete(self) -> bool:
@@ -48,7 +47,7 @@ class Drain:
         times = self._proxy.config.drain
         budget = times.delay + times.timeout
         self._deadline = time.monotonic() + budget
-        get_logger().info("drain begins", phase="draining", in_flight=self._proxy.in_flight, seconds=float(budget))
+        get_logger().info("drain begins", phase=Phase.LEAVING, in_flight=self._proxy.in_flight, seconds=float(budget))
         self._proxy.begin_drain()
         self._task = asyncio.get_running_loop().create_task(self._run(budget))
 
@@ -66,8 +65,10 @@ class Drain:
 
     def progress(self) -> dict[str, Any]:
         """Where it stands, for people: phase, exchanges in flight, seconds left at most."""
-        left = max(0.0, self._deadline - time.monotonic()) if self.phase == "draining" else 0.0
-        return {"phase": self.phase, "inFlight": self._proxy.in_flight, "secondsLeft": round(left, 1)}
+        phase = self.phase
+        over = phase in (Phase.SERVING, Phase.DRAINED)
+        left = 0.0 if over else max(0.0, self._deadline - time.monotonic())
+        return {"phase": phase, "inFlight": self._proxy.in_flight, "secondsLeft": round(left, 1)}
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """The progress now, then once a second while it lasts, then how it ended (with ``complete``)."""
@@ -84,7 +85,7 @@ class Drain:
         seconds = round(time.monotonic() - began, 3)
         left = self._proxy.in_flight
         if complete:
-            get_logger().info("drain complete", phase="drained", in_flight=left, seconds=seconds)
+            get_logger().info("drain complete", phase=Phase.DRAINED, in_flight=left, seconds=seconds)
         else:
-            get_logger().warning("drain out of time", phase="drained", in_flight=left, seconds=seconds)
+            get_logger().warning("drain out of time", phase=Phase.DRAINED, in_flight=left, seconds=seconds)
         return complete

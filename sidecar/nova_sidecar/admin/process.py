@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from nova_sidecar.admin.collector import counter, gauge
 from nova_sidecar.admin.view import View
+from nova_sidecar.policy.drain import Phase
 
 _STATM: Final = Path("/proc/self/statm")
-_PHASES: Final = ("serving", "draining", "drained")
 
 
 class RuntimeCollector(Collector):
@@ -52,7 +52,7 @@ class RuntimeCollector(Collector):
             "nova_phase",
             "1 for the phase the sidecar is in, 0 for the others.",
             ("phase",),
-            [((phase,), view.drain.phase == phase) for phase in _PHASES],
+            [((str(phase),), view.drain.phase is phase) for phase in Phase],
         )
         yield counter(
             "nova_log_dropped", "Log lines lost because their reader was too slow.", (), [((), view.sink.dropped)]

@@ -28,7 +28,7 @@ class View:
         """Why no new traffic is wanted; None when it is."""
         if not self.listening:
             return "starting: listeners are not open yet"
-        if self.drain.phase != "serving":
+        if self.proxy.draining:
             return f"{self.drain.phase}: this instance is leaving"
         return None
 

@@ -55,7 +55,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "generation": "how many configurations ran in this process, the present one included",
     "field": "field of the configuration, as a path from $",
     "rule": "what that field must be",
-    "phase": "serving, draining or drained",
+    "phase": "serving, leaving, closing or drained",
     "signal": "name of the signal received",
     "in_flight": "exchanges now",
     "seconds": "how long something took or will take",
