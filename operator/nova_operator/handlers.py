@@ -54,8 +54,9 @@ def settings(resync: float) -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
     chosen.networking.error_backoffs = _Patience()
-    chosen.watching.server_timeout = max(60.0, resync)
-    chosen.watching.client_timeout = max(60.0, resync) + 10
+    longest = max(60, round(resync))  # the API server takes whole seconds only
+    chosen.watching.server_timeout = longest
+    chosen.watching.client_timeout = longest + 10
     chosen.watching.connect_timeout = 5
     chosen.queueing.exit_timeout = 0.5
     chosen.process.ultimate_exiting_timeout = None  # the process itself sees to that

@@ -33,8 +33,11 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=number, handlers=[handler], force=True)
-    for name in ("kopf", "aiohttp.access", "asyncio"):
-        logging.getLogger(name).setLevel(number if level == "debug" else max(number, logging.WARNING))
+    if level != "debug":
+        for name in ("kopf", "aiohttp.access", "asyncio"):
+            logging.getLogger(name).setLevel(max(number, logging.WARNING))
+        # One failed watch ends all of them, each with two tracebacks; `process` says it once, in a sentence.
+        logging.getLogger("kopf._core.reactor").setLevel(logging.CRITICAL)
 
 
 def _rename(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -9,26 +9,12 @@ from nova_api.v1alpha1 import NovaService
 
 
 def check(service: NovaService) -> None:
-    """Raises ConfigError naming the field and what to change."""
-    _check_environment(service)
-    _check_upstream_ports(service)
+    """Raises ConfigError naming the field and what to change.
 
-
-def _check_environment(service: NovaService) -> None:
-    seen: set[str] = set()
-    for index, variable in enumerate(service.spec.env):
-        path = f"$.spec.env[{index}]"
-        if variable.name in seen:
-            raise ConfigError(f"{path}.name", f"expected a name that is used once, got {variable.name} again")
-        if variable.value is not None and variable.value_from is not None:
-            raise ConfigError(path, "expected value or valueFrom, got both")
-        seen.add(variable.name)
-
-
-def _check_upstream_ports(service: NovaService) -> None:
-    """The sidecar listens on 127.77.0.N at an upstream's port. Linux refuses a second listener on the same port when
-    one of the two is on all addresses (ip(7), EADDRINUSE), and that is how apps and the sidecar itself listen."""
-    taken = {app_port(port): f"the app listens on ({port.name})" for port in service.spec.ports}
+    The sidecar listens on 127.77.0.N at an upstream's port. Linux refuses a second listener on the same port when one
+    of the two is on all addresses (ip(7), EADDRINUSE), and that is how apps and the sidecar itself listen.
+    """
+    taken = {app_port(port): port.name for port in service.spec.ports}
     for index, upstream in enumerate(service.spec.upstreams):
         path = f"$.spec.upstreams[{index}].port"
         if upstream.port in names.RESERVED_PORTS:
@@ -38,6 +24,6 @@ def _check_upstream_ports(service: NovaService) -> None:
         if upstream.port in taken:
             raise ConfigError(
                 path,
-                f"expected another port than {upstream.port}, which {taken[upstream.port]}: a pod cannot listen on it "
-                "twice; let the app listen on another port and name it in ports[].appPort",
+                f"expected another port than {upstream.port}, on which the app listens for port {taken[upstream.port]}: "
+                "a pod cannot listen on it twice; let the app take another one and name it in ports[].appPort",
             )
