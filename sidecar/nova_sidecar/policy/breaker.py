@@ -52,8 +52,8 @@ class Breaker:
     """The state of one circuit breaker.
 
     Usage: ``reject = breaker.admit(now)``; when None, keep ``breaker.ticket`` at once (the next admission may change
-    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once. In Shadow, a negative ticket
-    says that Enforce would have refused. Admitting and recording a success while closed cost 90 ns together, a refusal
+    it) and later call ``breaker.record(outcome, now, ticket)`` exactly once. In Shadow, a negative ticket says
+    that Enforce would have refused. Admitting and recording a success while closed cost 90 ns together, a refusal
     0.6 µs.
     """
 
@@ -226,4 +226,4 @@ class Breaker:
         high = low * (1 + _SPREAD)
         if high > longest:
             low, high = max(shortest, longest / (1 + _SPREAD)), longest
-        return low + self._spread * (high - low)
+        return min(high, low + self._spread * (high - low))  # the sum may round up
