@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
@@ -17,7 +18,9 @@ from nova_cli.cluster.toolchain import kubectl as find_kubectl
 from nova_cli.console import Console
 from tests.documents import BAD, GOOD, Bad, Document, named, with_spec, with_upstream
 
-CRD = Path(__file__).resolve().parents[2] / "crds" / f"{PLURAL}.{GROUP}.yaml"
+REPOSITORY = Path(__file__).resolve().parents[2]
+CRD = REPOSITORY / "crds" / f"{PLURAL}.{GROUP}.yaml"
+EXAMPLES = REPOSITORY / "examples"
 NAMESPACE = "crd-tests"
 
 Kubectl = Callable[..., str]
@@ -61,6 +64,12 @@ def test_a_good_document_is_taken_and_its_defaults_are_the_models(
     stored = create(services, document, dry_run="All")
     written = document | {"metadata": document["metadata"] | {"namespace": NAMESPACE}}
     assert resolve(convert(stored, NovaService)) == resolve(convert(written, NovaService))
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_an_example_is_taken(services: client.CustomObjectsApi, kubectl: Kubectl, example: Path) -> None:
+    said = kubectl("apply", "--dry-run=server", "--namespace", NAMESPACE, "--filename", str(example))
+    assert f"novaservice.nova.dev/{yaml.safe_load(example.read_text())['metadata']['name']} created" in said
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
