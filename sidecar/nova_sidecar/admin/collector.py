@@ -141,10 +141,10 @@ def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     for name, text, field in (
-        ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "in_flight"),
-        ("nova_limiter_max_concurrency", "Places there are (backpressure.maxConcurrency).", "max_concurrency"),
+        ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "inFlight"),
+        ("nova_limiter_max_concurrency", "Places there are (backpressure.maxConcurrency).", "maxConcurrency"),
         ("nova_limiter_utilization_ratio", "Places held, as a share of those there are.", "utilisation"),
-        ("nova_limiter_high_water", "Most places ever held at once.", "high_water"),
+        ("nova_limiter_high_water", "Most places ever held at once.", "highWater"),
         ("nova_limiter_waiting", "Requests that wait for a place now.", "waiting"),
     ):
         yield gauge(name, text, (), [((), limiter[field])])
@@ -173,5 +173,5 @@ def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:
         "nova_breaker_open_seconds",
         "Time the breaker has been open, the present time included.",
         ("upstream",),
-        (((name,), breaker["open_seconds"]) for name, breaker in breakers.items()),
+        (((name,), breaker["openSeconds"]) for name, breaker in breakers.items()),
     )
