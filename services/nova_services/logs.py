@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from nova_services.correlation import Handler
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_FIRST: Final = ("time", "level", "event")
 _QUIET: Final = frozenset(("/healthz",))
 
 
@@ -24,7 +25,7 @@ def configure(service: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            lambda _logger, _method, event: _encode({"service": service, **event}),
+            lambda _logger, _method, event: _encode({**dict.fromkeys(_FIRST), "service": service, **event}),
         ],
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
