@@ -28,6 +28,8 @@ SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 POD_RANGE = "10.244.0.0/16"
 READY_SECONDS = 90.0
+ASK_SECONDS = 0.15
+"""Between two questions: whoever asks all the time slows down what it waits for."""
 STOP_ORDER = ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
 
 
@@ -190,6 +192,8 @@ def controller_manager_flags(folder: Path) -> list[str]:
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--secure-port=0",
         "--profiling=false",
+        # it makes this folder, by default in /usr/libexec
+        f"--flex-volume-plugin-dir={folder / 'volume-plugins'}",
     ]
 
 
@@ -214,7 +218,7 @@ def wait_ready(launcher: Launcher, pki: Path) -> None:
 def wait_for(launcher: Launcher, what: str, condition: Callable[[], bool]) -> None:
     """Wait for `condition`. Raises CommandError as soon as a process has died, or after `READY_SECONDS`."""
     deadline = time.monotonic() + READY_SECONDS
-    while not wait_until(condition, 0.5):
+    while not wait_until(condition, 1.0, every=ASK_SECONDS):
         if launcher.state.dead():
             raise CommandError(f"the cluster did not start{launcher.epitaph()}")
         if time.monotonic() > deadline:

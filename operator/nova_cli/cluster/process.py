@@ -150,13 +150,13 @@ def failure(words: Sequence[str], code: int, output: str) -> str:
     return f"`{' '.join(words[:4])}{' …' if len(words) > 4 else ''}` failed with exit code {code}:\n{tail}"
 
 
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Poll `condition`, a function, until it is true or `timeout` seconds are over. Returns its last answer."""
+def wait_until(condition: Callable[[], bool], timeout: float, *, every: float = POLL_SECONDS) -> bool:
+    """Poll `condition` until it is true or `timeout` seconds are over. Returns its last answer."""
     deadline = time.monotonic() + timeout
     while not (holds := condition()):
         if time.monotonic() >= deadline:
             break
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
     return holds
 
 

@@ -11,8 +11,8 @@ from nova_cli.cluster.process import run
 from nova_cli.errors import CommandError
 from nova_cli.images.catalog import Image
 
-GLIBC = ("2_28", "2_17")
-"""The oldest libraries that wheels may ask for. Debian 10 has 2.28, so any base of today will do."""
+GLIBC = [f"_2_{minor}" for minor in range(28, 16, -1)] + ["2014"]
+"""The versions of the C library that wheels may be made for. Debian 10 has 2.28, so any base of today will do."""
 
 
 def build_nova(root: Path, target: Path) -> Path:
@@ -36,7 +36,7 @@ def collect(image: Image, nova: Path, python: str, target: Path) -> None:
 def platforms(machine: str) -> list[str]:
     """pip's options for the platforms whose wheels may be used: Linux, the processor of this machine."""
     processor = {"arm64": "aarch64"}.get(machine, machine)
-    return [f"--platform=manylinux_{version}_{processor}" for version in GLIBC]
+    return [f"--platform=manylinux{version}_{processor}" for version in GLIBC]
 
 
 def _pip(*arguments: str) -> None:

@@ -1,0 +1,54 @@
+"""A cluster for the whole session, kind or local, whichever this machine gets.
+
+The cluster `nova` is used if it runs already, and left running then: `make demo` before `make test-e2e` saves its
+start. Otherwise it is started for the tests and removed after them. What takes minutes once (compiling, downloading) happens
+before the first test, since a test's timeout covers its fixtures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+
+from nova_cli.cluster.provider import Provider, provider
+from nova_cli.console import Console
+from nova_cli.errors import CommandError, MissingRequirementError
+
+
+@functools.cache
+def _prepare() -> str:
+    """Get what a start needs; returns why that is impossible here, or nothing."""
+    try:
+        provider(Console()).prepare()
+    except MissingRequirementError as error:
+        return str(error)
+    return ""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Prepare now, outside of any test, when a test that will run needs it."""
+    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            _prepare()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Provider]:
+    """A running cluster: `cluster.kubeconfig`, `cluster.load(archives)`, `cluster.inside(command)`."""
+    chosen = provider(Console())
+    reused = chosen.status().running
+    if reason := _prepare():
+        pytest.skip(f"no cluster: {reason}")
+    try:
+        chosen.up()
+    except MissingRequirementError as error:
+        pytest.skip(f"no cluster: {error}")
+    except CommandError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield chosen
+    if not reused:
+        chosen.down()
