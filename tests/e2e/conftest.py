@@ -1,8 +1,8 @@
 """A cluster for the whole session, kind or local, whichever this machine gets.
 
 The cluster `nova` is used if it runs already, and left running then: `make demo` before `make test-e2e` saves its
-start. Otherwise it is started for the tests and removed after them. What takes minutes once (compiling, downloading) happens
-before the first test, since a test's timeout covers its fixtures.
+start. Otherwise it is started for the tests and removed after them. What takes minutes once (compiling, downloading)
+happens before the first test, since a test's timeout covers its fixtures.
 """
 
 from __future__ import annotations
