@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,48 @@ def test_the_operator_may_do_no_more(kubectl: Tool, installed: None, verb: str, 
 def test_the_lease_is_kept_in_the_operators_namespace(kubectl: Tool, installed: None) -> None:
     for verb in ("get", "create", "update"):
         assert may(kubectl, OPERATOR, verb, "leases.coordination.k8s.io", NAMESPACE)
+
+
+@pytest.fixture
+def operator(apiserver: Path, kubectl: Tool, installed: None, tmp_path: Path) -> Iterator[Path]:
+    """The operator as a process, under the identity that the chart gives it; its log."""
+    config = json.loads(kubectl("config", "view", "--raw", "--output=json"))
+    token = kubectl("create", "token", "nova-operator", f"--namespace={NAMESPACE}").strip()
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    options = [f"--kubeconfig={tmp_path}/kubeconfig", f"--leader-election-namespace={NAMESPACE}", "--metrics-port=0"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "nova_operator.main", *options], stdout=log, stderr=log)
+    try:
+        yield tmp_path / "log"
+    finally:
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+
+
+def test_the_operator_works_with_what_it_may_do(operator: Path, kubectl: Tool) -> None:
+    """No call is refused: it makes the objects, writes the status and the events, and puts drift back."""
+
+    def ready_reason() -> str:
+        path = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}'
+        return kubectl("get", "nsvc/hello", f"--output={path}", f"--namespace={NAMESPACE}")
+
+    kubectl("apply", "--filename", str(REPOSITORY / "examples/minimal.yaml"), f"--namespace={NAMESPACE}")
+    assert wait_until(lambda: ready_reason() != "", 20), operator.read_text()
+    made = kubectl(
+        "get", "deployment,service,configmap,serviceaccount,pdb", "--output=name", f"--namespace={NAMESPACE}"
+    )
+    assert {"deployment.apps/hello", "service/hello", "configmap/hello-nova", "serviceaccount/hello"} <= set(
+        made.splitlines()
+    )
+    assert "poddisruptionbudget.policy/hello" in made
+
+    kubectl("delete", "service/hello", f"--namespace={NAMESPACE}")
+    found = ["get", "service/hello", "--output=name", f"--namespace={NAMESPACE}"]
+    assert wait_until(lambda: "service/hello" in kubectl(*found, check=False), 20), operator.read_text()
+    events = ["get", "events.events.k8s.io", "--field-selector=regarding.name=hello", f"--namespace={NAMESPACE}"]
+    assert wait_until(lambda: "novaservice/hello" in kubectl(*events), 20), operator.read_text()
+    assert "orbidden" not in operator.read_text()
 
 
 def test_who_may_edit_a_namespace_may_edit_its_novaservices(kubectl: Tool, installed: None) -> None:
