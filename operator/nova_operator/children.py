@@ -68,11 +68,21 @@ class Children:
             self._mirror.replace(key.kind, namespace, key.name, manifest)
 
     async def put_in_order(
-        self, service: NovaService, desired: tuple[Manifest, ...], settled: dict[ChildKey, tuple[str, str]]
+        self,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        settled: dict[ChildKey, tuple[str, str]],
+        *,
+        looked: bool,
     ) -> Outcome:
-        """Make the children what they should be. Raises ClusterError for what may work later."""
+        """Make the children what they should be; `looked`: the API server was just asked for all of them.
+
+        Raises ClusterError for what may work later.
+        """
         try:
-            actions = plan(service, desired, await self._observe(service, desired), settled)
+            if not looked:
+                await self._look_for_missing(service, desired)
+            actions = plan(service, desired, self._observe(service), settled)
             await self._rehearse(actions)
         except ConflictError as error:
             return Outcome(obstacle=Trouble(reasons.CONFLICT, str(error)))
@@ -87,16 +97,17 @@ class Children:
             waiting=any(isinstance(action, Wait) for action in actions),
         )
 
-    async def _observe(self, service: NovaService, desired: tuple[Manifest, ...]) -> Mapping[ChildKey, Manifest]:
-        """What has the children's names. The watches see labelled objects only, so before a name is taken for free
-        the API server is asked: it may be somebody else's."""
+    async def _look_for_missing(self, service: NovaService, desired: tuple[Manifest, ...]) -> None:
+        """The watches see labelled objects only, so before a name is taken for free the API server is asked: it may
+        be somebody else's."""
         namespace = service.metadata.namespace
-        wanted = {key_of(manifest) for manifest in desired}
-        missing = [key for key in wanted if self._mirror.get(key.kind, namespace, key.name) is None]
-        await self.look(namespace, missing)
-        found = {
-            key: self._mirror.get(key.kind, namespace, key.name) for key in possible_children(service.metadata.name)
-        }
+        wanted = [key_of(manifest) for manifest in desired]
+        await self.look(namespace, [key for key in wanted if self._mirror.get(key.kind, namespace, key.name) is None])
+
+    def _observe(self, service: NovaService) -> Mapping[ChildKey, Manifest]:
+        """What has the children's names, whoever owns it."""
+        namespace, name = service.metadata.namespace, service.metadata.name
+        found = {key: self._mirror.get(key.kind, namespace, key.name) for key in possible_children(name)}
         return {key: manifest for key, manifest in found.items() if manifest is not None}
 
     async def _rehearse(self, actions: tuple[Action, ...]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from nova_operator.desired.metadata import Manifest
 
 # How the API server identifies the items of a list in these objects (x-kubernetes-list-map-keys).
-_ITEM_KEYS: Final = ("name", "ip", "mountPath")
+_ITEM_KEYS: Final = ("mountPath", "ip", "name")
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][+-]?[0-9]{1,2})?")
 _FACTORS: Final = {
     "": Decimal(1),
@@ -33,7 +33,7 @@ def difference(desired: Any, observed: Any, path: str = "") -> str | None:
         parts = ((f"{path}.{name}", value, observed.get(name)) for name, value in desired.items())
     elif isinstance(desired, list) and isinstance(observed, list):
         if (key := _item_key(desired)) is None and len(desired) != len(observed):
-            return path
+            return path.lstrip(".")
         parts = _pair(desired, observed, key, path)
     else:
         return None if _same(desired, observed, path) else path.lstrip(".")
@@ -51,7 +51,8 @@ def fingerprint(manifest: Manifest) -> str:
 def _item_key(items: list[Any]) -> str | None:
     """The field that tells the items apart, if they have one; then further items are somebody else's."""
     for key in _ITEM_KEYS:
-        if items and all(isinstance(item, dict) and key in item for item in items):
+        named = [item[key] for item in items if isinstance(item, dict) and key in item]
+        if named and len(set(map(str, named))) == len(items):
             return key
     return None
 

@@ -96,7 +96,8 @@ class Reconciler:
             raise
 
     async def _reconcile(self, key: ServiceKey, memory: _Memory) -> float | None:
-        if time.monotonic() >= memory.look_at:
+        looked = time.monotonic() >= memory.look_at
+        if looked:
             await self._look(key)
             memory.look_at = time.monotonic() + self._resync * self._random.uniform(0.9, 1.1)
         document = self._mirror.get(NOVA_SERVICE, *key)
@@ -105,7 +106,7 @@ class Reconciler:
             self._delivery.forget(key)
             return None
         if "deletionTimestamp" not in document["metadata"]:  # else the garbage collector is taking the children away
-            outcome = await self._put_into_force(key, document, memory)
+            outcome = await self._put_into_force(key, document, memory, looked=looked)
             if outcome.waiting:
                 memory.look_at = 0.0
                 return WAITING_RETRY
@@ -123,7 +124,7 @@ class Reconciler:
         self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service)
         self._mirror.replace_pods(key, pods)
 
-    async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory) -> Outcome:
+    async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory, *, looked: bool) -> Outcome:
         before = status.read(document.get("status"))
         service: NovaService | None = None
         try:
@@ -133,7 +134,7 @@ class Reconciler:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
             config_hash = before.config_hash
         else:
-            outcome = await self._children.put_in_order(service, desired, memory.settled)
+            outcome = await self._children.put_in_order(service, desired, memory.settled, looked=looked)
             config_hash = before.config_hash if outcome.obstacle else config_hash_of(desired)
         if config_hash:
             self._delivery.expect(key, config_hash)

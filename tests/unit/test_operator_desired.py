@@ -54,7 +54,7 @@ def test_the_manifests_are_the_golden_ones(name: str) -> None:
     for manifest in manifests:  # hashes and the proxy document have tests of their own
         manifest["metadata"]["annotations"][ANNOTATION_MANIFEST_HASH] = "…"
         if manifest["kind"] == "ConfigMap":
-            manifest["data"] = {key: "…" for key in manifest["data"]}
+            manifest["data"] = dict.fromkeys(manifest["data"], "…")
     golden = GOLDEN / f"{name}.out.yaml"
     if "UPDATE_GOLDEN" in os.environ:
         golden.write_text(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=120))

@@ -24,6 +24,6 @@ def check(service: NovaService) -> None:
         if upstream.port in taken:
             raise ConfigError(
                 path,
-                f"expected another port than {upstream.port}, on which the app listens for port {taken[upstream.port]}: "
+                f"expected another port than {upstream.port}, on which the app listens ({taken[upstream.port]}): "
                 "a pod cannot listen on it twice; let the app take another one and name it in ports[].appPort",
             )

@@ -1,0 +1,102 @@
+"""The mirror: what is news, what is old, what is gone."""
+
+from typing import Any
+
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
+from nova_operator.mirror import Mirror, ServiceKey, service_key
+
+SHOP = ServiceKey("market", "shop")
+
+
+def thing(version: int, *, uid: str = "u-1", name: str = "shop", **more: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "market", "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": {**metadata, "labels": {"nova.dev/service": "shop"}}, **more}
+
+
+def test_an_object_is_news_once() -> None:
+    mirror = Mirror()
+    assert mirror.put(DEPLOYMENT, thing(5))
+    assert not mirror.put(DEPLOYMENT, thing(5))
+
+
+def test_an_older_state_does_not_replace_a_newer_one() -> None:
+    mirror = Mirror()
+    mirror.put(DEPLOYMENT, thing(10, spec={"replicas": 2}))
+    assert not mirror.put(DEPLOYMENT, thing(9, spec={"replicas": 1}))
+    assert mirror.get(DEPLOYMENT, "market", "shop")["spec"] == {"replicas": 2}  # type: ignore[index]
+
+
+def test_a_namesake_with_another_uid_is_news_whatever_its_version() -> None:
+    mirror = Mirror()
+    mirror.put(DEPLOYMENT, thing(10))
+    assert mirror.put(DEPLOYMENT, thing(3, uid="u-2"))
+
+
+def test_a_late_deletion_does_not_remove_the_namesake() -> None:
+    mirror = Mirror()
+    mirror.put(DEPLOYMENT, thing(10, uid="u-2"))
+    assert not mirror.drop(DEPLOYMENT, thing(9, uid="u-1"))
+    assert mirror.drop(DEPLOYMENT, thing(11, uid="u-2"))
+    assert mirror.get(DEPLOYMENT, "market", "shop") is None
+
+
+def test_readers_get_copies_without_managed_fields() -> None:
+    mirror = Mirror()
+    original = thing(1, data={"a": "1"})
+    original["metadata"]["managedFields"] = [{"manager": "x"}]
+    mirror.put(CONFIG_MAP, original)
+    first, second = (mirror.get(CONFIG_MAP, "market", "shop") for _ in range(2))
+    assert first is not None
+    first["data"]["a"] = "changed"
+    assert second is not None
+    assert (second["data"], "managedFields" in second["metadata"]) == ({"a": "1"}, False)
+
+
+def test_what_the_api_server_says_when_asked_wins() -> None:
+    mirror = Mirror()
+    mirror.put(DEPLOYMENT, thing(1))
+    mirror.replace(DEPLOYMENT, "market", "shop", None)
+    assert mirror.get(DEPLOYMENT, "market", "shop") is None
+
+
+def pod(name: str, version: int, ready: bool, **metadata: Any) -> dict[str, Any]:
+    made = thing(version, uid=f"uid-{name}", name=name)
+    made["metadata"] |= metadata
+    made["status"] = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": str(ready)}]}
+    return made
+
+
+def test_pods_are_news_only_when_something_that_matters_changed() -> None:
+    mirror = Mirror()
+    assert mirror.put(POD, pod("b", 1, ready=False))
+    assert not mirror.put(POD, pod("b", 2, ready=False, annotations={"other": "x"}))
+    assert mirror.put(POD, pod("b", 3, ready=True))
+    assert not mirror.put(POD, pod("b", 2, ready=False))
+    assert [(one.name, one.ready) for one in mirror.pods(SHOP)] == [("b", True)]
+
+
+def test_pods_belong_to_their_service_and_come_sorted() -> None:
+    mirror = Mirror()
+    for name in ("b", "a"):
+        mirror.put(POD, pod(name, 1, ready=True))
+    assert [one.name for one in mirror.pods(SHOP)] == ["a", "b"]
+    assert mirror.drop(POD, pod("a", 2, ready=True))
+    assert not mirror.drop(POD, pod("a", 2, ready=True))
+    assert [one.name for one in mirror.pods(SHOP)] == ["b"]
+    assert mirror.pods(ServiceKey("market", "other")) == ()
+
+
+def test_an_object_leads_to_its_service() -> None:
+    unlabelled = thing(1)
+    unlabelled["metadata"]["labels"] = None
+    assert service_key(DEPLOYMENT, thing(1, name="anything")) == SHOP
+    assert service_key(NOVA_SERVICE, unlabelled) == SHOP
+    assert service_key(DEPLOYMENT, unlabelled) is None
+
+
+def test_the_services_are_known() -> None:
+    mirror = Mirror()
+    mirror.put(NOVA_SERVICE, thing(1))
+    mirror.put(DEPLOYMENT, thing(1))
+    assert list(mirror.services()) == [SHOP]
+    assert repr(mirror) == "<Mirror objects=2 pods=0>"
