@@ -26,8 +26,8 @@ COMMANDS = {
 
 EPILOG = """\
 examples:
-  nova dev -f examples/orders.yaml -- python app.py    a protected service on this machine, no cluster
-  nova render -f examples/orders.yaml                  see what the operator would create
+  nova dev -f examples/catalog.yaml -- python app.py   a protected service on this machine, no cluster
+  nova render -f examples/catalog.yaml                 see what the operator would create
   nova cluster up                                      a local Kubernetes; `nova cluster --help` says more
   nova demo                                            everything at once, with measured figures
 
