@@ -36,3 +36,8 @@ def test_the_build_needs_no_network_and_no_more_of_the_repository_than_wheels(im
     assert "--no-index" in text
     assert re.findall(r"^(?:COPY|ADD) (?!--from)(\S+)", text, re.MULTILINE) == [f"build/wheels/{image}"]
     assert (REPOSITORY / ".dockerignore").read_text().split("\n")[1:] == ["*", "!build/wheels", ""]
+
+
+def test_its_user_has_a_name(final_stage: str) -> None:
+    """Kopf asks for it and fails where /etc/passwd has none."""
+    assert "nova:x:65532:65532:" in final_stage
