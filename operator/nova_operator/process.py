@@ -167,6 +167,8 @@ class Process:
                     clusterwide=not self._options.namespaces,
                     namespaces=self._options.namespaces,
                     standalone=True,
+                    # Kopf would otherwise make one from the user's name, and a container's user has none
+                    identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
                     ready_flag=ready,
                 )
             except Exception as error:  # Kopf has no family of errors of its own

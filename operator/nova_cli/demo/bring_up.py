@@ -1,0 +1,97 @@
+"""Puts everything in place: cluster, images, Nova itself, the examples. Each step may be repeated and is quick then."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from nova_cli.cluster import toolchain
+from nova_cli.cluster.process import run
+from nova_cli.cluster.provider import Provider
+from nova_cli.console import Console
+from nova_cli.demo.stage import NAMESPACE, Stage
+from nova_cli.images.build import build
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+SYSTEM_NAMESPACE: Final = "nova-system"
+RELEASE: Final = "nova"
+IMAGES: Final = ("operator", "sidecar", "services")
+SERVICES: Final = ("catalog", "storefront")
+BUILD: Final = "nova.dev/build"
+NAMESPACE_MANIFEST: Final = """\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {name}
+  labels: {{pod-security.kubernetes.io/enforce: restricted}}
+  annotations: {{nova.dev/build: "{version}"}}
+"""
+
+
+def bring_up(cluster: Provider, console: Console) -> Stage:
+    """A running cluster with Nova and the examples in it, ready for traffic. Raises CommandError saying what failed."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        images = pool.submit(build, console, IMAGES)
+        kubeconfig = cluster.up()
+        archives = images.result()
+    cluster.load(archives)
+    stage = Stage(toolchain.kubectl(console), kubeconfig)
+    version = hashlib.sha256("".join(archive.name for archive in archives).encode()).hexdigest()[:12]
+    with console.step("install charts/nova with Helm"):
+        install(stage, console, version)
+    with console.step("apply examples/ and wait for Ready"):
+        apply_examples(stage, version)
+    return stage
+
+
+def install(stage: Stage, console: Console, version: str) -> None:
+    """Install or upgrade the chart and wait until the operator runs.
+
+    Images keep the tag `dev`, so a change of their content is told to the pods by an annotation with its `version`.
+    """
+    run(
+        [
+            toolchain.helm(console),
+            f"--kubeconfig={stage.kubeconfig}",
+            "upgrade", "--install", RELEASE, ROOT / "charts" / "nova",
+            f"--namespace={SYSTEM_NAMESPACE}", "--create-namespace",
+            "--set=operator.image.tag=dev", "--set=sidecar.image.tag=dev",
+            f"--set-string=operator.podAnnotations.nova\\.dev/build={version}",
+            "--wait", "--timeout=120s",
+        ],
+        timeout=150,
+    )  # fmt: skip
+
+
+def apply_examples(stage: Stage, version: str) -> None:
+    """Apply the examples and the client pod, and wait for them; the namespace enforces Pod Security *restricted*."""
+    stale = _stale(stage, version)
+    stage.kubectl("apply", "-f", "-", text=NAMESPACE_MANIFEST.format(name=stage.namespace, version=version))
+    if stale:
+        stage.kubectl("delete", "pod", "client", "--ignore-not-found")
+    stage.kubectl("apply", "-f", str(Path(__file__).with_name("client.yaml")))
+    for service in SERVICES:
+        stage.kubectl("apply", "-f", str(ROOT / "examples" / f"{service}.yaml"))
+    if stale:
+        stage.kubectl("rollout", "restart", *(f"deployment/{service}" for service in SERVICES))
+        for service in SERVICES:
+            stage.kubectl("rollout", "status", f"deployment/{service}", "--timeout=120s", patience=130)
+    for service in SERVICES:
+        stage.kubectl("wait", "--for=condition=Ready", f"novaservice/{service}", "--timeout=120s", patience=130)
+    stage.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s", patience=70)
+
+
+def _stale(stage: Stage, version: str) -> bool:
+    """Whether pods of an earlier run may hold images of other content."""
+    found = json.loads(stage.kubectl("get", "namespaces", "-o", "json"))["items"]
+    annotations = {item["metadata"]["name"]: item["metadata"].get("annotations", {}) for item in found}
+    return stage.namespace in annotations and annotations[stage.namespace].get(BUILD) != version
+
+
+def take_down(cluster: Provider) -> None:
+    """Remove the cluster and with it everything the demo made; images and binaries stay in the cache."""
+    cluster.down()
+
+
+__all__ = ["NAMESPACE", "SERVICES", "apply_examples", "bring_up", "install", "take_down"]

@@ -1,0 +1,168 @@
+"""The stage of the demo: kubectl, a client pod for real traffic from inside the cluster, and what to look at.
+
+Traffic comes from a pod and not from this machine, because Service addresses are reachable from a pod on every
+cluster, local or kind, and because the demo's figures should include kube-proxy and cluster DNS.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from nova_api import names, proxy
+from nova_api.model import convert
+from nova_api.resolve import resolve
+from nova_api.v1alpha1 import NovaService
+from nova_cli.errors import CommandError
+
+NAMESPACE: Final = "nova-demo"
+CLIENT: Final = "client"
+STATUS_PORT: Final = names.STATUS_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A running pod of a service."""
+
+    name: str
+    uid: str
+    ip: str
+    restarts: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Access to a cluster in which Nova and the examples run.
+
+    `kubectl_path` and `kubeconfig` reach it; `restart_seconds` is how long load runs around a rolling restart.
+    """
+
+    kubectl_path: Path
+    kubeconfig: Path
+    namespace: str = NAMESPACE
+    restart_seconds: float = 30.0
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=2), repr=False)
+
+    def kubectl(self, *args: str, patience: float = 60, text: str | None = None) -> str:
+        """Run kubectl in the demo's namespace. Raises CommandError with kubectl's own words."""
+        command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
+        try:
+            done = subprocess.run(  # noqa: S603 - fixed program, arguments from this package
+                command, input=text, capture_output=True, text=True, timeout=patience, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(f"kubectl {' '.join(args[:3])} took longer than {patience:g} s") from error
+        if done.returncode != 0:
+            raise CommandError(f"kubectl {' '.join(args[:3])}: {done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+    def get(self, *args: str) -> dict[str, Any]:
+        """`kubectl get … -o json`, parsed."""
+        document: dict[str, Any] = json.loads(self.kubectl("get", *args, "-o", "json"))
+        return document
+
+    def call(
+        self, *urls: str, method: str = "GET", headers: dict[str, str] | None = None, data: str | None = None
+    ) -> list[dict[str, Any]]:
+        """One request to each URL from the client pod: status, headers, body, ms."""
+        options = [f"--header={name}:{value}" for name, value in (headers or {}).items()]
+        if data is not None:
+            options.append(f"--data={data}")
+        answers: list[dict[str, Any]] = json.loads(self._client("call", f"--method={method}", *options, *urls))
+        return answers
+
+    def load(self, url: str, *, rate: float, seconds: float) -> dict[str, Any]:
+        """Constant-rate load from the client pod; blocks until it has ended."""
+        report: dict[str, Any] = json.loads(
+            self._client("run", f"--rate={rate}", f"--seconds={seconds}", url, patience=seconds + 60)
+        )
+        return report
+
+    @contextmanager
+    def background_load(self, url: str, *, rate: float, seconds: float) -> Iterator[Future[dict[str, Any]]]:
+        """The same beside other work; leaving the block waits for its end."""
+        future = self._pool.submit(self.load, url, rate=rate, seconds=seconds)
+        try:
+            yield future
+        finally:
+            future.exception()
+
+    def pods(self, service: str) -> list[Pod]:
+        """The service's pods that are not on their way out, by name."""
+        items = self.get("pods", "-l", f"{names.LABEL_SERVICE}={service}")["items"]
+        return sorted(
+            (_pod(item) for item in items if "deletionTimestamp" not in item["metadata"]), key=lambda pod: pod.name
+        )
+
+    def logs(self, service: str, container: str) -> str:
+        """Recent log lines of one container in all pods of a service."""
+        selector = f"{names.LABEL_SERVICE}={service}"
+        return self.kubectl("logs", "-l", selector, "-c", container, "--tail=2000", "--since=60s")
+
+    def breakers(self, service: str) -> list[str]:
+        """State of every breaker in every sidecar of a service."""
+        urls = [f"http://{pod.ip}:{STATUS_PORT}/status" for pod in self.pods(service)]
+        documents = [json.loads(answer["body"]) for answer in self.call(*urls) if answer["status"] == 200]
+        return [state for document in documents for state in document["breakers"].values()]
+
+    def metrics(self, service: str) -> list[tuple[str, dict[str, str], float]]:
+        """Every sample of every sidecar of a service: name, labels, value."""
+        urls = [f"http://{pod.ip}:{STATUS_PORT}/metrics" for pod in self.pods(service)]
+        return [
+            (sample.name, sample.labels, sample.value)
+            for answer in self.call(*urls)
+            for family in text_string_to_metric_families(answer["body"])
+            for sample in family.samples
+        ]
+
+    def spec(self, service: str) -> dict[str, Any]:
+        """The NovaService's spec, with the API server's defaults in it."""
+        spec: dict[str, Any] = self.get("novaservice", service)["spec"]
+        return spec
+
+    def patch(self, service: str, change: dict[str, Any]) -> None:
+        """Merge a change into the NovaService."""
+        self.kubectl("patch", "novaservice", service, "--type=merge", "-p", json.dumps(change))
+
+    def wanted_hash(self, service: str) -> str:
+        """Hash of the proxy document that the NovaService's current spec resolves to."""
+        document = self.get("novaservice", service)
+        document.pop("status", None)
+        return proxy.digest(proxy.encode(resolve(convert(document, NovaService))))
+
+    def settle(self, service: str) -> bool:
+        """Wait until no sidecar of the service has a request in flight."""
+        urls = [f"http://{pod.ip}:{STATUS_PORT}/status" for pod in self.pods(service)]
+        return self.eventually(lambda: all(json.loads(a["body"])["inFlight"] == 0 for a in self.call(*urls)), within=15)
+
+    @staticmethod
+    def eventually(holds: Callable[[], bool], *, within: float, every: float = 0.2) -> bool:
+        """Ask again until it holds; False when it did not within so many seconds."""
+        deadline = time.monotonic() + within
+        while not holds():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(every)
+        return True
+
+    def _client(self, *args: str, patience: float = 60) -> str:
+        program: Sequence[str] = ("python3", "-m", "nova_services.load")
+        return self.kubectl("exec", CLIENT, "--", *program, *args, patience=patience)
+
+
+def _pod(item: dict[str, Any]) -> Pod:
+    status = item["status"]
+    statuses = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return Pod(
+        name=item["metadata"]["name"],
+        uid=item["metadata"]["uid"],
+        ip=status.get("podIP", ""),
+        restarts=sum(container["restartCount"] for container in statuses),
+    )
