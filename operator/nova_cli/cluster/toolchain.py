@@ -24,6 +24,7 @@ from nova_cli.errors import CommandError, MissingRequirementError
 MODULE = Path(__file__).parent / "node"
 KUBERNETES = re.compile(r"^\s*k8s\.io/kubernetes v(\S+)", re.MULTILINE)
 HELM = re.compile(r"^\s*helm\.sh/helm/v3 v(\S+)", re.MULTILINE)
+HELM_PACKAGE = "helm.sh/helm/v3/cmd/helm"
 GO_DIRECTIVE = re.compile(r"^go (\d+)\.(\d+)", re.MULTILINE)
 GO_VERSION = re.compile(r"go(\d+)\.(\d+)")
 
@@ -78,17 +79,21 @@ def binaries_key() -> str:
 
 def binaries(console: Console) -> Binaries:
     """The compiled binaries, building them if need be: about six minutes on two cores, once."""
-    target = cache_root() / "bin" / binaries_key()
-    return Binaries(publish(target, lambda folder: _build(folder, console)))
+    what = "Kubernetes, etcd, CoreDNS and Helm (once, about six minutes on two cores)"
+    packages = [".", "./pause", HELM_PACKAGE]
+    return Binaries(publish(_home(), lambda folder: _build(folder, packages, what, console)))
 
 
-def _build(folder: Path, console: Console) -> None:
+def _home() -> Path:
+    return cache_root() / "bin" / binaries_key()
+
+
+def _build(folder: Path, packages: Sequence[str], what: str, console: Console) -> None:
     go = find_go(console)
-    packages = [".", "./pause", "helm.sh/helm/v3/cmd/helm"]
-    with console.step("download the Go modules of Kubernetes, etcd, CoreDNS and Helm"):
-        listed = _go(go, ["list", "-deps", *packages])
+    with console.step("download Go modules"):
+        listed = run([go, "list", "-deps", *packages], cwd=MODULE, env=_go_environment()).stdout
     total = len(listed.splitlines())
-    with console.step("compile Kubernetes, etcd, CoreDNS and Helm (once, about six minutes on two cores)") as step:
+    with console.step(f"compile {what}") as step:
         flags = ["-trimpath", "-ldflags", link_flags((MODULE / "go.mod").read_text())]
         _watch_build([str(go), "build", "-v", *flags, "-o", f"{folder}/", *packages], total, step)
 
@@ -96,10 +101,6 @@ def _build(folder: Path, console: Console) -> None:
 def _go_environment() -> dict[str, str]:
     """Static binaries for this machine, whatever a developer has set for other work."""
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
-
-
-def _go(go: Path, arguments: Sequence[str]) -> str:
-    return run([go, *arguments], cwd=MODULE, env=_go_environment()).stdout
 
 
 def _watch_build(command: Sequence[str], total: int, step: Step) -> None:
@@ -152,9 +153,14 @@ def kubectl(console: Console) -> Path:
 
 
 def helm(console: Console) -> Path:
-    """Helm from PATH, else compiled with the cluster's binaries."""
-    found = shutil.which("helm")
-    return Path(found) if found else binaries(console).helm
+    """Helm from PATH, else from the cluster's binaries, else compiled alone: kind needs none of the others."""
+    if found := shutil.which("helm"):
+        return Path(found)
+    compiled = Binaries(_home())
+    if not compiled.helm.exists():
+        folder = _home().with_name(f"helm-{binaries_key()}")
+        compiled = Binaries(publish(folder, lambda scratch: _build(scratch, [HELM_PACKAGE], "Helm", console)))
+    return compiled.helm
 
 
 _pip = threading.Lock()
