@@ -266,8 +266,8 @@ class Port:
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
         shown: dict[str, Any] = {
-            "in_flight": self.stats.in_flight,
-            "downstream_connections": self.stats.downstream_active,
+            "inFlight": self.stats.in_flight,
+            "downstreamConnections": self.stats.downstream_active,
             "pool": self.dispatcher.pool.snapshot(),
         }
         if self.breaker is not None and self.retrier is not None:

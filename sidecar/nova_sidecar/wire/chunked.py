@@ -7,7 +7,7 @@ two parsers can disagree on where the message ends. A chunk that arrives in piec
 import re
 from typing import Final
 
-from nova_sidecar.wire.fields import HOP_BY_HOP, read_fields
+from nova_sidecar.wire.fields import HOP_BY_HOP, FieldTable
 from nova_sidecar.wire.grammar import TRAILERS, Malformed, explain_fields
 
 MAX_SIZE_LINE: Final = 256
@@ -17,7 +17,12 @@ MAX_TRAILERS: Final = 8 * 1024
 LAST_CHUNK: Final = b"0\r\n"
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_NOT_TRAILERS: Final = HOP_BY_HOP | {b"content-length", b"host", b"trailer", b"content-encoding", b"content-type"}
+_TRAILER_FIELDS: Final = FieldTable(
+    noted=frozenset(),
+    dropped=HOP_BY_HOP
+    | {b"content-length", b"host", b"trailer", b"content-encoding", b"content-type", b"authorization", b"cookie"},
+)
+"""Fields that frame, route or authenticate do not belong into trailers (RFC 9110 section 6.5.1)."""
 
 _SIZE_LINE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
@@ -113,8 +118,6 @@ class ChunkedReader:
         match = TRAILERS.fullmatch(block)
         if match is None:
             raise explain_fields(block)
-        self.trailers = b"".join(
-            b"%b: %b\r\n" % (name, value) for lower, name, value in read_fields(match[1]) if lower not in _NOT_TRAILERS
-        )
+        self.trailers = b"".join(_TRAILER_FIELDS.sort(match[1])[0])
         self._state = _DONE
         return end + 4

@@ -11,19 +11,61 @@ from nova_sidecar.wire.grammar import FIELD, LENGTH, MAX_FIELDS, Malformed
 HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
 )
+ORDINARY_OPTIONS: Final = HOP_BY_HOP | {b"close"}
+"""What Connection may name without a further field being dropped for it."""
+
 _NEVER_NAMED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _DISGUISED: Final = frozenset((b"content_length", b"transfer_encoding"))
 
-Field = tuple[bytes, bytes, bytes]
-"""Name in lower case, name as it came, value without white space around it."""
+_LEARNED: Final = 512
 
 
-def read_fields(block: bytes) -> list[Field]:
-    """The fields of a block that matched the grammar, in order. Raises Malformed when there are too many (431)."""
-    fields = [(name.lower(), name, value.rstrip(b" \t")) for name, value in FIELD.findall(block)]
-    if len(fields) > MAX_FIELDS:
-        raise Malformed(f"more than {MAX_FIELDS} header lines", Reason.HEADER_TOO_LARGE)
-    return fields
+class FieldTable:
+    """Sorts the fields of a head into what goes on as it is and what the reader looks at.
+
+    `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case). Names are looked up
+    as they are written, and what is found is remembered, so that lower case is made once per spelling.
+    """
+
+    __slots__ = ("_dropped", "_learned", "_noted")
+
+    def __init__(self, *, noted: frozenset[bytes], dropped: frozenset[bytes]) -> None:
+        self._noted = noted
+        self._dropped = dropped
+        self._learned: dict[bytes, tuple[bytes, bool, bool]] = {}
+
+    def sort(self, block: bytes) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
+        """The lines to forward, in order, and the values of noted fields by name. Raises Malformed.
+
+        The block matched the grammar, so its lines go on byte for byte.
+        """
+        lines = FIELD.findall(block)
+        if len(lines) > MAX_FIELDS:
+            raise Malformed(f"more than {MAX_FIELDS} header lines", Reason.HEADER_TOO_LARGE)
+        kept: list[bytes] = []
+        noted: dict[bytes, list[bytes]] = {}
+        learned = self._learned
+        for line, name, value in lines:
+            use = learned.get(name) or self._learn(name)
+            if use[1]:
+                kept.append(line)
+            if use[2]:
+                noted.setdefault(use[0], []).append(value.rstrip(b" \t"))
+        return kept, noted
+
+    def _learn(self, name: bytes) -> tuple[bytes, bool, bool]:
+        lower = name.lower()
+        if lower in _DISGUISED:
+            raise Malformed("a header name with an underscore looks like one that frames the message")
+        if len(self._learned) >= _LEARNED:
+            self._learned.clear()
+        use = self._learned[name] = (lower, lower not in self._dropped, lower in self._noted)
+        return use
+
+
+def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The lines of all fields but the named ones."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 def tokens(value: bytes) -> list[bytes]:
@@ -62,9 +104,3 @@ def is_chunked(values: list[bytes], *, http10: bool) -> bool:
     raise Malformed(
         "a Transfer-Encoding other than chunked", Reason.NOT_IMPLEMENTED if known and values[0] else Reason.BAD_REQUEST
     )
-
-
-def refuse_disguised(name: bytes) -> None:
-    """Raise Malformed for names that a CGI-like app reads as the fields that frame a message."""
-    if name in _DISGUISED:
-        raise Malformed("a header name with an underscore looks like one that frames the message")

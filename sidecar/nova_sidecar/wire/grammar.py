@@ -32,8 +32,8 @@ REQUEST: Final = re.compile(
 )
 RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?\r\n" + _FIELDS + rb"\r\n")
 TRAILERS: Final = re.compile(_FIELDS + rb"\r\n")
-FIELD: Final = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
-"""Name and value of each line of a block that matched; the value may still end with white space."""
+FIELD: Final = re.compile(rb"(([^:]+):[ \t]*([^\r]*)\r\n)")
+"""The whole line, name and value of each line of a block that matched; the value may still end with white space."""
 
 LENGTH: Final = re.compile(rb"[0-9]{1,18}+")
 AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*+|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{0,5})?")

@@ -9,13 +9,13 @@ from typing import Final, Literal
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.wire.fields import (
     HOP_BY_HOP,
-    Field,
+    ORDINARY_OPTIONS,
+    FieldTable,
     connection_options,
     content_length,
     is_chunked,
-    read_fields,
-    refuse_disguised,
     tokens,
+    without,
 )
 from nova_sidecar.wire.grammar import (
     ABSOLUTE,
@@ -36,6 +36,11 @@ Upgrades = Literal["none", "websocket", "any"]
 DEADLINE: Final = b"x-nova-deadline-ms"
 ATTEMPT: Final = b"x-nova-attempt"
 FORWARDED_FOR: Final = b"x-forwarded-for"
+
+_NOTED: Final = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+_HOST: Final = frozenset((b"host",))
+_EXPECT: Final = frozenset((b"expect",))
 
 
 class RequestHead:
@@ -79,10 +84,11 @@ class RequestReader:
     in where an HTTP/1.0 request has no Host.
     """
 
-    __slots__ = ("_capture", "_host", "_upgrades", "memo")
+    __slots__ = ("_capture", "_fields", "_host", "_upgrades", "memo")
 
     def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
         self._capture = capture
+        self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture)
         self._upgrades = upgrades
         self._host = host
         self.memo: Memo[RequestHead] = Memo()
@@ -92,7 +98,7 @@ class RequestReader:
         found = self.memo.get(head)
         if found is None:
             found = self._parse(head)
-            self.memo.put(head, found)
+            self.memo.offer(head, found)
         return found
 
     def _parse(self, head: bytes) -> RequestHead:
@@ -105,30 +111,34 @@ class RequestReader:
         if len(target) > MAX_TARGET:
             raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
         http10 = minor == b"0"
-        fields = read_fields(block)
-        target, authority = _origin_form(method, target)
-        by_name = _group(fields)
-        options = connection_options(by_name.get(b"connection", []))
-        host = _host(by_name.get(b"host", []), authority, self._host, http10=http10)
-        upgrade = self._upgrade(by_name, options, http10=http10)
-        captured = {name: by_name[name][-1] for name in self._capture & by_name.keys()}
-        forward = _forward(method, target, fields, self._capture | HOP_BY_HOP | options, host, http10=http10)
+        authority = None
+        if target[:1] != b"/" or method == b"CONNECT":
+            target, authority = _origin_form(method, target)
+        lines, noted = self._fields.sort(block)
+        options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
+        if not options <= ORDINARY_OPTIONS:
+            lines = without(lines, options)
+        host = _host(noted.get(b"host"), authority, self._host, http10=http10)
+        if host is not None:
+            lines = [b"Host: %b\r\n" % host, *without(lines, _HOST)]
+        upgrade = b"upgrade" in noted and self._upgrade(noted[b"upgrade"], options, http10=http10)
         if upgrade:
-            forward += b"connection: upgrade\r\nupgrade: " + by_name[b"upgrade"][0] + b"\r\n"
+            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % noted[b"upgrade"][0])
+        if http10 and b"expect" in noted:
+            lines = without(lines, _EXPECT)
         return RequestHead(
             method,
             target.partition(b"?")[0].decode("ascii"),
             http10=http10,
             keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
-            length=_length(by_name, http10=http10),
-            expects=not http10 and any(b"100-continue" in tokens(v) for v in by_name.get(b"expect", ())),
+            length=_length(noted, http10=http10),
+            expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
-            forward=forward,
-            captured=captured,
+            forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, b"".join(lines)),
+            captured={name: noted[name][-1] for name in self._capture & noted.keys()},
         )
 
-    def _upgrade(self, by_name: dict[bytes, list[bytes]], options: frozenset[bytes], *, http10: bool) -> bool:
-        values = by_name.get(b"upgrade", [])
+    def _upgrade(self, values: list[bytes], options: frozenset[bytes], *, http10: bool) -> bool:
         if http10 or len(values) != 1 or b"upgrade" not in options or self._upgrades == "none":
             return False
         wanted = tokens(values[0])
@@ -137,21 +147,10 @@ class RequestReader:
         return bool(wanted) and b"h2c" not in wanted  # h2c would take requests past every check here
 
 
-def _group(fields: list[Field]) -> dict[bytes, list[bytes]]:
-    by_name: dict[bytes, list[bytes]] = {}
-    for name, _, value in fields:
-        if b"_" in name:
-            refuse_disguised(name)
-        by_name.setdefault(name, []).append(value)
-    return by_name
-
-
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """The target in origin-form, and the authority that an absolute-form one named."""
     if method == b"CONNECT":
         raise Malformed("CONNECT is not served here", Reason.UNSUPPORTED_METHOD)
-    if target[:1] == b"/":
-        return target, None
     if target == b"*":
         if method != b"OPTIONS":
             raise Malformed("the target * belongs to OPTIONS alone")
@@ -165,35 +164,22 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     return (path or (b"*" if method == b"OPTIONS" and not query else b"/")) + query, authority
 
 
-def _host(values: list[bytes], authority: bytes | None, fallback: bytes, *, http10: bool) -> bytes | None:
+def _host(values: list[bytes] | None, authority: bytes | None, fallback: bytes, *, http10: bool) -> bytes | None:
     """The Host to put in place of the client's, or None to pass the client's on."""
+    if values is None:
+        if not http10:
+            raise Malformed("no Host field")
+        return authority or fallback
     if len(values) > 1:
         raise Malformed("several Host fields")
-    if not values and not http10:
-        raise Malformed("no Host field")
-    if values and not AUTHORITY.fullmatch(values[0]):
+    if not AUTHORITY.fullmatch(values[0]):
         raise Malformed("Host is not a host and a port")
-    if authority is not None:
-        return authority
-    return None if values else fallback
+    return authority
 
 
-def _forward(
-    method: bytes, target: bytes, fields: list[Field], drop: frozenset[bytes], host: bytes | None, *, http10: bool
-) -> bytes:
-    parts = [method, b" ", target, b" HTTP/1.1\r\n"]
-    if host is not None:
-        parts += (b"Host: ", host, b"\r\n")
-    for lower, name, value in fields:
-        if lower in drop or (lower == b"host" and host is not None) or (http10 and lower == b"expect"):
-            continue
-        parts += (name, b": ", value, b"\r\n")
-    return b"".join(parts)
-
-
-def _length(by_name: dict[bytes, list[bytes]], *, http10: bool) -> int:
+def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:
     """How the body is framed. Raises Malformed when two ways are named at once (RFC 9112 section 6.3)."""
-    lengths, codings = by_name.get(b"content-length"), by_name.get(b"transfer-encoding")
+    lengths, codings = noted.get(b"content-length"), noted.get(b"transfer-encoding")
     if codings is not None:
         if lengths is not None:
             raise Malformed("both Content-Length and Transfer-Encoding")

@@ -4,7 +4,15 @@ from typing import Final
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import parse_retry_after
-from nova_sidecar.wire.fields import HOP_BY_HOP, connection_options, content_length, is_chunked, read_fields
+from nova_sidecar.wire.fields import (
+    HOP_BY_HOP,
+    ORDINARY_OPTIONS,
+    FieldTable,
+    connection_options,
+    content_length,
+    is_chunked,
+    without,
+)
 from nova_sidecar.wire.grammar import MAX_HEAD, RESPONSE, Malformed, explain_response
 from nova_sidecar.wire.memo import Memo
 
@@ -12,6 +20,10 @@ CHUNKED: Final = -1
 """Value of `ResponseHead.length` for a chunked body."""
 UNTIL_CLOSE: Final = -2
 """Value of `ResponseHead.length` for a body that ends with the connection."""
+
+_NOTED: Final = frozenset((b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade"))
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+_CONTENT_LENGTH: Final = frozenset((b"content-length",))
 
 
 class ResponseHead:
@@ -40,10 +52,10 @@ class ResponseHead:
 class ResponseReader:
     """Reads response heads for one port and remembers them; `drop` names fields (lower case) that Nova replaces."""
 
-    __slots__ = ("_drop", "memo")
+    __slots__ = ("_fields", "memo")
 
     def __init__(self, *, drop: frozenset[bytes]) -> None:
-        self._drop = drop | HOP_BY_HOP
+        self._fields = FieldTable(noted=_NOTED, dropped=HOP_BY_HOP | drop)
         self.memo: Memo[ResponseHead] = Memo()
 
     def read(self, head: bytes) -> ResponseHead:
@@ -51,7 +63,7 @@ class ResponseReader:
         found = self.memo.get(head)
         if found is None:
             found = self._parse(head)
-            self.memo.put(head, found)
+            self.memo.offer(head, found)
         return found
 
     def _parse(self, head: bytes) -> ResponseHead:
@@ -62,34 +74,27 @@ class ResponseReader:
             raise explain_response(head)
         minor, code, phrase, block = match.groups()
         status, http10 = int(code), minor == b"0"
-        by_name: dict[bytes, list[bytes]] = {}
-        fields = read_fields(block)
-        for name, _, value in fields:
-            by_name.setdefault(name, []).append(value)
-        options = connection_options(by_name.get(b"connection", []))
-        drop = self._drop | options
-        if status < 200 or status == 204:
-            drop |= {b"content-length"}
-        parts = [b"HTTP/1.1 ", code, b" ", phrase or b"", b"\r\n"]
-        for name, written, value in fields:
-            if name not in drop:
-                parts += (written, b": ", value, b"\r\n")
-        if status == 101 and b"upgrade" in by_name:
-            parts += (b"connection: upgrade\r\nupgrade: ", by_name[b"upgrade"][0], b"\r\n")
+        unframed = status < 200 or status == 204
+        lines, noted = self._fields.sort(block)
+        options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
+        if not options <= ORDINARY_OPTIONS:
+            lines = without(lines, options)
+        if unframed and b"content-length" in noted:
+            lines = without(lines, _CONTENT_LENGTH)
+        if status == 101 and b"upgrade" in noted:
+            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % noted[b"upgrade"][0])
         return ResponseHead(
             status,
             keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
-            length=_length(by_name, http10=http10, bodiless=status < 200 or status == 204),
-            forward=b"".join(parts),
-            retry_after=parse_retry_after(by_name[b"retry-after"][0]) if b"retry-after" in by_name else None,
+            length=0 if unframed else _length(noted, http10=http10),
+            forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", b"".join(lines)),
+            retry_after=parse_retry_after(noted[b"retry-after"][0]) if b"retry-after" in noted else None,
         )
 
 
-def _length(by_name: dict[bytes, list[bytes]], *, http10: bool, bodiless: bool) -> int:
+def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:
     """How the body is framed. Raises Malformed where two recipients could read it differently."""
-    if bodiless:
-        return 0
-    lengths, codings = by_name.get(b"content-length"), by_name.get(b"transfer-encoding")
+    lengths, codings = noted.get(b"content-length"), noted.get(b"transfer-encoding")
     if codings is not None:
         if lengths is not None:
             raise Malformed("both Content-Length and Transfer-Encoding")
