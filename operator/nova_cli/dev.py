@@ -174,7 +174,7 @@ def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
     rows += [(port.name, _url(*sidecar.proxy.outbound_addresses[port.name]), port.upstream) for port in config.outbound]
     width = max(len("admin"), *(len(name) for name, _, _ in rows))
     lines = [f"nova dev: {config.service} is up"]
-    lines += [f"  {name:{width}}  {url}  →  {target.host}:{target.port}" for name, url, target in rows]
+    lines += [f"  {name:{width}}  {url}  ->  {target.host}:{target.port}" for name, url, target in rows]
     lines += [f"  {'admin':{width}}  {_url(admin.host, admin.port)}  (/status /stats /config /metrics)"]
     lines += [f"  {name}={value}" for name, value in variables.items()]
     lines += [f"  an edit of {file} is taken over; Ctrl-C ends it"]

@@ -25,14 +25,21 @@ def main(arguments: Sequence[str]) -> int:
         print(f"nova-sidecar drain: --address: expected HOST:PORT, got {options.address}", file=sys.stderr)
         return 2
     last: dict[str, Any] = {}
+    began = time.monotonic()
     try:
-        for last in _follow(host, int(port), time.monotonic() + options.timeout):
+        for last in _follow(host, int(port), began + options.timeout):
             print(f"{last['phase']}: {last['inFlight']} in flight, at most {last['secondsLeft']} s left", flush=True)
+    except TimeoutError:
+        print(
+            f"nova-sidecar drain: {options.address}: not drained within {time.monotonic() - began:.1f} s",
+            file=sys.stderr,
+        )
+        return 1
     except (OSError, http.client.HTTPException, ValueError) as error:
         print(f"nova-sidecar drain: {options.address}: {error}", file=sys.stderr)
         return 1
     if last.get("phase") != "drained":
-        print(f"nova-sidecar drain: not drained within {options.timeout:g} s", file=sys.stderr)
+        print(f"nova-sidecar drain: {options.address}: ended before it was drained", file=sys.stderr)
         return 1
     return 0 if last.get("complete") else 1
 
@@ -51,6 +58,7 @@ def _follow(host: str, port: int, deadline: float) -> Iterator[dict[str, Any]]:
             if not line:
                 return
             yield json.loads(line)
+        raise TimeoutError
     finally:
         connection.close()
 

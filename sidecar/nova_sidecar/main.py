@@ -87,7 +87,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version  # noqa: PLC0415
 
-        parser.exit(0, f"nova-sidecar {version('nova')}\n")
+        print(f"nova-sidecar {version('nova')}")
+        parser.exit()
 
 
 def _end_on_signals() -> None:

@@ -1,6 +1,7 @@
 """What each admin page answers. Handlers only: who may reach which page is the server's business."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -74,9 +75,10 @@ class Pages:
             self._view.drain.begin()
             return document(self._view.drain.progress(), status=202)
         response = web.StreamResponse(headers={**_NO_STORE, "Content-Type": _NDJSON})
-        await response.prepare(request)
-        async for progress in self._view.drain.follow():
-            await response.write(msgspec.json.encode(progress) + b"\n")
+        with suppress(ConnectionError):  # whoever asked has gone; the drain goes on
+            await response.prepare(request)
+            async for progress in self._view.drain.follow():
+                await response.write(msgspec.json.encode(progress) + b"\n")
         return response
 
 

@@ -6,6 +6,7 @@ only to a Host header that names loopback, and POST is refused with an Origin he
 """
 
 import asyncio
+import logging
 import socket
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,8 +19,10 @@ from nova_sidecar.admin.pages import Pages, Routes, text
 from nova_sidecar.telemetry.logs import get_logger
 
 _LOOPBACK_NAMES: Final = frozenset(("127.0.0.1", "localhost", "[::1]"))
+_SILENT: Final = logging.Logger("nova.admin", logging.CRITICAL + 1)  # malformed requests would fill the log
 _BOUNDS: Final[dict[str, Any]] = {
     "access_log": None,
+    "logger": _SILENT,
     "keepalive_timeout": guard.KEEP_ALIVE,
     "lingering_time": 1.0,
     "max_field_size": 8190,
@@ -83,6 +86,9 @@ class AdminServers:
             transport = request.transport
             try:
                 return await _answer(site, request)
+            except Exception as error:  # of ours; aiohttp itself logs nothing here
+                get_logger().error("admin page failed", path=request.path, exc_info=error)
+                return text(500, "internal error, see the log")
             finally:
                 connections.end(transport)
 
