@@ -14,6 +14,8 @@ import pytest
 
 from nova_cli.cluster.provider import Provider, provider
 from nova_cli.console import Console
+from nova_cli.demo.bring_up import bring_up
+from nova_cli.demo.stage import Stage
 from nova_cli.errors import CommandError, MissingRequirementError
 
 
@@ -52,3 +54,20 @@ def cluster() -> Iterator[Provider]:
     yield chosen
     if not reused:
         chosen.down()
+
+
+BRING_UP_SECONDS = 600
+"""The first test pays for images, chart and examples."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a test that may be the first wait for the bring-up; each claim bounds itself far below that."""
+    for item in items:
+        if "stage" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BRING_UP_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def stage(cluster: Provider) -> Stage:
+    """Nova and the examples, brought up exactly as the demo does it."""
+    return bring_up(cluster, Console())

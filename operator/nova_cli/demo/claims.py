@@ -93,10 +93,10 @@ def breaker(stage: Stage) -> Verdict:
 
 def overload(stage: Stage) -> Verdict:
     """Early rejection keeps the accepted requests' p99 flat, beside the same load without the sidecar."""
-    calm = stage.load(CATALOG, rate=CALM_RATE, seconds=3)
-    guarded = stage.load(CATALOG, rate=OVERLOAD_RATE, seconds=6)
+    calm = stage.load(CATALOG, rate=CALM_RATE, seconds=2)
+    guarded = stage.load(CATALOG, rate=OVERLOAD_RATE, seconds=4)
     stage.settle("catalog")
-    bare = stage.load(CATALOG_DIRECT, rate=OVERLOAD_RATE, seconds=6)
+    bare = stage.load(CATALOG_DIRECT, rate=OVERLOAD_RATE, seconds=4)
     refused = guarded["rejects"].get("overloaded", 0)
     flat, grown, base = guarded["accepted"]["p99_ms"], bare["accepted"]["p99_ms"], calm["accepted"]["p99_ms"]
     figures = (

@@ -47,7 +47,7 @@ class Stage:
     kubectl_path: Path
     kubeconfig: Path
     namespace: str = NAMESPACE
-    restart_seconds: float = 30.0
+    restart_seconds: float = 22.0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=2), repr=False)
 
     def kubectl(self, *args: str, patience: float = 60, text: str | None = None) -> str:

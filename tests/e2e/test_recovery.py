@@ -1,0 +1,78 @@
+"""What dies comes back, and what runs is not disturbed by it."""
+
+import json
+
+from nova_cli.demo.claims import STOREFRONT
+from nova_cli.demo.stage import Stage
+
+OPERATOR_NAMESPACE = "nova-system"
+
+
+def _ready(stage: Stage, service: str) -> bool:
+    conditions = stage.get("novaservice", service).get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def test_a_killed_pod_is_replaced_and_callers_hardly_notice(stage: Stage) -> None:
+    victim = stage.pods("catalog")[0]
+    with stage.background_load(STOREFRONT, rate=40, seconds=15) as running:
+        stage.kubectl("delete", "pod", victim.name, "--grace-period=0", "--force")
+        result = running.result()
+    ok = result["statuses"].get("200", 0)
+    assert ok / result["requests"] > 0.95, result
+    assert stage.eventually(lambda: _ready(stage, "catalog"), within=60)
+    assert victim.uid not in {pod.uid for pod in stage.pods("catalog")}
+    after = stage.load(STOREFRONT, rate=40, seconds=3)
+    assert after["statuses"] == {"200": after["requests"]}, after
+
+
+def test_traffic_and_convergence_survive_a_killed_operator(stage: Stage) -> None:
+    before = stage.spec("catalog")["backpressure"]["acquireTimeout"]
+    with stage.background_load(STOREFRONT, rate=40, seconds=12) as running:
+        stage.kubectl(
+            "delete", "pods", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=nova",
+            "--grace-period=0", "--force",
+        )  # fmt: skip
+        stage.patch("catalog", {"spec": {"backpressure": {"acquireTimeout": "1500ms"}}})
+        wanted = stage.wanted_hash("catalog")
+        try:
+            assert stage.eventually(lambda: _status(stage, "catalog").get("configHash") == wanted, within=60)
+            assert stage.eventually(lambda: _condition(stage, "catalog", "Converged") == "True", within=60)
+        finally:
+            stage.patch("catalog", {"spec": {"backpressure": {"acquireTimeout": before}}})
+        result = running.result()
+    assert result["statuses"] == {"200": result["requests"]}, result
+
+
+def test_a_wrong_spec_leaves_what_runs_untouched(stage: Stage) -> None:
+    pods = {pod.uid for pod in stage.pods("storefront")}
+    wrong = {"openDuration": "10m", "maxOpenDuration": "1m"}
+    upstream = {"name": "catalog", "host": "catalog", "port": 8080, "circuitBreaker": wrong}
+    old = stage.spec("storefront")["upstreams"]
+    stage.patch("storefront", {"spec": {"upstreams": [upstream]}})
+    try:
+        assert stage.eventually(lambda: _condition(stage, "storefront", "Ready") == "False", within=20)
+        (ready,) = (c for c in _status(stage, "storefront")["conditions"] if c["type"] == "Ready")
+        assert ready["reason"] == "SpecInvalid"
+        assert "$.spec.upstreams[0].circuitBreaker" in ready["message"]
+        assert "maxOpenDuration" in ready["message"]
+        answer = stage.load(STOREFRONT, rate=40, seconds=1)
+        assert answer["statuses"] == {"200": answer["requests"]}, answer
+        assert {pod.uid for pod in stage.pods("storefront")} == pods
+    finally:
+        stage.kubectl("patch", "novaservice", "storefront", "--type=json", "-p",
+                      json.dumps([{"op": "replace", "path": "/spec/upstreams", "value": old}]))  # fmt: skip
+    assert stage.eventually(lambda: _ready(stage, "storefront"), within=30)
+
+
+def _status(stage: Stage, service: str) -> dict[str, object]:
+    status: dict[str, object] = stage.get("novaservice", service).get("status", {})
+    return status
+
+
+def _condition(stage: Stage, service: str, kind: str) -> str:
+    document = stage.get("novaservice", service)
+    for condition in document.get("status", {}).get("conditions", []):
+        if condition["type"] == kind and condition["observedGeneration"] == document["metadata"]["generation"]:
+            return str(condition["status"])
+    return "Unknown"
