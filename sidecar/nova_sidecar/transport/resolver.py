@@ -16,16 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import aiodns
 import pycares
 
 from nova_sidecar.transport.endpoints import Resolution, ResolveError
+from nova_sidecar.transport.nameservers import AskError, Family, NameServers
 
 DEADLINE: Final = 2.0
 """Seconds for one name: every candidate of the search list, every server, every repetition."""
 
-TRY_TIMEOUT: Final = 0.4
-TRIES: Final = 2
 RESOLUTION_DELAY: Final = 0.05
 """How long a good answer of one family waits for the other (RFC 8305 section 3)."""
 
@@ -33,8 +31,6 @@ MIN_TTL: Final = 1.0
 MAX_TTL: Final = 300.0
 SYSTEM_TTL: Final = 5.0
 """Seconds an answer of the machine's own resolver is used; it does not tell how long it is good for."""
-
-_ABSENT: Final = frozenset((pycares.errno.ARES_ENOTFOUND, pycares.errno.ARES_ENODATA))
 
 
 class ResolvConf(NamedTuple):
@@ -88,8 +84,7 @@ class _Found(NamedTuple):
 
 
 class DnsResolver:
-    """Resolves through the cluster's DNS. Servers are asked in turn when one is silent; a truncated answer is asked
-    for again over TCP; answers that do not match the question are ignored (all by c-ares)."""
+    """Resolves through the cluster's DNS."""
 
     def __init__(
         self,
@@ -97,19 +92,12 @@ class DnsResolver:
         *,
         deadline: float = DEADLINE,
         port: int = 53,
-        families: Callable[[], Sequence[str]] | None = None,
+        families: Callable[[], Sequence[Family]] | None = None,
     ) -> None:
         self._conf = conf or ResolvConf.read()
         self._deadline = deadline
         self._families = families or routed_families
-        self._client = aiodns.DNSResolver(
-            nameservers=self._conf.servers,
-            timeout=TRY_TIMEOUT,
-            tries=TRIES,
-            lookups="b",  # the name servers only, never files
-            udp_port=port,
-            tcp_port=port,
-        )
+        self._name_servers = NameServers(self._conf.servers, port=port)
 
     def __repr__(self) -> str:
         return f"<DnsResolver servers={','.join(self._conf.servers)} search={','.join(self._conf.search)}>"
@@ -126,7 +114,7 @@ class DnsResolver:
 
     async def close(self) -> None:
         """Give up questions under way and free the sockets."""
-        await self._client.close()
+        self._name_servers.close()
 
     @property
     def _servers(self) -> str:
@@ -147,8 +135,8 @@ class DnsResolver:
     async def _ask(self, name: str) -> _Found:
         """Both families at once. One good answer is enough when the other fails or is late."""
         questions = [asyncio.ensure_future(self._query(name, family)) for family in self._families()]
-        done, late = await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
         try:
+            done, late = await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
             if late:
                 good = any(not task.exception() and task.result().addresses for task in done)
                 await asyncio.wait(late, timeout=RESOLUTION_DELAY if good else None)
@@ -171,14 +159,13 @@ class DnsResolver:
         ttl = min((answer.ttl for answer in answers if answer.addresses), default=0.0)
         return _Found(addresses, ttl, any(answer.exists for answer in answers))
 
-    async def _query(self, name: str, family: str) -> _Found:
+    async def _query(self, name: str, family: Family) -> _Found:
         try:
-            answer = await self._client.query_dns(name, family)
-        except aiodns.error.DNSError as error:
-            code = error.args[0] if error.args else None
-            if code in _ABSENT:
-                return _Found([], 0.0, code == pycares.errno.ARES_ENODATA)
-            raise ResolveError(str(error.args[-1]).lower()) from error
+            answer = await self._name_servers.ask(name, family)
+        except AskError as error:
+            if error.absent:
+                return _Found([], 0.0, error.exists)
+            raise ResolveError(str(error)) from error
         wanted = pycares.ARecordData if family == "A" else pycares.AAAARecordData
         addresses = [record.data.addr for record in answer.answer if isinstance(record.data, wanted)]
         ttl = min((record.ttl for record in answer.answer), default=0)  # of aliases too: they may change first
@@ -210,14 +197,14 @@ class SystemResolver:
         """Nothing to free."""
 
 
-def routed_families() -> Sequence[str]:
+def routed_families() -> Sequence[Family]:
     """The families this machine has a route for; both when it has none. An IPv6 address without a route would only
     cost attempts. Connecting a UDP socket looks the route up and sends nothing."""
     routed = [record for record, family, probe in _PROBES if _has_route(family, probe)]
     return routed or ("A", "AAAA")
 
 
-_PROBES: Final = (
+_PROBES: Final[tuple[tuple[Family, socket.AddressFamily, str], ...]] = (
     ("A", socket.AF_INET, "198.51.100.1"),  # documentation addresses (RFC 5737, RFC 3849): routed, never reached
     ("AAAA", socket.AF_INET6, "2001:db8::1"),
 )
