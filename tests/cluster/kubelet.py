@@ -1,0 +1,126 @@
+"""Stands in for the kubelets of a cluster that has none: gives pods an address, makes them ready, and answers for
+their sidecars over real HTTP. Like a kubelet it looks at a mounted ConfigMap when its pod changes and not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from nova_api import names
+from nova_api.proxy import digest
+from nova_operator.kinds import CONFIG_MAP, POD
+from tests.cluster.api import Api, ApiError, Object
+
+PERIOD = 0.05
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    report: Object
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.server.report).encode()
+        self.send_response(200 if self.path == "/status" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Kubelet:
+    """Runs the pods of one service. `network` is the third byte of their addresses, 127.88.network.N."""
+
+    def __init__(self, api: Api, namespace: str, service: str, network: int) -> None:
+        self.breakers: dict[str, str] = {}
+        self.refuse: str | None = None
+        """What every sidecar says of a new document, if it does not like it."""
+        self.waiting: Object | None = None
+        """Waiting state of the app containers of new pods, instead of running."""
+        self.syncs = 0
+        self._api = api
+        self._namespace = namespace
+        self._service = service
+        self._network = network
+        self._servers: dict[str, _Server] = {}
+        self._seen: dict[str, str] = {}
+        self._last = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Kubelet:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop running pods; their sidecars no longer answer. Harmless when done before."""
+        self._stop.set()
+        self._thread.join()
+        for server in self._servers.values():
+            server.shutdown()
+            server.server_close()
+        self._servers.clear()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD):
+            with contextlib.suppress(ApiError, OSError):  # an object went away meanwhile, or the server restarts
+                for pod in self._api.list(POD, self._namespace, f"{names.LABEL_SERVICE}={self._service}"):
+                    self._sync(pod)
+
+    def _sync(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        if "deletionTimestamp" in pod["metadata"]:
+            self._api.delete(POD, self._namespace, pod["metadata"]["name"], gracePeriodSeconds=0)
+        elif self.waiting is not None:
+            self._report_waiting(pod, self.waiting)
+        elif uid not in self._servers:
+            self._start(pod)
+        elif self._seen[uid] != self._annotation(pod):
+            self._seen[uid] = self._annotation(pod)
+            self._mount(pod)
+        if uid in self._servers:
+            self._servers[uid].report["breakers"] = self.breakers
+
+    def _start(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        self._last += 1
+        address = f"127.88.{self._network}.{self._last}"
+        self._servers[uid] = server = _Server((address, names.STATUS_PORT), _Handler)
+        server.report = {"service": self._service, "lastError": None}
+        self._seen[uid] = self._annotation(pod)
+        self._mount(pod)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        ready = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
+        self._api.patch(POD, self._namespace, pod["metadata"]["name"], {"status": status}, subresource="status")
+
+    def _mount(self, pod: Object) -> None:
+        self.syncs += 1
+        mounted = self._api.get(CONFIG_MAP, self._namespace, names.config_map(self._service))
+        document = mounted["data"][names.CONFIG_KEY]
+        report = self._servers[pod["metadata"]["uid"]].report
+        if self.refuse is None:
+            report |= {"configHash": digest(document.encode()), "lastError": None}
+        else:
+            report["lastError"] = {"field": "$.x", "rule": self.refuse, "hash": digest(document.encode())}
+
+    def _report_waiting(self, pod: Object, waiting: Object) -> None:
+        container = {"name": names.APP_CONTAINER, "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+        status = {"phase": "Pending", "containerStatuses": [container | {"state": {"waiting": waiting}}]}
+        if (pod.get("status") or {}).get("containerStatuses") is None:
+            self._api.patch(POD, self._namespace, pod["metadata"]["name"], {"status": status}, subresource="status")
+
+    def _annotation(self, pod: Object) -> str:
+        return str((pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_CONFIG_HASH, ""))
