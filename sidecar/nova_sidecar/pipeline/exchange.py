@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_STALE: Final = 3
 """Idle connections found closed by the peer that one attempt may meet before that counts as a failure."""
+ASK_AFTER: Final = 0.1
+"""Seconds after which a client that has finished sending is asked whether it is still there."""
 
 
 class State(Enum):
@@ -353,9 +355,29 @@ class Exchange:
         self.downstream.transport.write(data)
 
     def on_downstream_eof(self) -> None:
-        """The client sends no more."""
-        if self.upstream is not None:
-            self.upstream.transport.write_eof()
+        """The client sends no more: in a tunnel that goes on; before a response it is asked whether it still reads."""
+        if self.state is TUNNEL:
+            if self.upstream is not None:
+                self.upstream.transport.write_eof()
+        elif not self.head.http10:
+            self.port.loop.call_later(ASK_AFTER, self._ask)
+
+    def _ask(self) -> None:
+        """A client that only finished sending skips an interim response; one that left answers it with a reset.
+
+        TCP itself does not tell the two apart, and work for somebody who left would go on until its deadline.
+        """
+        if self.state not in (DONE, RESPONDING, TUNNEL):
+            self.downstream.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.port.loop.call_later(ASK_AFTER, self._listen, ASK_AFTER * 2)
+
+    def _listen(self, again: float) -> None:
+        if self.state in (DONE, RESPONDING, TUNNEL):
+            return
+        if self.downstream.gone:
+            self.downstream.abort()
+        else:
+            self.port.loop.call_later(again, self._listen, min(again * 2, 1.0))
 
     def on_upstream_eof(self) -> None:
         """The upstream sends no more."""

@@ -9,11 +9,12 @@ from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import QUEUED, Limiter, Queued
-from nova_sidecar.policy.reasons import Reject
+from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.telemetry.entry import AccessEntry
 
 _UPGRADED: Final = 101
+_NO_TIME: Final = Reject(Reason.DEADLINE_EXCEEDED)
 
 
 class CorrelationFilter:
@@ -44,10 +45,14 @@ class DeadlineFilter:
     def __init__(self, budget: float) -> None:
         self._budget = budget
 
-    def on_request(self, exchange: Exchange, now: float) -> None:
-        """The port's budget, or the caller's where that is shorter."""
+    def on_request(self, exchange: Exchange, now: float) -> Reject | None:
+        """The port's budget, or the caller's where that is shorter; refused when nothing is left of it."""
         given = exchange.head.captured.get(deadline.HEADER)
-        exchange.deadline_at = now + self._budget if given is None else deadline.begin(now, self._budget, given)
+        if given is None:
+            exchange.deadline_at = now + self._budget
+            return None
+        exchange.deadline_at = deadline.begin(now, self._budget, given)
+        return None if exchange.deadline_at > now else _NO_TIME
 
 
 class LimiterFilter:

@@ -32,7 +32,7 @@ from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.transport.dispatcher import Dispatcher
-from nova_sidecar.transport.downstream import DownstreamConnection
+from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.grammar import Malformed
@@ -115,6 +115,7 @@ class Port:
         timeout = settings.timeout
         self.attempt_budget = float(min(timeout.attempt, timeout.request))
         self.stream_idle = float(timeout.stream_idle)
+        self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
         self._full_ms = int(self.attempt_budget * 1000)
         self._full_deadline = _deadline_line(self._full_ms)

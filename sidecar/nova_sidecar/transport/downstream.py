@@ -25,7 +25,7 @@ from nova_sidecar.wire.head import head_end
 from nova_sidecar.wire.request import CHUNKED, RequestHead, RequestReader
 
 HEAD_TIMEOUT: Final = 10.0
-"""Seconds from the first byte of a head to its last."""
+"""Most seconds from the first byte of a head to its last; never more than the port's budget for a request."""
 KEEP_ALIVE_TIMEOUT: Final = 75.0
 """Seconds a connection may be idle between requests, or before the first one."""
 LINGER_TIMEOUT: Final = 2.0
@@ -33,6 +33,7 @@ LINGER_BYTES: Final = 1 << 20
 DISCARD_BYTES: Final = 64 * 1024
 """Largest body of a refused request that is read and dropped to keep the connection."""
 
+_TCP_CLOSE: Final = 7  # of linux/tcp.h; the first byte of TCP_INFO is the state
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends a reset instead of a normal end
 
 
@@ -52,7 +53,7 @@ class Handler(Protocol):
         """Bytes after an upgrade."""
 
     def on_downstream_eof(self) -> None:
-        """After an upgrade, the client sends no more."""
+        """The client sends no more; it may still read."""
 
     def on_downstream_lost(self) -> None:
         """The client went away."""
@@ -68,6 +69,7 @@ class Service(Protocol):
     """What a downstream connection needs of the port that accepted it."""
 
     reader: RequestReader
+    head_timeout: float
 
     def begin(self, connection: "DownstreamConnection", head: RequestHead) -> None:
         """Start the exchange: set ``connection.exchange``, or answer and end at once."""
@@ -168,6 +170,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         if self._left:
             self.abort()
             return False
+        exchange.on_downstream_eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -247,7 +250,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
 
     def _wait_for_head(self, size: int) -> None:
         if self._searched == 0:
-            self.wheel.arm(self, self.wheel.now + HEAD_TIMEOUT)
+            self.wheel.arm(self, self.wheel.now + self._service.head_timeout)
         self._searched = size
         if not self.reading:
             self.resume_reading()
@@ -347,6 +350,15 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         if ahead and self.exchange is not None:
             self.exchange.on_tunnel_data(ahead)
         self.resume_reading()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has answered something we wrote with a reset."""
+        try:
+            info = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except (OSError, AttributeError):  # closed already, or not Linux
+            return False
+        return bool(info[0] == _TCP_CLOSE)
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""

@@ -116,7 +116,7 @@ class Pool(Generic[C, W]):
         if connection.endpoint not in self._seats:
             return "removed"
         if connection.requests >= self.lifespan.max_requests:
-            return "requests" if self.lifespan.may_retire(now, self.open) else None
+            return "requests"
         if now >= connection.retire_at and self.lifespan.may_retire(now, self.open):
             return "age"
         return None

@@ -24,6 +24,9 @@ HEAD: Final = "head"
 BODY: Final = "body"
 TUNNEL: Final = "tunnel"
 
+MAX_INTERIM: Final = 32
+"""Interim responses (1xx) before one final response."""
+
 
 CloseReason = Literal["peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown"]
 """Why a connection was closed: the other side did, a limit of the pool, broken HTTP, time, or what it was for."""
@@ -79,7 +82,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     """See the module. `exchange` is the one exchange that waits for a response, None while idle."""
 
     __slots__ = (
-        "_body", "_buffer", "_eof", "_left", "_owner", "_searched", "answered", "blocked", "close_reason", "endpoint",
+        "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason", "endpoint",
         "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "state", "transport",
     )  # fmt: skip
 
@@ -104,6 +107,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.reusable = True
         self._buffer = b""
         self._searched = 0
+        self._interim = 0
         self._left = 0
         self._body: ChunkedReader | None = None
 
@@ -168,24 +172,38 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     # --- reading
 
     def _read_head(self, exchange: Caller, data: bytes) -> None:
-        try:
-            end = data.find(b"\r\n\r\n") + 4
-            if end < 4:
-                self._wait_for_head(data)
+        while data and self.exchange is exchange:
+            try:
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    self._wait_for_head(data)
+                    return
+                head = self._owner.reader.memo.young.get(data[:end]) or self._owner.reader.read(data[:end])
+                self.answered = True
+                if head.status >= 200 or head.status == 101:
+                    break
+                self._take_interim(exchange, head)
+            except Malformed as why:
+                self._fail(exchange, _response_reason(why.reason), why.why)
                 return
-            head = self._owner.reader.memo.young.get(data[:end]) or self._owner.reader.read(data[:end])
-        except Malformed as why:
-            self._fail(exchange, _response_reason(why.reason), why.why)
+            self._buffer, data = b"", data[end:]
+        else:
             return
-        self.answered = True
         size = len(data) - end
-        if head.length == size and head.status >= 200 and not exchange.head_only:
+        if head.length == size and not exchange.head_only and head.status != 101:
             self._finish(head)
             exchange.on_response(head, data[end:] if size else b"")
             return
         self._buffer = b""
         self._searched = 0
         self._read_longer(exchange, head, data[end:])
+
+    def _take_interim(self, exchange: Caller, head: ResponseHead) -> None:
+        self._interim += 1
+        self._searched = 0
+        if self._interim > MAX_INTERIM:
+            raise Malformed(f"more than {MAX_INTERIM} interim responses")
+        exchange.on_interim(head)
 
     def _wait_for_head(self, data: bytes) -> None:
         head_end(data, self._searched)
@@ -199,11 +217,6 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             exchange.on_response_head(head)
             if rest and self.exchange is exchange:
                 exchange.on_upstream_tunnel_data(rest)
-            return
-        if head.status < 200:
-            exchange.on_interim(head)
-            if rest and self.exchange is exchange:
-                self._read_head(exchange, rest)
             return
         self._left = 0 if exchange.head_only else head.length
         if self._left == 0:
@@ -269,6 +282,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         """Write a request head, and what there is of its body, for this exchange."""
         self.exchange = exchange
         self.answered = False
+        self._interim = 0
         self.requests += 1
         self.deadline = inf
         self.transport.write(data)
