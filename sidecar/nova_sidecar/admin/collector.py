@@ -71,7 +71,7 @@ class ProxyCollector(Collector):
             yield counter(name, text, _PORT, ((_key(port), value(port)) for port in ports))
         for name, text, value in _GAUGES:
             yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
-        yield _durations(ports)
+        yield durations(ports)
         stats = self._view.stats()
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
@@ -98,7 +98,8 @@ def _key(port: PortStats) -> tuple[str, str]:
     return (port.direction, port.name)
 
 
-def _durations(ports: Iterable[PortStats]) -> Metric:
+def durations(ports: Iterable[PortStats]) -> Metric:
+    """The duration histogram of each port, cumulated as Prometheus has it."""
     family = HistogramMetricFamily(
         "nova_request_duration_seconds",
         "Whole exchanges, first byte of the request to last of the response; upgraded connections are not in it.",

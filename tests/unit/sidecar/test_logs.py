@@ -144,3 +144,9 @@ def test_what_varies_is_in_fields(where: str) -> None:
 
 def test_the_access_log_speaks_the_vocabulary() -> None:
     assert set(AccessEntry.__struct_fields__) <= set(VOCABULARY)
+
+
+def test_the_page_about_logs_has_the_whole_vocabulary() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
+    documented = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert documented == list(VOCABULARY)
