@@ -49,14 +49,20 @@ class System:
             look_soon=self.looks.add,
         )
         announcer = Announcer(cluster, identity)
-        reconciler = Reconciler(cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random)
-        self.services: Runner[ServiceKey] = Runner(reconciler.reconcile, workers, random, metrics.reconcile)
+        self._reconciler = Reconciler(
+            cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random
+        )
+        self.services: Runner[ServiceKey] = Runner(self.reconcile, workers, random, metrics.reconcile)
         self.feed = Feed(self.mirror, self.services.add)
         metrics.queue_depth.set_function(self.services.overdue)
         metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))
 
     def __repr__(self) -> str:
         return f"<System {self.mirror!r} {self.services!r}>"
+
+    async def reconcile(self, service: ServiceKey) -> float | None:
+        """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""
+        return await self._reconciler.reconcile(service)
 
     async def run(self) -> None:
         """Reconcile, and look at sidecars, until cancelled."""
