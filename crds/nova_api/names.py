@@ -19,8 +19,12 @@ INBOUND_PORT_BASE: Final = 15100
 STATUS_PORT: Final = 15020
 CONTROL_PORT: Final = 15021
 RESERVED_PORTS: Final = range(15000, 15200)
+"""What the sidecar keeps for itself in a pod, now and for later versions."""
 
 DRAIN_RESERVE: Final = Duration(5)
+"""Least time between preStop and the end of the grace period, in which requests in flight can finish."""
+EXIT_RESERVE: Final = Duration(2)
+"""Of that, what the sidecar keeps to write its last log lines and end, before the pod is killed."""
 
 
 def config_map(service: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from nova_api import names
 from nova_api.model import Model, decode_json, encode_json, unique
 from nova_api.policies import (
     AccessLogPolicy,
@@ -22,7 +23,6 @@ from nova_api.units import Duration
 
 FORMAT: Final = "nova.dev/proxy/v1alpha1"
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
 ListenPort = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port, for tests
 
 
@@ -61,8 +61,8 @@ class Admin(Model, frozen=True, kw_only=True):
     """Two admin surfaces: `status` is read-only and reachable in the cluster (probes, metrics, hash); `control` can
     drain and shows the configuration, and stays on loopback."""
 
-    status: Address = Address(host="0.0.0.0", port=15020)  # noqa: S104 - the kubelet probes the pod's address
-    control: Address = Address(host="127.0.0.1", port=15021)
+    status: Address = Address(host="0.0.0.0", port=names.STATUS_PORT)  # noqa: S104 - the kubelet probes the pod's address
+    control: Address = Address(host="127.0.0.1", port=names.CONTROL_PORT)
 
 
 class Drain(Model, frozen=True, kw_only=True):

@@ -108,8 +108,8 @@ def _drain(service: NovaService, *, local: bool) -> Drain:
     shutdown = service.spec.shutdown
     if local:
         return Drain(delay=Duration(0), timeout=shutdown.grace_period)
-    remaining = shutdown.grace_period - shutdown.pre_stop
-    return Drain(delay=shutdown.pre_stop, timeout=Duration(max(1.0, remaining - 2)))
+    remaining = shutdown.grace_period - shutdown.pre_stop  # at least DRAIN_RESERVE, by a rule of Shutdown
+    return Drain(delay=shutdown.pre_stop, timeout=Duration(remaining - names.EXIT_RESERVE))
 
 
 def _pod_address(port: int) -> Address:

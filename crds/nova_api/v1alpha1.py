@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, field
 
+from nova_api import names
 from nova_api.model import Model, Override, Rule, unique
 from nova_api.policies import (
     AccessLogPolicy,
@@ -126,9 +127,10 @@ class Shutdown(Model, frozen=True, kw_only=True):
     rules = (
         Rule(
             cel="duration(self.gracePeriod) >= duration('1s')"
-            " && duration(self.preStop) + duration('5s') <= duration(self.gracePeriod)",
-            message="gracePeriod must be at least preStop + 5s, the time in which requests in flight can finish",
-            holds=lambda s: s.grace_period >= 1 and s.pre_stop + 5 <= s.grace_period,
+            f" && duration(self.preStop) + duration('{names.DRAIN_RESERVE}') <= duration(self.gracePeriod)",
+            message=f"gracePeriod must be at least preStop + {names.DRAIN_RESERVE}, "
+            "the time in which requests in flight can finish",
+            holds=lambda s: s.grace_period >= 1 and s.pre_stop + names.DRAIN_RESERVE <= s.grace_period,
         ),
     )
 
@@ -381,9 +383,6 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     generation: int = 0
     """Counted up by the API server with each change of the spec."""
-
-    deletion_timestamp: str | None = None
-    """Set while the object is being deleted."""
 
 
 class NovaService(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
