@@ -6,7 +6,7 @@ ids; it leaves out what ends a header or a log field, and what may be somebody's
 
 Making one must not cost a system call per request: random bytes come in batches, and a whole batch is brought into
 the text form of a version 4 UUID (RFC 9562 section 5.4) column by column: 0.27 µs an id, where ``str(uuid.uuid4())``
-takes 2.5 µs. Taking one over costs 0.17 µs.
+takes 2.5 µs. Taking one over costs 0.2 µs.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class CorrelationIds:
         """The caller's id where there is an acceptable one, else a new one."""
         if value is None:
             return self.generate()
-        if 0 < len(value) <= LONGEST and not value.translate(None, _SAFE):
+        if acceptable(value):
             return value
         self.replaced += 1
         return self.generate()
