@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.head import head_end
+from nova_sidecar.wire.head import check_start, head_end
 from nova_sidecar.wire.request import CHUNKED, RequestHead, RequestReader
 
 HEAD_TIMEOUT: Final = 10.0
@@ -230,6 +230,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         try:
             end = head_end(data, self._searched)
             if end < 0:
+                check_start(data)
                 self._wait_for_head(len(data))
                 return False
             head = self._service.reader.read(data[:end])

@@ -82,8 +82,9 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     """See the module. `exchange` is the one exchange that waits for a response, None while idle."""
 
     __slots__ = (
-        "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason", "endpoint",
-        "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "state", "transport",
+        "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason",
+        "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "state",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, endpoint: Endpoint, *, retire_at: float, idle_limit: float) -> None:

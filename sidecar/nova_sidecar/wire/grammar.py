@@ -30,6 +30,9 @@ TOKEN: Final = re.compile(_TCHAR + rb"++")
 REQUEST: Final = re.compile(
     rb"(" + _TCHAR + rb"{1,32}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS + rb"\r\n"
 )
+REQUEST_START: Final = re.compile(_TCHAR + rb"{1,32}+(?: (?:[\x21\x22\x24-\x7e]++(?: (?:[HTP/0-9.]{0,8}+\r?)?)?)?)?")
+"""What has arrived of a request line, as long as it is not whole."""
+REQUEST_LINE: Final = re.compile(_TCHAR + rb"{1,32}+ [\x21\x22\x24-\x7e]++ HTTP/1\.[01]")
 RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?\r\n" + _FIELDS + rb"\r\n")
 TRAILERS: Final = re.compile(_FIELDS + rb"\r\n")
 FIELD: Final = re.compile(rb"(([^:]+):[ \t]*([^\r]*)\r\n)")

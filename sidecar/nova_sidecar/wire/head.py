@@ -1,7 +1,14 @@
 """Finding the end of a head in what has arrived so far, within its limit."""
 
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.wire.grammar import MAX_HEAD, MAX_TARGET, Malformed
+from nova_sidecar.wire.grammar import (
+    MAX_HEAD,
+    MAX_TARGET,
+    REQUEST_LINE,
+    REQUEST_START,
+    Malformed,
+    explain_request,
+)
 
 
 def head_end(data: bytes, searched: int = 0) -> int:
@@ -30,3 +37,11 @@ def _has_bare_lf(data: bytes, start: int) -> bool:
             return True
         at = data.find(b"\n", at + 1)
     return False
+
+
+def check_start(data: bytes) -> None:
+    """Look at what has arrived of a request head, so that what is not HTTP/1 is answered before it ends. Raises
+    Malformed."""
+    line, end, _ = data.partition(b"\r\n")
+    if not (REQUEST_LINE if end else REQUEST_START).fullmatch(line):
+        raise explain_request(data)
