@@ -122,10 +122,10 @@ class BackpressurePolicy(Model, frozen=True, kw_only=True):
     """Off, Shadow (counts what it would refuse) or Enforce."""
 
     max_concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] = 512
-    """Requests in flight to the app at full utilisation."""
+    """Requests in flight to the app at full utilization."""
 
     threshold: Annotated[float, Meta(gt=0, le=1)] = 0.85
-    """Utilisation (in flight / maxConcurrency) above which a request is refused at once; 1.0 switches early
+    """Utilization (in flight / maxConcurrency) above which a request is refused at once; 1.0 switches early
     rejection off, and requests then wait for a free place."""
 
     acquire_timeout: Duration = Duration(2)

@@ -144,7 +144,7 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     for name, text, field in (
         ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "inFlight"),
         ("nova_limiter_max_concurrency", "Places there are (backpressure.maxConcurrency).", "maxConcurrency"),
-        ("nova_limiter_utilization_ratio", "Places held, as a share of those there are.", "utilisation"),
+        ("nova_limiter_utilization_ratio", "Places held, as a share of those there are.", "utilization"),
         ("nova_limiter_high_water", "Most places ever held at once.", "highWater"),
         ("nova_limiter_waiting", "Requests that wait for a place now.", "waiting"),
     ):

@@ -1,8 +1,8 @@
 """A concurrency limiter: overload is refused at the door, so that what is let in stays fast.
 
-Utilisation is in flight / maxConcurrency, looked at before a request is let in. Two regimes, one field apart:
+Utilization is in flight / maxConcurrency, looked at before a request is let in. Two regimes, one field apart:
 
-* threshold < 1, early rejection: utilisation above the threshold is refused at once (overloaded). Nobody waits,
+* threshold < 1, early rejection: utilization above the threshold is refused at once (overloaded). Nobody waits,
   since a queue in front of a full app only adds its own delay to every request behind it.
 * threshold = 1, bounded wait: when all places are taken, a request waits in a queue (first in, first out) of at
   most maxQueue, for at most acquireTimeout and never beyond its own deadline.
@@ -142,7 +142,7 @@ class Limiter(Generic[W]):
         return len(self._waiting)
 
     @property
-    def utilisation(self) -> float:
+    def utilization(self) -> float:
         """In flight / maxConcurrency; above 1 in Shadow or Off, and after the limit was lowered."""
         return self.in_flight / self._policy.max_concurrency
 
@@ -152,7 +152,7 @@ class Limiter(Generic[W]):
             "mode": self._policy.mode,
             "inFlight": self.in_flight,
             "maxConcurrency": self._policy.max_concurrency,
-            "utilisation": self.utilisation,
+            "utilization": self.utilization,
             "highWater": self.high_water,
             "waiting": self.waiting,
             "queued": self.queued,

@@ -22,7 +22,7 @@ class Reason(StrEnum):
     CLIENT_CLOSED = "client_closed"  # the caller went away before its answer
 
     # This sidecar protects itself or the app
-    OVERLOADED = "overloaded"  # utilisation above the threshold
+    OVERLOADED = "overloaded"  # utilization above the threshold
     QUEUE_FULL = "queue_full"
     ACQUIRE_TIMEOUT = "acquire_timeout"  # no free place within acquireTimeout
     DRAINING = "draining"

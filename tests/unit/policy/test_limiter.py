@@ -25,7 +25,7 @@ def wait_for_place(limiter: Limiter[str], waiter: str, now: float = 0.0, deadlin
 @pytest.mark.parametrize(
     ("maximum", "threshold", "admitted"),
     [
-        (1, 0.85, 1),  # utilisation before admission is 0: one request always gets in
+        (1, 0.85, 1),  # utilization before admission is 0: one request always gets in
         (10, 0.85, 9),  # 8 / 10 is below, 9 / 10 above
         (100, 0.85, 86),  # 85 / 100 is not above 0.85
         (100, 0.29, 30),  # 0.29 * 100 is 28.999… in floating point
@@ -114,7 +114,7 @@ def test_without_a_queue_or_time_to_wait_it_refuses_at_once() -> None:
 def test_off_only_counts_what_is_in_flight() -> None:
     limiter: Limiter[str] = Limiter(BackpressurePolicy(mode="Off", max_concurrency=1))
     fill(limiter, 5)
-    assert (limiter.in_flight, limiter.utilisation, limiter.high_water) == (5, 5.0, 5)
+    assert (limiter.in_flight, limiter.utilization, limiter.high_water) == (5, 5.0, 5)
 
 
 def test_shadow_lets_everything_in_and_counts_what_enforce_would_have_refused() -> None:
@@ -175,7 +175,7 @@ def test_snapshot_and_repr_tell_the_state() -> None:
         "mode": "Enforce",
         "inFlight": 2,
         "maxConcurrency": 2,
-        "utilisation": 1.0,
+        "utilization": 1.0,
         "highWater": 2,
         "waiting": 1,
         "queued": 1,

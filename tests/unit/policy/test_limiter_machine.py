@@ -50,11 +50,11 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule(patience=st.sampled_from([0.5, 2.0, 10.0]))
     def arrive(self, patience: float) -> None:
-        utilisation, live = self.in_flight / self.policy.max_concurrency, self.live()
+        utilization, live = self.in_flight / self.policy.max_concurrency, self.live()
         answer = self.limiter.admit(self.now)
         if answer is None:
             if self.policy.mode == "Enforce":
-                assert utilisation <= self.policy.threshold
+                assert utilization <= self.policy.threshold
                 assert self.in_flight < self.policy.max_concurrency
                 assert not live, "overtaken"
             self.enter()
@@ -68,7 +68,7 @@ class LimiterMachine(RuleBasedStateMachine):
         else:
             assert isinstance(answer, Reject)
             assert self.policy.mode == "Enforce"
-            assert utilisation > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
+            assert utilization > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
 
     @precondition(lambda self: self.in_flight)
     @rule()
@@ -104,9 +104,9 @@ class LimiterMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
         if self.live():
-            utilisation = self.in_flight / self.policy.max_concurrency
+            utilization = self.in_flight / self.policy.max_concurrency
             assert self.policy.mode == "Enforce"
-            assert utilisation > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
+            assert utilization > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
 
     @invariant()
     def every_waiter_has_exactly_one_fate(self) -> None:
