@@ -8,7 +8,7 @@ from pathlib import Path
 from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.console import Console
-from nova_cli.images.catalog import find_repository
+from nova_cli.repository import find_repository
 
 CHARTS = ("nova", "nova-crds")
 KUBERNETES = "1.34.0"
@@ -47,7 +47,8 @@ def template(helm: Path, chart: Path, *options: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     console = Console(quiet=options.quiet)
-    helm, folder = toolchain.helm(console), find_repository() / "charts"
+    folder = find_repository() / "charts"
+    helm = toolchain.helm(console)
     for name in CHARTS:
         with console.step(f"lint charts/{name}"):
             lint(helm, folder / name)

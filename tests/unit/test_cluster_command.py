@@ -13,7 +13,8 @@ from nova_cli.cluster.requirements import require_root
 from nova_cli.console import Console
 from nova_cli.errors import MissingRequirementError
 from nova_cli.images import base, wheels
-from nova_cli.images.catalog import IMAGES, find_repository, select
+from nova_cli.images.catalog import IMAGES, select
+from nova_cli.repository import find_repository
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +88,14 @@ def test_the_console_prints_plain_lines_when_nobody_watches(capsys: pytest.Captu
     assert lines[0].startswith("✓ count to three (")
     assert lines[1].startswith("✗ count to four (")
     assert "\x1b" not in "".join(lines)
+
+
+def test_outside_of_a_clone_it_says_what_is_missing_and_what_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nova_cli.repository.__file__", str(tmp_path / "site-packages/nova_cli/repository.py"))
+    with pytest.raises(MissingRequirementError, match="run it in a clone; `nova dev`"):
+        find_repository(tmp_path)
 
 
 def test_every_image_has_a_dockerfile_and_an_extra() -> None:

@@ -10,10 +10,10 @@ from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
-from nova_cli.demo.stage import NAMESPACE, Stage
+from nova_cli.demo.stage import Stage
 from nova_cli.images.build import build
+from nova_cli.repository import find_repository
 
-ROOT: Final = Path(__file__).resolve().parents[3]
 SYSTEM_NAMESPACE: Final = "nova-system"
 RELEASE: Final = "nova"
 IMAGES: Final = ("operator", "sidecar", "services")
@@ -31,30 +31,31 @@ metadata:
 
 def bring_up(cluster: Provider, console: Console) -> Stage:
     """A running cluster with Nova and the examples in it, ready for traffic. Raises CommandError saying what failed."""
+    repository = find_repository()
     with ThreadPoolExecutor(max_workers=2) as pool:
-        images = pool.submit(build, console, IMAGES)
+        images = pool.submit(build, console, IMAGES, repository)
         kubeconfig = cluster.up()
         archives = images.result()
     cluster.load(archives)
     stage = Stage(toolchain.kubectl(console), kubeconfig)
     version = hashlib.sha256("".join(archive.name for archive in archives).encode()).hexdigest()[:12]
     with console.step("install charts/nova with Helm"):
-        install(stage, console, version)
+        install(stage, repository / "charts" / "nova", toolchain.helm(console), version)
     with console.step("apply examples/ and wait for Ready"):
-        apply_examples(stage, version)
+        apply_examples(stage, repository / "examples", version)
     return stage
 
 
-def install(stage: Stage, console: Console, version: str) -> None:
+def install(stage: Stage, chart: Path, helm: Path, version: str) -> None:
     """Install or upgrade the chart and wait until the operator runs.
 
     Images keep the tag `dev`, so a change of their content is told to the pods by an annotation with its `version`.
     """
     run(
         [
-            toolchain.helm(console),
+            helm,
             f"--kubeconfig={stage.kubeconfig}",
-            "upgrade", "--install", RELEASE, ROOT / "charts" / "nova",
+            "upgrade", "--install", RELEASE, chart,
             f"--namespace={SYSTEM_NAMESPACE}", "--create-namespace",
             "--set=operator.image.tag=dev", "--set=sidecar.image.tag=dev",
             f"--set-string=operator.podAnnotations.nova\\.dev/build={version}",
@@ -64,7 +65,7 @@ def install(stage: Stage, console: Console, version: str) -> None:
     )  # fmt: skip
 
 
-def apply_examples(stage: Stage, version: str) -> None:
+def apply_examples(stage: Stage, examples: Path, version: str) -> None:
     """Apply the examples and the client pod, and wait for them; the namespace enforces Pod Security *restricted*."""
     stale = _stale(stage, version)
     stage.kubectl("apply", "-f", "-", text=NAMESPACE_MANIFEST.format(name=stage.namespace, version=version))
@@ -72,7 +73,7 @@ def apply_examples(stage: Stage, version: str) -> None:
         stage.kubectl("delete", "pod", "client", "--ignore-not-found")
     stage.kubectl("apply", "-f", str(Path(__file__).with_name("client.yaml")))
     for service in SERVICES:
-        stage.kubectl("apply", "-f", str(ROOT / "examples" / f"{service}.yaml"))
+        stage.kubectl("apply", "-f", str(examples / f"{service}.yaml"))
     if stale:
         stage.kubectl("rollout", "restart", *(f"deployment/{service}" for service in SERVICES))
         for service in SERVICES:
@@ -87,11 +88,3 @@ def _stale(stage: Stage, version: str) -> bool:
     found = json.loads(stage.kubectl("get", "namespaces", "-o", "json"))["items"]
     annotations = {item["metadata"]["name"]: item["metadata"].get("annotations", {}) for item in found}
     return stage.namespace in annotations and annotations[stage.namespace].get(BUILD) != version
-
-
-def take_down(cluster: Provider) -> None:
-    """Remove the cluster and with it everything the demo made; images and binaries stay in the cache."""
-    cluster.down()
-
-
-__all__ = ["NAMESPACE", "SERVICES", "apply_examples", "bring_up", "install", "take_down"]

@@ -53,13 +53,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _run(options: argparse.Namespace) -> int:
     from nova_cli.cluster.provider import provider  # noqa: PLC0415 - `nova --help` must not import all this
-    from nova_cli.demo.bring_up import bring_up, take_down  # noqa: PLC0415 - as above
+    from nova_cli.demo.bring_up import bring_up  # noqa: PLC0415 - as above
     from nova_cli.demo.claims import CLAIMS  # noqa: PLC0415 - as above
 
     console = Console()
     cluster = provider(console, options.name)
     if options.verb == "down":
-        take_down(cluster)
+        cluster.down()
         return 0
     begin = time.monotonic()
     stage = bring_up(cluster, console)

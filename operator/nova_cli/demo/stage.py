@@ -5,7 +5,6 @@ cluster, local or kind, and because the demo's figures should include kube-proxy
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from nova_api import names, proxy
 from nova_api.model import convert
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import NovaService
+from nova_cli.cluster.process import run
 from nova_cli.errors import CommandError
 
 NAMESPACE: Final = "nova-demo"
@@ -53,12 +53,7 @@ class Stage:
     def kubectl(self, *args: str, patience: float = 60, text: str | None = None) -> str:
         """Run kubectl in the demo's namespace. Raises CommandError with kubectl's own words."""
         command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
-        try:
-            done = subprocess.run(  # noqa: S603 - fixed program, arguments from this package
-                command, input=text, capture_output=True, text=True, timeout=patience, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise CommandError(f"kubectl {' '.join(args[:3])} took longer than {patience:g} s") from error
+        done = run(command, stdin=text, timeout=patience, check=False)
         if done.returncode != 0:
             raise CommandError(f"kubectl {' '.join(args[:3])}: {done.stderr.strip()[-2000:]}")
         return done.stdout

@@ -14,7 +14,8 @@ from nova_cli.cluster.requirements import require_root
 from nova_cli.console import Console
 from nova_cli.images import wheels
 from nova_cli.images.builder import Builder, builder
-from nova_cli.images.catalog import Image, find_repository, select
+from nova_cli.images.catalog import Image, select
+from nova_cli.repository import find_repository
 
 
 def build(console: Console, names: Sequence[str] = (), root: Path | None = None) -> list[Path]:

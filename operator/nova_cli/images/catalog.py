@@ -60,15 +60,6 @@ IMAGES = (
 )
 
 
-def find_repository(start: Path | None = None) -> Path:
-    """The repository that the current folder or this file is in. Raises CommandError outside of one."""
-    for origin in (start or Path.cwd(), Path(__file__)):
-        for folder in (origin, *origin.parents):
-            if all((folder / file).exists() for file in ("pyproject.toml", "operator/Dockerfile", "crds/nova_api")):
-                return folder
-    raise CommandError("images are built from the sources: run this in a clone of the nova repository")
-
-
 def select(names: list[str]) -> list[Image]:
     """The images with these names; all of them for an empty list."""
     known = {image.name: image for image in IMAGES}
