@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from nova_cli.console import Console
@@ -15,7 +16,7 @@ examples:
   nova cluster up                          start a cluster: kind where Docker answers, else processes of our own
   eval "$(nova cluster up)"                the same, and point this shell's kubectl at it
   nova cluster status                      what runs, and where
-  nova cluster load build/images/*.tar     make images available to pods
+  nova cluster load $(nova images --quiet) build the images, make them available to pods
   nova cluster exec -- curl -s http://orders.shop:8080/
                                            run a program of this machine in the node's network, with the cluster's DNS
   nova cluster down                        stop it; nothing stays behind but the cache
@@ -40,21 +41,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     common.add_argument("--quiet", action="store_true", help="print results only, no progress")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    up = verbs.add_parser("up", parents=[common], help="start it, unless it runs")
+    def add_verb(name: str, func: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        description = f"{summary[0].upper()}{summary[1:]}."
+        verb = verbs.add_parser(name, parents=[common], help=summary, description=description)
+        verb.set_defaults(func=func)
+        return verb
+
+    up = add_verb("up", _up, "start it, unless it runs, and print where the kubeconfig is")
     up.add_argument("--no-node", action="store_true", help="control plane only: no pods, no root, free loopback ports")
-    up.set_defaults(func=_up)
-    verbs.add_parser("down", parents=[common], help="stop it and leave nothing behind").set_defaults(func=_down)
-    verbs.add_parser("status", parents=[common], help="show what runs").set_defaults(func=_status)
-    load = verbs.add_parser("load", parents=[common], help="make images available to pods")
+    add_verb("down", _down, "stop it and leave nothing behind")
+    add_verb("status", _status, "show what runs")
+    load = add_verb("load", _load, "make images available to pods")
     load.add_argument(
         "archives", metavar="ARCHIVE", nargs="+", type=Path, help="image archive, as `nova images` writes"
     )
-    load.set_defaults(func=_load)
-    execute = verbs.add_parser("exec", parents=[common], help="run a program where pods and Services can be reached")
+    execute = add_verb("exec", _exec, "run a program where pods and Services can be reached")
     execute.add_argument("words", metavar="COMMAND", nargs="+", help="the program and its arguments, after --")
-    execute.set_defaults(func=_exec)
-    prepare = verbs.add_parser("prepare", parents=[common], help="only get what a start needs; print where kubectl is")
-    prepare.set_defaults(func=_prepare)
+    add_verb("prepare", _prepare, "only get what a start needs, and print where kubectl and Helm are")
 
 
 def _up(options: argparse.Namespace) -> int:
