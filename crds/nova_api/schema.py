@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
-import yaml
-
-from nova_api import reference
+from nova_api import block_yaml, reference
 from nova_api.fielddocs import summary
 from nova_api.openapi import Emitter, Schema
 from nova_api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, NovaService, NovaServiceSpec, NovaServiceStatus, ObjectMeta
@@ -98,17 +96,7 @@ def crd_yaml(*, kept_by_helm: bool = False) -> str:
     document = crd()
     if kept_by_helm:
         document["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-    return _HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Indents lists below their key, and writes shared values out instead of naming them with anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=False)
+    return _HEADER + block_yaml.dump(document)
 
 
 def generated() -> dict[str, str]:

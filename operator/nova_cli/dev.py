@@ -17,6 +17,7 @@ from nova_api.errors import ConfigError
 from nova_api.proxy import Address, ProxyConfig
 from nova_cli.child import Child
 from nova_cli.devfile import load
+from nova_cli.documents import DocumentError
 from nova_cli.errors import CommandError
 from nova_sidecar.config import Document, Reloader
 from nova_sidecar.runtime import CUT_SHORT, Sidecar, StartError, loop_factory
@@ -44,12 +45,6 @@ examples:
 Names are those of this machine here: where an upstream's host, such as auth-service, is not known, say with --upstream
 where to find it.
 """
-
-
-class DocumentError(CommandError):
-    """The file cannot be used: ``file: $.path: rule``."""
-
-    exit_code = 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

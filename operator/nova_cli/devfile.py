@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.proxy import Address, ProxyConfig, encode
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import KIND, NovaService
+from nova_cli.documents import parse
 from nova_sidecar.config import Document, document, read
 
 
@@ -25,19 +25,6 @@ def load(path: Path, name: str | None, elsewhere: Mapping[str, Address]) -> Docu
     """
     service = choose(parse(read(path)), name)
     return document(encode(redirect(resolve(convert(service, NovaService), place="local"), elsewhere)))
-
-
-def parse(text: bytes) -> list[Any]:
-    """Every document of a YAML stream. Raises ConfigError with the line and column of a mistake."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return [found for found in yaml.load_all(text, Loader=loader) if found is not None]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError("$", f"expected YAML{where} ({error.problem})") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError("$", f"expected YAML ({error})") from error
 
 
 def choose(documents: list[Any], name: str | None) -> dict[str, Any]:

@@ -8,21 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nova_api import block_yaml
 from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.v1alpha1 import GROUP, NovaService
-from nova_cli.errors import CommandError
+from nova_cli.documents import DocumentError, parse
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults, Platform
 from nova_operator.options import DEFAULT_IMAGE, DEFAULT_REQUESTS, resource_list
-
-
-class DocumentError(CommandError):
-    """A file, or a document in it, cannot be used: ``file: $.path: rule``."""
-
-    exit_code = 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,14 +58,14 @@ def run(options: argparse.Namespace) -> int:
             manifests.extend(desired_state(service, defaults))
         except ConfigError as error:
             raise DocumentError(f"{where}: {error}") from error
-    yaml.dump_all(manifests, sys.stdout, Dumper=_Dumper, explicit_start=True, sort_keys=False, width=120)
+    sys.stdout.write(block_yaml.dump(*manifests, explicit_start=True))
     return 0
 
 
 def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
     """The NovaServices of a file, each with the words that name it in messages. Raises DocumentError."""
     name = "<stdin>" if file == "-" else file
-    documents = [document for document in _load(file, name) if document is not None]
+    documents = _load(file, name)
     found = False
     for number, document in enumerate(documents, start=1):
         where = name if len(documents) == 1 else f"{name} (document {number})"
@@ -87,13 +80,11 @@ def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
 
 def _load(file: str, name: str) -> list[Any]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        return list(yaml.safe_load_all(text))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DocumentError(f"{name}: expected a file that can be read: {reason}") from error
-    except yaml.YAMLError as error:
-        raise DocumentError(f"{name}: $: expected YAML, {_one_line(error)}") from error
+        return parse(sys.stdin.read() if file == "-" else Path(file).read_bytes())
+    except OSError as error:
+        raise DocumentError(f"{name}: expected a file that can be read: {error.strerror}") from error
+    except ConfigError as error:
+        raise DocumentError(f"{name}: {error}") from error
 
 
 def _decode(document: object, namespace: str, where: str) -> NovaService:
@@ -112,22 +103,8 @@ def _is_foreign(document: object) -> bool:
     return not str(document.get("apiVersion", GROUP)).startswith(f"{GROUP}/") and document["kind"] != "NovaService"
 
 
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
-
-
 def _release(text: str) -> tuple[str, str]:
     major, _, minor = text.removeprefix("v").partition(".")
     if not (major.isdecimal() and minor.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected a version such as 1.34, got {text!r}")
     return major, minor
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML as people write it: list items indented, no anchors for objects that occur twice."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=False)
