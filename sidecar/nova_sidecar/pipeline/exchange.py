@@ -59,8 +59,8 @@ class Exchange:
 
     __slots__ = (
         "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "chunked", "correlation", "deadline_at",
-        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "sent_at", "stale",
-        "started", "state", "status", "ticket", "timer", "upstream", "upstream_seconds",
+        "downstream", "endpoint", "half_closed", "head", "head_only", "keep", "place", "port", "reason", "sent_at",
+        "stale", "started", "state", "status", "ticket", "timer", "upstream", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, port: "Port", downstream: DownstreamConnection, head: RequestHead, now: float) -> None:
@@ -91,6 +91,7 @@ class Exchange:
         self.reason: Reason | None = None
         self.chunked = False
         self.keep = False
+        self.half_closed = False
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -357,8 +358,7 @@ class Exchange:
     def on_downstream_eof(self) -> None:
         """The client sends no more: in a tunnel that goes on; before a response it is asked whether it still reads."""
         if self.state is TUNNEL:
-            if self.upstream is not None:
-                self.upstream.transport.write_eof()
+            self._tunnel_ends(self.upstream)
         elif not self.head.http10:
             self.port.loop.call_later(ASK_AFTER, self._ask)
 
@@ -381,7 +381,24 @@ class Exchange:
 
     def on_upstream_eof(self) -> None:
         """The upstream sends no more."""
-        self.downstream.transport.write_eof()
+        self._tunnel_ends(self.downstream)
+
+    def _tunnel_ends(self, other: DownstreamConnection | UpstreamConnection | None) -> None:
+        """One end has said everything: the other may still answer, for as long as a silence may last."""
+        downstream = self.downstream
+        if self.half_closed or other is None:
+            self._end_tunnel()
+            return
+        self.half_closed = True
+        other.transport.write_eof()
+        downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
+
+    def _end_tunnel(self) -> None:
+        connection, self.upstream = self.upstream, None
+        if connection is not None:
+            connection.close("peer")
+        self._complete(self.port.clock())
+        self.downstream.end_tunnel()
 
     # --- failures
 
@@ -389,8 +406,7 @@ class Exchange:
         """The connection is gone and the response is not whole."""
         connection, self.upstream = self.upstream, None
         if self.state is TUNNEL:
-            self._complete(self.port.clock())
-            self.downstream.finished(keep=False)
+            self._end_tunnel()
         elif self.state is RESPONDING:
             self._record(FAILURE)
             self._break_off(reason)
@@ -474,7 +490,9 @@ class Exchange:
     def on_deadline(self, now: float) -> None:
         """Time is up: the whole budget's, one attempt's, or a silence lasted too long."""
         state = self.state
-        if state is RESPONDING:
+        if state is TUNNEL:
+            self._end_tunnel()
+        elif state is RESPONDING:
             self._drop_upstream("timeout", CANCELLED if self.downstream.blocked else FAILURE)
             self._break_off(Reason.STREAM_IDLE_TIMEOUT)
         elif state is SENT and not self.downstream.request_complete and (self.bytes_in or not self.head.expects):

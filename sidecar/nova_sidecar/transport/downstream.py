@@ -352,6 +352,14 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             self.exchange.on_tunnel_data(ahead)
         self.resume_reading()
 
+    def end_tunnel(self) -> None:
+        """The upgraded connection is over: send what is written and close."""
+        self.exchange = None
+        self.tunnel = False
+        self.closing = True
+        self.wheel.remove(self)
+        self.transport.close()
+
     @property
     def gone(self) -> bool:
         """Whether the client has answered something we wrote with a reset."""
