@@ -8,6 +8,7 @@ the scheduled start. A closed loop would wait for a slow server and so hide exac
 import argparse
 import asyncio
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -17,11 +18,16 @@ from typing import Any
 import aiohttp
 
 _LONGEST_RUN = 600.0
+_HIGHEST_RATE = 20_000.0
 _MOST_REQUESTS = 200_000
+"""In one run; the figures of each are kept until its end."""
 
 
 class Tally:
-    """What came back: counts by status and by failure, and latencies in seconds of what was accepted (2xx)."""
+    """What came back: counts by status, by failure to get any answer, and by reason of a refusal (x-nova-reject).
+
+    `accepted` and `refused` are the latencies, in seconds, of answers below 400 and of the others.
+    """
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
@@ -32,7 +38,7 @@ class Tally:
         self.uncorrelated = 0
 
     def answered(self, response: aiohttp.ClientResponse, latency: float, correlation_id: str) -> None:
-        """Count one response; 2xx is accepted, a 503 with a reason is refused."""
+        """Count one response, which came `latency` seconds after it was due."""
         self.statuses[response.status] += 1
         if response.headers.get("x-correlation-id") != correlation_id:
             self.uncorrelated += 1
@@ -68,9 +74,9 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
 
 
 async def load(url: str, *, rate: float, seconds: float, patience: float) -> dict[str, Any]:
-    """Send `rate` requests a second for so many seconds and report what came back."""
+    """Send `rate` requests a second for so many seconds and report what came back within `patience` seconds each."""
     tally = Tally()
-    total = min(int(rate * seconds), _MOST_REQUESTS)
+    total = int(rate * seconds)
     limits = aiohttp.ClientTimeout(total=patience)
     async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(limit=0)) as session:
         start = time.monotonic()
@@ -109,11 +115,29 @@ async def call(urls: Sequence[str], *, method: str, headers: dict[str, str], dat
     return results
 
 
-def _bounded(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= _LONGEST_RUN:
-        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {_LONGEST_RUN:g} seconds, got {text}")
-    return seconds
+def _seconds(text: str) -> float:
+    return _positive(text, _LONGEST_RUN, "seconds")
+
+
+def _rate(text: str) -> float:
+    return _positive(text, _HIGHEST_RATE, "requests a second")
+
+
+def _positive(text: str, most: float, unit: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= most:
+        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {most:g} {unit}, got {text!r}")
+    return number
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name and colon):
+        raise argparse.ArgumentTypeError(f"expected NAME:VALUE, got {text!r}")
+    return name, value.strip()
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -124,15 +148,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="constant-rate load")
     run.add_argument("url")
-    run.add_argument("--rate", type=float, default=100.0, help="requests a second (default 100)")
-    run.add_argument("--seconds", type=_bounded, default=5.0, help="how long (default 5)")
-    run.add_argument("--timeout", type=_bounded, default=20.0, help="longest wait for one response (default 20)")
+    run.add_argument("--rate", type=_rate, default=100.0, help="requests a second (default 100)")
+    run.add_argument("--seconds", type=_seconds, default=5.0, help="how long (default 5)")
+    run.add_argument("--timeout", type=_seconds, default=20.0, help="longest wait for one response (default 20)")
     single = verbs.add_parser("call", help="one request to each URL")
     single.add_argument("urls", nargs="+", metavar="url")
     single.add_argument("--method", default="GET")
-    single.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
+    single.add_argument("--header", type=_header, action="append", default=[], metavar="NAME:VALUE")
     single.add_argument("--data")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.verb == "run" and options.rate * options.seconds > _MOST_REQUESTS:
+        parser.error(f"--rate times --seconds: expected at most {_MOST_REQUESTS} requests in all")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.verb == "run":
         result = asyncio.run(load(options.url, rate=options.rate, seconds=options.seconds, patience=options.timeout))
     else:
-        headers = dict(header.split(":", 1) for header in options.header)
+        headers = dict(options.header)
         result = asyncio.run(call(options.urls, method=options.method, headers=headers, data=options.data))
     print(json.dumps(result))
     return 0

@@ -47,20 +47,21 @@ class Storefront:
             async with self._session.get(self._items_url, headers=correlation.outgoing()) as answer:
                 if answer.status == 200:
                     return _page(await answer.json())
-                return _sorry(answer.status, answer.headers.get(REJECT))
+                reason = answer.headers.get(REJECT)
+                get_logger().warning("catalog failed", upstream_status=answer.status, reason=reason or "")
+                return _sorry(reason, f"status {answer.status}")
         except (aiohttp.ClientError, TimeoutError) as error:
             get_logger().warning("catalog unreachable", error=type(error).__name__)
-            return _sorry(0, None)
+            return _sorry(None, "unreachable")
 
 
 def _page(catalog: dict[str, Any]) -> web.Response:
     return web.json_response({"shop": "Nova tea house", "servedBy": os.uname().nodename, "catalog": catalog})
 
 
-def _sorry(status: int, reason: str | None) -> web.Response:
+def _sorry(refusal: str | None, failure: str) -> web.Response:
     """503 with the sidecar's reason where it refused the call, 502 where the catalog itself failed."""
-    get_logger().warning("catalog failed", upstream_status=status, reason=reason or "")
-    body = {"error": "the catalog is not available", "reason": reason or f"status {status}"}
-    if reason is not None:
-        return web.json_response(body, status=503, headers={REJECT: reason})
+    body = {"error": "the catalog is not available", "reason": refusal or failure}
+    if refusal is not None:
+        return web.json_response(body, status=503, headers={REJECT: refusal})
     return web.json_response(body, status=502)

@@ -12,19 +12,10 @@ class Worker:
     """`slots` pieces of work at once; each takes `service_time` seconds."""
 
     def __init__(self, *, slots: int, service_time: float) -> None:
-        self.service_time = service_time
-        self.waiting = 0
-        """Pieces of work that wait for a slot."""
+        self._service_time = service_time
         self._slots = asyncio.Semaphore(slots)
 
     async def work(self, extra: float = 0.0) -> None:
         """Wait for a slot, then hold it for the service time and `extra` seconds."""
-        self.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self.waiting -= 1
-        try:
-            await asyncio.sleep(self.service_time + extra)
-        finally:
-            self._slots.release()
+        async with self._slots:
+            await asyncio.sleep(self._service_time + extra)
