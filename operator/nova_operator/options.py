@@ -12,7 +12,7 @@ import msgspec
 
 from nova_operator.desired.defaults import PullPolicy
 
-DEFAULT_IMAGE: Final = f"nova-sidecar:{version('nova')}"
+DEFAULT_IMAGE: Final = f"nova/sidecar:{version('nova')}"
 DEFAULT_REQUESTS: Final = "cpu=50m,memory=64Mi"
 _QUANTITY: Final = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
