@@ -123,6 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="the repository (default: this one)")
     options = parser.parse_args(arguments)
+    if options.root == REPOSITORY and not (REPOSITORY / "pyproject.toml").is_file():
+        parser.error("this is an installed nova: name a clone of the repository with --root")
     names = stale(options.root)
     for name in names:
         if options.check:

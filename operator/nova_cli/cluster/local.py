@@ -61,9 +61,9 @@ class LocalCluster:
 
     def prepare(self) -> None:
         """Compile the binaries; with root, install packages meanwhile."""
-        self._prepare()
+        self._binaries()
 
-    def _prepare(self) -> Binaries:
+    def _binaries(self) -> Binaries:
         with ThreadPoolExecutor() as pool:
             root = os.geteuid() == 0
             installing = pool.submit(packages.require, packages.NODE, self._console) if root else None
@@ -106,7 +106,7 @@ class LocalCluster:
         return True
 
     def _start(self) -> None:
-        binaries = self._prepare()
+        binaries = self._binaries()
         self._remove()
         with self._console.step(f"start the cluster {self.name}") as step:
             try:
@@ -167,6 +167,7 @@ class LocalCluster:
             name: "stopped" if name in dead else f"running, pid {record.pid}"
             for name, record in state.processes.items()
         }
+        parts["binaries"] = state.binaries
         answers = self._api(state).status("/readyz") == 200
         parts["api"] = f"https://127.0.0.1:{state.port} " + ("ready" if answers else "does not answer")
         if state.mode == "node" and answers:

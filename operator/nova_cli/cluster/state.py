@@ -20,11 +20,11 @@ class State(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     port: int = 0
     """Where the API server listens on 127.0.0.1 of this machine."""
     binaries: str = ""
-    """The folder the running binaries came from; another one means that the cluster is of another version."""
+    """The folder the running binaries came from, which `nova cluster status` shows."""
     complete: bool = False
     """Whether the start came to its end; a cluster that stopped halfway is as good as none."""
     processes: dict[str, ProcessRecord] = {}
-
+    """By name, in the order of their start."""
     loaded: list[str] = []
     """The image archives that containerd has, by path, size and time."""
 
