@@ -222,11 +222,12 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     def _read_head(self) -> bool:
         data = self._buffer
         if data[:1] == b"\r":  # RFC 9112 section 2.2: an empty line before a request is ignored
-            if data[:2] == b"\r\n":
-                self._buffer = data[2:]
-                return True
             if len(data) == 1:
                 return False
+            if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
+                self._buffer = data = data[2:]
+                if not data:
+                    return False
         try:
             end = head_end(data, self._searched)
             if end < 0:
