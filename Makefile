@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-venv: $(STAMP)
+venv: $(STAMP)  ## the development environment, in .venv
 
 demo: $(STAMP)  ## bring up a cluster, install Nova, run the examples and show what they gain
 	@$(BIN)/nova demo
@@ -43,13 +43,13 @@ test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
 test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds
 	$(PYTEST) tests/unit
 
-test-loopback: $(STAMP)
+test-loopback: $(STAMP)  ## tests over real sockets on loopback
 	$(PYTEST) tests/loopback
 
-test-cluster: $(STAMP)
+test-cluster: $(STAMP)  ## the operator, the CRD and the charts against a real API server
 	$(PYTEST) tests/cluster
 
-test-e2e: $(STAMP)
+test-e2e: $(STAMP)  ## the demo's claims and recovery on a real node
 	$(PYTEST) tests/e2e
 
 lint: $(STAMP)  ## format, lint, types, import rules and generated files
