@@ -23,7 +23,8 @@ from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import IDEMPOTENT, Suppressed
 from nova_sidecar.transport.downstream import DownstreamConnection
-from nova_sidecar.transport.upstream import CloseReason, UpstreamConnection
+from nova_sidecar.transport.seat import CloseReason
+from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.wire.chunked import LAST_CHUNK, chunk
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.request import RequestHead
@@ -221,7 +222,7 @@ class Exchange:
             return
         downstream = self.downstream
         request = self.head
-        if request.keep_alive and not port.leaving and not request.http10 and downstream.request_complete:
+        if request.keep_alive and not port.leaving and not request.http10 and not downstream.unread:
             keep = True
             tail = port.echo
         else:
@@ -233,7 +234,7 @@ class Exchange:
         if self.ticket is not None:
             port.breaker.record(SUCCESS if status < 500 else FAILURE, now, self.ticket)  # type: ignore[union-attr]
             self.ticket = None
-        if downstream.request_complete:
+        if not downstream.unread:
             port.dispatcher.release(connection, now)
         else:
             connection.close("aborted")
@@ -271,7 +272,7 @@ class Exchange:
     def _ending_of_head(self) -> tuple[bool, bytes]:
         """Whether the connection is kept, and what says so in front of the correlation id."""
         request, port = self.head, self.port
-        if not request.keep_alive or port.leaving or not self.downstream.request_complete:
+        if not request.keep_alive or port.leaving or self.downstream.unread:
             return False, b"connection: close\r\n" + port.echo
         return True, b"connection: keep-alive\r\n" + port.echo if request.http10 else port.echo
 
@@ -295,7 +296,7 @@ class Exchange:
         if self.chunked:
             downstream.transport.write(LAST_CHUNK + trailers + b"\r\n")
         self._record(SUCCESS)
-        if downstream.request_complete:
+        if not downstream.unread:
             connection.resume_reading()
             self.port.dispatcher.release(connection, now)
         else:
@@ -326,7 +327,7 @@ class Exchange:
 
     def _heard(self) -> None:
         """Somebody took bytes: no silence."""
-        if self.state is RESPONDING or (self.state is SENT and not self.downstream.request_complete):
+        if self.state is RESPONDING or (self.state is SENT and self.downstream.unread):
             self.downstream.deadline = self.downstream.wheel.now + self.port.stream_idle
 
     # --- after an upgrade
@@ -444,7 +445,7 @@ class Exchange:
             return False
         connection, self.upstream = self.upstream, None
         if connection is not None:
-            if connection.exchange is None and self.downstream.request_complete:
+            if connection.exchange is None and not self.downstream.unread:
                 self.port.dispatcher.release(connection, now)
             else:
                 connection.close("aborted")
@@ -495,7 +496,7 @@ class Exchange:
         elif state is RESPONDING:
             self._drop_upstream("timeout", CANCELLED if self.downstream.blocked else FAILURE)
             self._break_off(Reason.STREAM_IDLE_TIMEOUT)
-        elif state is SENT and not self.downstream.request_complete and (self.bytes_in or not self.head.expects):
+        elif state is SENT and self.downstream.unread and (self.bytes_in or not self.head.expects):
             self._upload_stalled()
         elif state is QUEUED and now < self.deadline_at:
             self.refuse(Reject(Reason.ACQUIRE_TIMEOUT, 1.0))

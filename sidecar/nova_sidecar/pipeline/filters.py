@@ -1,11 +1,12 @@
 """Adapters between policies, which know no HTTP, and exchanges, which know no policy."""
 
 import time
+from bisect import bisect_left
 from typing import Final
 
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.exchange import Exchange
-from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.pipeline.stats import DURATION_BOUNDS, PortStats
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import QUEUED, Limiter, Queued
@@ -129,7 +130,10 @@ class MetricsFilter:
         status = exchange.status
         stats.responses[status // 100] += 1
         if status != _UPGRADED:
-            stats.duration.observe(now - exchange.started)
+            duration = stats.duration
+            seconds = now - exchange.started
+            duration.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1  # `observe`, without the price of a call
+            duration.sum += seconds
 
 
 class AccessLogFilter:

@@ -233,7 +233,7 @@ class Port:
         """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept."""
         head = exchange.head
         refusal = refusals.REFUSALS[reject.reason]
-        unread = head.expects and not exchange.downstream.request_complete
+        unread = head.expects and exchange.downstream.unread
         keep = head.keep_alive and not (refusal.close or self.leaving or unread)
         data = refusals.render(
             reject.reason,

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
-from nova_sidecar.transport.upstream import CloseReason
+from nova_sidecar.transport.seat import CloseReason
 
 Direction = Literal["inbound", "outbound"]
 

@@ -15,7 +15,8 @@ from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.transport.endpoints import Endpoint, Resolution, ResolveError, Resolver, literal
 from nova_sidecar.transport.pool import Pool
-from nova_sidecar.transport.upstream import CloseReason, UpstreamConnection
+from nova_sidecar.transport.seat import CloseReason, Seat
+from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.response import ResponseReader
 
@@ -97,10 +98,10 @@ class Dispatcher:
         why = pool.retire(connection, now)
         if why:
             connection.close(why)
-        elif pool.waiting:
+        elif pool.queue:
             pool.next_waiter().on_connection(connection)  # type: ignore[union-attr]  # there is one
         else:
-            pool.put(connection)
+            connection.seat.idle[connection] = None  # `pool.put`, without the price of a call
             deadline = connection.deadline = now + connection.idle_limit
             if deadline < connection.wakes:
                 self._wheel.place(connection)
@@ -156,33 +157,33 @@ class Dispatcher:
 
     # --- opening
 
-    def _open(self, endpoint: Endpoint, waiter: Waiter) -> None:
-        task = self._loop.create_task(self._connect(endpoint, waiter))
+    def _open(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
+        task = self._loop.create_task(self._connect(seat, waiter))
         self._opening[waiter] = task
 
-    async def _connect(self, endpoint: Endpoint, waiter: Waiter) -> None:
+    async def _connect(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
         lifespan = self.pool.lifespan
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await self._loop.create_connection(
                     lambda: UpstreamConnection(
                         self,
-                        endpoint,
+                        seat,
                         retire_at=lifespan.retire_at(self._clock()),
                         idle_limit=lifespan.idle_limit(),
                     ),
-                    *endpoint,
+                    *seat.endpoint,
                 )
         except (OSError, TimeoutError) as error:
             self._opening.pop(waiter, None)
             self._counters.connect_failures += 1
-            self.pool.drop(endpoint)
+            self.pool.drop(seat)
             self._kick.set()
             waiter.on_no_connection(Reason.CONNECT_FAILURE, _connect_words(error))
             self._serve_next()
             return
         except asyncio.CancelledError:
-            self.pool.drop(endpoint)
+            self.pool.drop(seat)
             self._serve_next()
             raise
         self._opening.pop(waiter, None)

@@ -91,9 +91,9 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     """See the module. The exchange reads and sets the public attributes; everything else goes through methods."""
 
     __slots__ = (
-        "_body", "_broken", "_buffer", "_discarding", "_left", "_lingered", "_lingering", "_loop_guard", "_searched",
+        "_body", "_broken", "_buffer", "_discarding", "_lingered", "_lingering", "_loop_guard", "_searched",
         "_service", "blocked", "client", "closing", "eof", "exchange", "forwarded", "reading", "transport", "tunnel",
-        "wheel",
+        "unread", "wheel",
     )  # fmt: skip
 
     def __init__(self, service: Service, wheel: Wheel) -> None:
@@ -119,7 +119,8 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         # for one request
         self.exchange: Handler | None = None
         self.tunnel = False
-        self._left = 0
+        self.unread = 0
+        """Bytes of the request's body that have not arrived, `CHUNKED` when only its end tells, 0 once it is whole."""
         self._body: ChunkedReader | None = None
         self._discarding = False
 
@@ -150,7 +151,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             self._read_heads()
         elif self.tunnel:
             self.exchange.on_tunnel_data(data)  # type: ignore[union-attr]  # a tunnel has its exchange until it ends
-        elif self._left:
+        elif self.unread:
             self._read_body(data)
             if self.exchange is None and self._buffer:
                 self._read_heads()
@@ -167,7 +168,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         if self.tunnel:
             exchange.on_downstream_eof()
             return True
-        if self._left:
+        if self.unread:
             self.abort()
             return False
         exchange.on_downstream_eof()
@@ -258,10 +259,10 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             self.resume_reading()
 
     def _start_body(self, head: RequestHead, rest: bytes) -> None:
-        self._left = head.length
+        self.unread = head.length
         self._body = ChunkedReader() if head.length == CHUNKED else None
         self._service.begin(self, head)
-        if self._left and not self.closing:
+        if self.unread and not self.closing:
             self.resume_reading()
             if rest:
                 self._read_body(rest)
@@ -271,21 +272,21 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         if self._body is not None:
             self._read_chunked(self._body, data)
             return
-        left = self._left
+        left = self.unread
         if len(data) > left:
             self._buffer = data[left:]
             data = data[:left]
-        self._left = left - len(data)
+        self.unread = left - len(data)
         if exchange is not None:
             exchange.on_request_body(data)
-        if not self._left and self.exchange is exchange:
+        if not self.unread and self.exchange is exchange:
             self._end_body(b"")
 
     def _read_chunked(self, body: ChunkedReader, data: bytes) -> None:
         try:
             pieces = body.feed(data)
         except Malformed as why:
-            self._left = 0
+            self.unread = 0
             self._body = None
             self._broken = True
             if self.exchange is not None:
@@ -301,12 +302,12 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             if self._lingered > DISCARD_BYTES:
                 self.close()
                 return
-        if body.done and self._left:
+        if body.done and self.unread:
             self._buffer = body.rest
             self._end_body(body.trailers)
 
     def _end_body(self, trailers: bytes) -> None:
-        self._left = 0
+        self.unread = 0
         self._body = None
         if self.exchange is not None:
             self.exchange.on_request_end(trailers)
@@ -316,19 +317,14 @@ class DownstreamConnection(Timed, asyncio.Protocol):
 
     # --- for the exchange
 
-    @property
-    def request_complete(self) -> bool:
-        """Whether the whole request, body included, has arrived."""
-        return not self._left
-
     def finished(self, *, keep: bool) -> None:
         """The exchange has written its response whole; go on with the next request, or close."""
         self.exchange = None
         if not keep or self.eof:
             self.close()
             return
-        if self._left:
-            if self._left > DISCARD_BYTES or self.closing:
+        if self.unread:
+            if self.unread > DISCARD_BYTES or self.closing:
                 self.close()
                 return
             self._discarding = True
@@ -386,10 +382,10 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         """Close after what was written has been sent; wait for a client that may still be sending."""
         if self.closing:
             return
-        pending = bool(self._broken or self._left or self._buffer or not self.reading)
+        pending = bool(self._broken or self.unread or self._buffer or not self.reading)
         self.closing = True
         self._buffer = b""
-        self._left = 0
+        self.unread = 0
         self._body = None
         self._discarding = False
         if not pending or self.eof or self.transport.is_closing():

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from nova_api.policies import PoolPolicy
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.transport.endpoints import Endpoint
-from nova_sidecar.transport.upstream import CloseReason
+from nova_sidecar.transport.seat import CloseReason, Seat
 
 W = TypeVar("W")
 C = TypeVar("C", bound="Pooled")
@@ -26,43 +26,32 @@ C = TypeVar("C", bound="Pooled")
 class Pooled(Protocol):
     """What the pool looks at in a connection."""
 
-    endpoint: Endpoint
+    seat: Any
     retire_at: float
     requests: int
     reusable: bool
     close_reason: CloseReason | None
 
 
-class _Seat(Generic[C]):
-    """One endpoint: its idle connections, the last used at the end, and how many are open or being opened."""
-
-    __slots__ = ("endpoint", "idle", "open")
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.idle: dict[C, None] = {}
-        self.open = 0
-
-
 class Pool(Generic[C, W]):
     """See the module. C is a connection, W whoever waits for one."""
 
-    __slots__ = ("_at", "_policy", "_ring", "_seats", "_waiting", "lifespan", "open")
+    __slots__ = ("_at", "_policy", "_ring", "_seats", "lifespan", "open", "queue")
 
     def __init__(self, policy: PoolPolicy, lifespan: Lifespan) -> None:
         self._policy = policy
         self.lifespan = lifespan
-        self._ring: list[_Seat[C]] = []
-        self._seats: dict[Endpoint, _Seat[C]] = {}
+        self._ring: list[Seat[C]] = []
+        self._seats: dict[Endpoint, Seat[C]] = {}
         self._at = 0
-        self._waiting: deque[W] = deque()
+        self.queue: deque[W] = deque()
         self.open = 0
         """Connections open or being opened."""
 
     # --- asking for a connection
 
-    def checkout(self) -> C | Endpoint | None:
-        """A connection to use now, or an endpoint to open one to (it counts already), or None: wait."""
+    def checkout(self) -> C | Seat[C] | None:
+        """A connection to use now, or a seat to open one in (it counts already), or None: wait."""
         ring = self._ring
         if not ring:
             return None
@@ -78,7 +67,7 @@ class Pool(Generic[C, W]):
         if self.open < self._policy.size:
             self.open += 1
             seat.open += 1
-            return seat.endpoint
+            return seat
         return self._any_idle()
 
     def _any_idle(self) -> C | None:
@@ -91,19 +80,19 @@ class Pool(Generic[C, W]):
 
     def wait(self, waiter: W) -> None:
         """Put a caller into the queue."""
-        self._waiting.append(waiter)
+        self.queue.append(waiter)
 
     def leave(self, waiter: W) -> bool:
         """Take a caller out of the queue; False when it was not in it."""
         try:
-            self._waiting.remove(waiter)
+            self.queue.remove(waiter)
         except ValueError:
             return False
         return True
 
     def next_waiter(self) -> W | None:
         """The caller whose turn it is, taken out of the queue."""
-        return self._waiting.popleft() if self._waiting else None
+        return self.queue.popleft() if self.queue else None
 
     # --- giving it back
 
@@ -113,7 +102,7 @@ class Pool(Generic[C, W]):
             return "peer"
         if connection.close_reason:
             return connection.close_reason
-        if connection.endpoint not in self._seats:
+        if connection.seat.taken_away:
             return "removed"
         if connection.requests >= self.lifespan.max_requests:
             return "requests"
@@ -123,21 +112,17 @@ class Pool(Generic[C, W]):
 
     def put(self, connection: C) -> None:
         """Keep an idle connection."""
-        self._seats[connection.endpoint].idle[connection] = None
+        connection.seat.idle[connection] = None
 
     def forget(self, connection: C) -> None:
         """A connection is closed."""
-        self.drop(connection.endpoint)
-        seat = self._seats.get(connection.endpoint)
-        if seat is not None:
-            seat.idle.pop(connection, None)
+        connection.seat.idle.pop(connection, None)
+        self.drop(connection.seat)
 
-    def drop(self, endpoint: Endpoint) -> None:
+    def drop(self, seat: Seat[C]) -> None:
         """A connection that counted is gone, or was never made."""
         self.open -= 1
-        seat = self._seats.get(endpoint)
-        if seat is not None:
-            seat.open -= 1
+        seat.open -= 1
 
     # --- configuration
 
@@ -148,10 +133,12 @@ class Pool(Generic[C, W]):
 
     def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> list[C]:
         """Take over a set of endpoints; returns the idle connections to those that are gone, to be closed."""
-        seats = {endpoint: self._seats.get(endpoint) or _Seat[C](endpoint) for endpoint in endpoints}
-        gone = [
-            connection for endpoint, seat in self._seats.items() if endpoint not in seats for connection in seat.idle
-        ]
+        seats = {endpoint: self._seats.get(endpoint) or Seat[C](endpoint) for endpoint in endpoints}
+        gone: list[C] = []
+        for seat in self._seats.values():
+            if seat.endpoint not in seats:
+                seat.taken_away = True
+                gone += seat.idle
         self._seats = seats
         self._ring = list(seats.values())
         return gone
@@ -164,7 +151,7 @@ class Pool(Generic[C, W]):
     @property
     def waiting(self) -> int:
         """Callers in the queue."""
-        return len(self._waiting)
+        return len(self.queue)
 
     @property
     def idle(self) -> int:
@@ -183,11 +170,11 @@ class Pool(Generic[C, W]):
             "open": self.open,
             "idle": idle,
             "active": self.open - idle,
-            "waiting": len(self._waiting),
+            "waiting": len(self.queue),
             "endpoints": [
                 {"address": f"{s.endpoint[0]}:{s.endpoint[1]}", "open": s.open, "idle": len(s.idle)} for s in self._ring
             ],
         }
 
     def __repr__(self) -> str:
-        return f"<Pool open={self.open} idle={self.idle} waiting={len(self._waiting)}>"
+        return f"<Pool open={self.open} idle={self.idle} waiting={len(self.queue)}>"

@@ -10,10 +10,10 @@ Rules:
 
 import asyncio
 from math import inf
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.transport.endpoints import Endpoint
+from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.wheel import Timed
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.grammar import Malformed
@@ -26,10 +26,6 @@ TUNNEL: Final = "tunnel"
 
 MAX_INTERIM: Final = 32
 """Interim responses (1xx) before one final response."""
-
-
-CloseReason = Literal["peer", "idle", "age", "requests", "error", "timeout", "aborted", "removed", "shutdown"]
-"""Why a connection was closed: the other side did, a limit of the pool, broken HTTP, time, or what it was for."""
 
 
 class Caller(Protocol):
@@ -83,15 +79,16 @@ class UpstreamConnection(Timed, asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason",
-        "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "state",
+        "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "seat", "state",
         "transport",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, endpoint: Endpoint, *, retire_at: float, idle_limit: float) -> None:
+    def __init__(self, owner: Owner, seat: "Seat[UpstreamConnection]", *, retire_at: float, idle_limit: float) -> None:
         super().__init__()
         # for the life of the connection
         self._owner = owner
-        self.endpoint = endpoint
+        self.seat = seat
+        self.endpoint = endpoint = seat.endpoint
         self.name = f"{endpoint[0]}:{endpoint[1]}"
         self.retire_at = retire_at
         self.idle_limit = idle_limit
@@ -124,7 +121,20 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if exchange is None:
             self.close("error")  # unasked for
         elif self.state is HEAD:
-            if self._buffer:
+            if not self._buffer:
+                end = data.find(b"\r\n\r\n") + 4
+                head = self._owner.reader.memo.young.get(data[:end])
+                if (  # the fast path: a head seen before, with its whole body
+                    head is not None
+                    and head.length == len(data) - end
+                    and not exchange.head_only
+                    and head.status >= 200
+                ):
+                    self.exchange = None
+                    self.reusable = head.keep_alive
+                    exchange.on_response(head, data[end:])
+                    return
+            else:
                 data = self._buffer + data
             self._read_head(exchange, data)
         elif self.state is BODY:
