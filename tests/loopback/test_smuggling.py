@@ -139,6 +139,7 @@ LINES = {
     "space in a name": b"GET / HTTP/1.1\r\nHost: a\r\nX Y: z\r\n\r\n",
     "space before the colon": b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
     "space before Host's colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    "flood of empty lines": b"\r\n" * 50_000 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "two spaces in the request line": b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
     "tab in the request line": b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "space after the version": b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
