@@ -10,7 +10,14 @@ from nova_cli.cluster import containerd, node, oci
 from nova_cli.cluster.api import ApiServer
 from nova_cli.cluster.cache import cache_root, write_atomically
 from nova_cli.cluster.cgroups import Cgroup
-from nova_cli.cluster.controlplane import POD_RANGE, Addresses, ControlPlane, wait_for, wait_ready, write_kubeconfig
+from nova_cli.cluster.controlplane import (
+    CLUSTER_POD_RANGE,
+    Addresses,
+    ControlPlane,
+    wait_for,
+    wait_ready,
+    write_kubeconfig,
+)
 from nova_cli.cluster.launcher import Launcher
 from nova_cli.cluster.mounts import holding, mounts
 from nova_cli.cluster.namespaces import HOLD, Namespaces, join
@@ -105,7 +112,7 @@ class Boot:
         credentials = {user: self._folder / f"{user}.kubeconfig" for user in AGENTS}
         kubelet = self._write("kubelet.json", node.kubelet_config(self._pki, self._cgroup.name))
         launcher.start("kubelet", [binary, "kubelet", *node.kubelet_flags(kubelet, credentials["kubelet"])])
-        proxy = self._write("kube-proxy.json", node.proxy_config(credentials["kube-proxy"], POD_RANGE))
+        proxy = self._write("kube-proxy.json", node.proxy_config(credentials["kube-proxy"], CLUSTER_POD_RANGE))
         launcher.start("kube-proxy", [binary, "kube-proxy", f"--config={proxy}"])
         corefile = self._write("Corefile", node.corefile(credentials["coredns"]))
         self._write("resolv.conf", node.resolv_conf())

@@ -26,7 +26,8 @@ from nova_cli.errors import CommandError
 
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
-POD_RANGE = "10.244.0.0/16"
+CLUSTER_POD_RANGE = "10.244.0.0/16"
+"""Of which each node has a part, see `node.POD_RANGE`."""
 READY_SECONDS = 90.0
 ASK_SECONDS = 0.15
 """Between two questions: whoever asks all the time slows down what it waits for."""
@@ -188,7 +189,7 @@ def controller_manager_flags(folder: Path) -> list[str]:
         "--use-service-account-credentials",
         "--leader-elect=false",
         "--allocate-node-cidrs",
-        f"--cluster-cidr={POD_RANGE}",
+        f"--cluster-cidr={CLUSTER_POD_RANGE}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--secure-port=0",
         "--profiling=false",

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nova_cli.demo.stage import STATUS_PORT, Stage
+from nova_api import names
+from nova_cli.demo.stage import Stage
 
 STOREFRONT: Final = "http://storefront:8080/"
 CATALOG: Final = "http://catalog:8080/items"
@@ -45,17 +46,15 @@ def correlation(stage: Stage) -> Verdict:
     (answer,) = stage.call(STOREFRONT, headers={"x-correlation-id": wanted})
     if answer["status"] != 200:
         return Verdict(False, f"storefront answered {answer['status']}: {answer['body'][:200]}")
-    places = {
-        f"{service} {container}" for service in ("storefront", "catalog") for container in ("app", "nova-sidecar")
-    }
+    containers = (names.APP_CONTAINER, names.SIDECAR_CONTAINER)
+    places = [(service, container) for service in ("storefront", "catalog") for container in containers]
     found: set[str] = set()
 
     def everywhere() -> bool:
-        for service in ("storefront", "catalog"):
-            for container in ("app", "nova-sidecar"):
-                if wanted in stage.logs(service, container):
-                    found.add(f"{service} {container}")
-        return found == places
+        found.update(
+            f"{service} {container}" for service, container in places if wanted in stage.logs(service, container)
+        )
+        return len(found) == len(places)
 
     complete = stage.eventually(everywhere, within=15)
     echoed = answer["headers"].get("x-correlation-id") == wanted
@@ -180,7 +179,7 @@ def _transitions(stage: Stage) -> dict[str, int]:
 def _runs_everywhere(stage: Stage, service: str) -> bool:
     """Whether each pod's sidecar reports the hash of the resolved document that its current spec gives."""
     wanted = stage.wanted_hash(service)
-    urls = [f"http://{pod.ip}:{STATUS_PORT}/status" for pod in stage.pods(service)]
+    urls = [f"http://{pod.ip}:{names.STATUS_PORT}/status" for pod in stage.pods(service)]
     return all(a["status"] == 200 and json.loads(a["body"])["configHash"] == wanted for a in stage.call(*urls))
 
 

@@ -24,7 +24,6 @@ from nova_cli.errors import CommandError
 
 NAMESPACE: Final = "nova-demo"
 CLIENT: Final = "client"
-STATUS_PORT: Final = names.STATUS_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +102,13 @@ class Stage:
 
     def breakers(self, service: str) -> list[str]:
         """State of every breaker in every sidecar of a service."""
-        urls = [f"http://{pod.ip}:{STATUS_PORT}/status" for pod in self.pods(service)]
+        urls = [f"http://{pod.ip}:{names.STATUS_PORT}/status" for pod in self.pods(service)]
         documents = [json.loads(answer["body"]) for answer in self.call(*urls) if answer["status"] == 200]
         return [state for document in documents for state in document["breakers"].values()]
 
     def metrics(self, service: str) -> list[tuple[str, dict[str, str], float]]:
         """Every sample of every sidecar of a service: name, labels, value."""
-        urls = [f"http://{pod.ip}:{STATUS_PORT}/metrics" for pod in self.pods(service)]
+        urls = [f"http://{pod.ip}:{names.STATUS_PORT}/metrics" for pod in self.pods(service)]
         return [
             (sample.name, sample.labels, sample.value)
             for answer in self.call(*urls)
@@ -134,7 +133,7 @@ class Stage:
 
     def settle(self, service: str) -> bool:
         """Wait until no sidecar of the service has a request in flight."""
-        urls = [f"http://{pod.ip}:{STATUS_PORT}/status" for pod in self.pods(service)]
+        urls = [f"http://{pod.ip}:{names.STATUS_PORT}/status" for pod in self.pods(service)]
         return self.eventually(lambda: all(json.loads(a["body"])["inFlight"] == 0 for a in self.call(*urls)), within=15)
 
     @staticmethod
