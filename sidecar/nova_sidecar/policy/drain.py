@@ -18,28 +18,21 @@ class Phase(StrEnum):
 
     SERVING = "serving"
     LEAVING = "leaving"  # not ready; still takes connections and requests; every response says Connection: close
-    CLOSING = "closing"  # listeners closed, idle connections closed, new requests refused (draining)
-    DRAINED = "drained"  # may exit
+    CLOSING = "closing"  # listeners and idle connections closed; what is in flight finishes
+    DRAINED = "drained"  # nothing in flight any more, or its time is over
 
 
 class Drainer:
     """The phases, with time passed in.
 
     `begin` starts; then call `advance` whenever a request ends, and at the instant it returned last.
-    `ready` and `accepting` are plain attributes, because the request path reads them.
     """
 
-    __slots__ = ("_closing_at", "_drained_at", "_policy", "accepting", "cut", "phase", "ready")
+    __slots__ = ("_closing_at", "_drained_at", "_policy", "phase")
 
     def __init__(self, policy: proxy.Drain) -> None:
         self._policy = policy
         self.phase = Phase.SERVING
-        self.ready = True
-        """Whether new traffic is wanted: the answer of /readyz; False also means ``Connection: close``."""
-        self.accepting = True
-        """Whether new connections and requests are taken."""
-        self.cut = 0
-        """Requests that were still in flight when the timeout was over."""
         self._closing_at = 0.0
         self._drained_at = 0.0
 
@@ -47,7 +40,7 @@ class Drainer:
         """Start leaving. False when that has begun before: the preStop hook and SIGTERM both ask for it."""
         if self.phase is not Phase.SERVING:
             return False
-        self._enter(Phase.LEAVING)
+        self.phase = Phase.LEAVING
         self._closing_at = now + self._policy.delay
         self._drained_at = self._closing_at + self._policy.timeout
         return True
@@ -55,10 +48,9 @@ class Drainer:
     def advance(self, now: float, in_flight: int) -> float | None:
         """Move on as time and requests allow. Returns the instant to call again, None when time changes nothing."""
         if self.phase is Phase.LEAVING and now >= self._closing_at:
-            self._enter(Phase.CLOSING)
+            self.phase = Phase.CLOSING
         if self.phase is Phase.CLOSING and (in_flight == 0 or now >= self._drained_at):
-            self._enter(Phase.DRAINED)
-            self.cut = in_flight
+            self.phase = Phase.DRAINED
         if self.phase is Phase.LEAVING:
             return self._closing_at
         return self._drained_at if self.phase is Phase.CLOSING else None
@@ -73,13 +65,7 @@ class Drainer:
         return {
             "phase": str(self.phase),
             "secondsLeft": None if ends is None else max(0.0, ends - now),
-            "cut": self.cut,
         }
 
     def __repr__(self) -> str:
         return f"<Drainer {self.phase}>"
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self.ready = phase is Phase.SERVING
-        self.accepting = phase is Phase.SERVING or phase is Phase.LEAVING
