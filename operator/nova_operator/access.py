@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import kopf
 from kubernetes.aio import config as loader
 from kubernetes.aio.client import ApiClient, Configuration
 
 from nova_operator.cluster import ClusterError
+
+CONNECTIONS: Final = 24
 
 
 async def configuration(kubeconfig: str | None) -> Configuration:
@@ -39,7 +43,13 @@ async def connection(access: Configuration) -> kopf.ConnectionInfo:
 
 
 def client(access: Configuration) -> ApiClient:
-    """The asyncio client. Close it in the end."""
+    """The asyncio client. Close it in the end.
+
+    Each TLS connection has a buffer of 256 KB in asyncio, so there are few of them; the rest waits its turn. Without
+    `trust_env` no environment variable leads requests to a proxy, nor is each of them held up to look for one.
+    """
+    access.connection_pool_maxsize = CONNECTIONS
+    access.client_session_kwargs = {"trust_env": False}
     api = ApiClient(access)
     api.user_agent = "nova-operator"
     return api

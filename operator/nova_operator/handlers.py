@@ -59,6 +59,9 @@ def settings(resync: float) -> kopf.OperatorSettings:
     chosen.watching.client_timeout = longest + 10
     chosen.watching.connect_timeout = 5
     chosen.queueing.exit_timeout = 0.5
+    chosen.queueing.idle_timeout = (
+        1.0  # a task and a queue for each object that was heard of; the handler needs neither
+    )
     chosen.process.ultimate_exiting_timeout = None  # the process itself sees to that
     for kind in (*CHILDREN, POD):
         chosen.watching.label_selectors[_selector(kind)] = names.LABEL_SERVICE

@@ -1,8 +1,9 @@
 """What the watches have told so far: the operator's own copy of the objects that concern it.
 
 Kept as compact JSON, decoded when needed: a thousand services have seven thousand objects, and a Deployment takes 3 KB
-as bytes and 30 as dictionaries. An object that was deleted while no watch was open stays in here; the periodic
-reconcile reads the API server itself and puts that right (`Mirror.replace`).
+as bytes and 30 as dictionaries. It begins with complete lists (`Mirror.reset`), or a service whose pods were not heard
+of yet would seem to have none. An object that was deleted while no watch was open stays in here until the periodic
+reconcile, which reads the API server itself (`Mirror.replace`).
 """
 
 from __future__ import annotations
@@ -104,6 +105,20 @@ class Mirror:
     def replace_pods(self, service: ServiceKey, manifests: Iterable[Manifest]) -> None:
         """Take over what the API server said when it was asked for a service's pods."""
         self._pods[service] = {pod.uid: pod for pod in map(view, manifests)}
+
+    def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest]) -> None:
+        """Take over a complete list: of one namespace, or of all for None. What is not in it is gone."""
+        listed = list(manifests)
+        if kind is POD:
+            for service in [key for key in self._pods if namespace in {None, key.namespace}]:
+                del self._pods[service]
+        else:
+            there = {(manifest["metadata"]["namespace"], manifest["metadata"]["name"]) for manifest in listed}
+            for key in [key for key in self._objects if key[0] is kind and namespace in {None, key[1]}]:
+                if key[1:] not in there:
+                    del self._objects[key]
+        for manifest in listed:
+            self.put(kind, manifest)
 
     def _put_pod(self, manifest: Manifest) -> bool:
         service = service_key(POD, manifest)

@@ -158,6 +158,7 @@ class Process:
             return await access.connection(configuration)
 
         while not self._stop.is_set():
+            await self._prime(system)
             ready = asyncio.Event()
             ready_task = asyncio.create_task(self._when_watching(ready))
             try:
@@ -182,6 +183,14 @@ class Process:
             self._metrics.watch_restarts.inc()
             await asyncio.sleep(RETRY)
             await self._connect(kube)
+
+    async def _prime(self, system: System) -> None:
+        while True:
+            try:
+                return await system.prime(self._options.namespaces)
+            except ClusterError as error:
+                log.warning("objects not listed", error=str(error), retry_in=RETRY)
+                await asyncio.sleep(RETRY)
 
     async def _when_watching(self, ready: asyncio.Event) -> None:
         await ready.wait()

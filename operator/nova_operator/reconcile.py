@@ -1,7 +1,7 @@
 """One NovaService, from whatever state it is in to where it should be. Level-based: it never asks what changed.
 
-It reads the mirror, not the API server, except at the first look at a service, every few minutes, and after anything
-went wrong. Running it twice does nothing the second time, and it may be killed between any two calls.
+It reads the mirror, not the API server, except every few minutes, after anything went wrong, and before it takes a
+child's name for free. Running it twice does nothing the second time, and it may be killed between any two calls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 
-OBSTACLE_RETRY: Final = 15.0
+OBSTACLE_RETRY: Final = 10.0
 """Seconds until a refused write or a taken name is tried again: a quota may have grown, a namesake be gone."""
 
 WAITING_RETRY: Final = 1.0
@@ -47,8 +47,9 @@ class _Memory:
 
     __slots__ = ("allowance", "look_at", "open_circuits", "settled")
 
-    def __init__(self) -> None:
-        self.look_at = 0.0
+    def __init__(self, look_at: float) -> None:
+        self.look_at = look_at
+        """When to read the API server itself again, in monotonic seconds."""
         self.settled: dict[ChildKey, tuple[str, str]] = {}
         self.open_circuits: frozenset[str] | None = None
         self.allowance = Allowance()
@@ -88,7 +89,9 @@ class Reconciler:
 
         Raises ClusterError for what may work later; the next run then reads the API server itself.
         """
-        memory = self._memories.setdefault(key, _Memory())
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = _Memory(self._next_look())
         try:
             return await self._reconcile(key, memory)
         except ClusterError:
@@ -99,7 +102,7 @@ class Reconciler:
         looked = time.monotonic() >= memory.look_at
         if looked:
             await self._look(key)
-            memory.look_at = time.monotonic() + self._resync * self._random.uniform(0.9, 1.1)
+            memory.look_at = self._next_look()
         document = self._mirror.get(NOVA_SERVICE, *key)
         if document is None:
             self._memories.pop(key, None)
@@ -111,8 +114,12 @@ class Reconciler:
                 memory.look_at = 0.0
                 return WAITING_RETRY
             if outcome.obstacle is not None and outcome.obstacle.reason != reasons.SPEC_INVALID:
+                memory.look_at = 0.0  # nobody tells when somebody else's object goes
                 return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
         return max(0.1, memory.look_at - time.monotonic())
+
+    def _next_look(self) -> float:
+        return time.monotonic() + self._resync * self._random.uniform(0.9, 1.1)
 
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from random import SystemRandom
 from typing import Final
 
+from nova_api import names
 from nova_operator.announce import Announcer
 from nova_operator.cluster import Cluster
 from nova_operator.delivery import Delivery
 from nova_operator.desired.defaults import Defaults
-from nova_operator.handlers import Feed
+from nova_operator.handlers import WATCHED, Feed
+from nova_operator.kinds import NOVA_SERVICE
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.reconcile import Reconciler
@@ -36,6 +39,7 @@ class System:
         poll: float = 10.0,
         resync: float = 300.0,
     ) -> None:
+        self._cluster = cluster
         random = SystemRandom()
         self.mirror = Mirror()
         self.looks: Runner[ServiceKey] = Runner(self._look, LOOKERS, random)
@@ -59,6 +63,15 @@ class System:
 
     def __repr__(self) -> str:
         return f"<System {self.mirror!r} {self.services!r}>"
+
+    async def prime(self, namespaces: Iterable[str]) -> None:
+        """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
+        for namespace in tuple(namespaces) or (None,):
+            for kind in WATCHED:
+                labels = "" if kind is NOVA_SERVICE else names.LABEL_SERVICE
+                self.mirror.reset(kind, namespace, await self._cluster.list(kind, namespace, labels))
+        for service in list(self.mirror.services()):
+            self.services.add(service)
 
     async def reconcile(self, service: ServiceKey) -> float | None:
         """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""

@@ -14,6 +14,7 @@ import pytest
 
 from nova_operator import access
 from nova_operator.desired.defaults import Defaults
+from nova_operator.handlers import WATCHED
 from nova_operator.kinds import CHILDREN, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
@@ -96,12 +97,13 @@ def namespace(api: Api) -> Iterator[str]:
 
 
 async def live(kubeconfig: Path, shop: Scene, calls: int, *, after: bool) -> bool:
-    """One life of an operator that hears of the service once; whether it came to its end by itself."""
+    """One life of an operator that looks at the service once; whether it came to its end by itself."""
     configuration = await access.configuration(str(kubeconfig))
     async with access.client(configuration) as client:
         fuse = Fuse(Kube(client, Metrics()), calls, after=after)
         system = System(fuse, NoSidecars(), DEFAULTS, metrics=Metrics(), identity="test")
         with contextlib.suppress(KilledError):
+            await system.prime([shop.namespace])
             await system.reconcile(ServiceKey(shop.namespace, shop.name))
         return not fuse.burnt
 
@@ -154,7 +156,7 @@ def test_a_life_after_the_work_was_done_writes_nothing(apiserver: Path, api: Api
     assert asyncio.run(live(apiserver, shop, MOST_CALLS, after=False))  # it has seen the pods
     said = shop.said()
     version = api.get(NOVA_SERVICE, namespace, shop.name)["metadata"]["resourceVersion"]
-    reads = 1 + 1 + len(CHILDREN)  # the service, its pods, its children
+    reads = len(WATCHED)  # one list for each kind
     assert asyncio.run(live(apiserver, shop, reads, after=False))  # not a call more
     assert shop.said() == said
     assert api.get(NOVA_SERVICE, namespace, shop.name)["metadata"]["resourceVersion"] == version

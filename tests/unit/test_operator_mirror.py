@@ -59,6 +59,31 @@ def test_what_the_api_server_says_when_asked_wins() -> None:
     assert mirror.get(DEPLOYMENT, "market", "shop") is None
 
 
+def test_a_complete_list_says_what_is_gone() -> None:
+    mirror = Mirror()
+    elsewhere = thing(1, name="far")
+    elsewhere["metadata"]["namespace"] = "other"
+    for one in (thing(1), thing(1, name="old", uid="u-2"), elsewhere):
+        mirror.put(DEPLOYMENT, one)
+    mirror.put(CONFIG_MAP, thing(1, name="old"))
+    mirror.reset(DEPLOYMENT, "market", [thing(2), thing(1, name="new", uid="u-3")])
+    there = {name for name in ("shop", "old", "new") if mirror.get(DEPLOYMENT, "market", name)}
+    assert there == {"shop", "new"}
+    assert mirror.get(DEPLOYMENT, "other", "far") is not None
+    assert mirror.get(CONFIG_MAP, "market", "old") is not None
+    mirror.reset(DEPLOYMENT, None, [])
+    assert mirror.get(DEPLOYMENT, "other", "far") is None
+
+
+def test_a_complete_list_of_pods_says_what_is_gone() -> None:
+    mirror = Mirror()
+    mirror.put(POD, pod("a", 1, ready=True))
+    mirror.reset(POD, "market", [pod("b", 1, ready=True)])
+    assert [one.name for one in mirror.pods(SHOP)] == ["b"]
+    mirror.reset(POD, "other", [])
+    assert [one.name for one in mirror.pods(SHOP)] == ["b"]
+
+
 def pod(name: str, version: int, ready: bool, **metadata: Any) -> dict[str, Any]:
     made = thing(version, uid=f"uid-{name}", name=name)
     made["metadata"] |= metadata
