@@ -116,6 +116,10 @@ def test_probes_close_it(scene) -> None:
     assert [it.transitions(*pair) for pair in (("closed", "open"), ("open", "half_open"), ("half_open", "closed"))] == [
         1, 1, 1,
     ]  # fmt: skip
+    moves = [line for line in it.sidecar.log if line["event"] == "breaker moved"]
+    assert [(line["name"], line["from_state"], line["to_state"]) for line in moves] == [
+        ("db", "closed", "open"), ("db", "open", "half_open"), ("db", "half_open", "closed"),
+    ]  # fmt: skip
     assert 0.25 < it.sidecar.metric("nova_breaker_open_seconds_total") < 3
 
 

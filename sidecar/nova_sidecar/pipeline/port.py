@@ -31,6 +31,7 @@ from nova_sidecar.policy.deadline import HEADER as DEADLINE_HEADER
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import Retrier
+from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
@@ -80,6 +81,7 @@ class Port:
         self.retrier: Retrier | None = None
         if isinstance(settings, Outbound):
             self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
+            self.breaker.on_transition.append(self._log_transition)
             self.retrier = Retrier(settings.retry, shared.rng)
         # until the next configuration
         self._take_over(settings, config)
@@ -245,6 +247,13 @@ class Port:
             http10=head.http10,
         )
         return data, refusal.status, keep
+
+    def _log_transition(self, before: str, after: str, now: float) -> None:
+        """Rare by nature: a breaker stays open for a while each time."""
+        stats = self.stats
+        get_logger().warning(
+            "breaker moved", direction=stats.direction, name=stats.name, from_state=before, to_state=after
+        )
 
     # --- leaving
 

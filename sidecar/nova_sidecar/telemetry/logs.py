@@ -1,8 +1,9 @@
 """Log lines: one JSON object per line on one stream, with one vocabulary.
 
-`VOCABULARY` lists every field with its meaning; a test holds each log call of the sidecar against it. A line is
-escaped as JSON, so nothing that a client sends can end it or forge another one. It never carries query strings,
-header values, bodies or credentials; `redact` enforces it.
+`VOCABULARY` lists every field with its meaning; a test holds each log call of the sidecar against it, and docs/logs.md,
+where the operator's and the services' fields stand too, against both. A line is escaped
+as JSON, so nothing that a client sends can end it or forge another one. It never carries query strings, header values,
+bodies or credentials; `redact` enforces it.
 """
 
 import asyncio
@@ -61,10 +62,10 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "seconds": "how long something took or will take",
     "from_state": "state of a breaker before: closed, open or half_open",
     "to_state": "state of a breaker after",
-    "host": "host name",
     "error": "what went wrong, in words",
     "stack": "where it went wrong, frame by frame, innermost last",
-    "logger": "foreign library whose line this is",
+    "logger": "foreign library whose line this is (event `library message`)",
+    "message": "what that library said",
 }
 
 
@@ -129,7 +130,7 @@ class _StandardHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         level = record.levelname.lower()
         write = getattr(get_logger(), level if level in _SEVERITY else "warning")
-        write("library message", logger=record.name, error=record.getMessage(), exc_info=error)
+        write("library message", logger=record.name, message=record.getMessage(), exc_info=error)
 
 
 def get_logger() -> FilteringBoundLogger:
