@@ -88,7 +88,8 @@ def test_render_prints_what_kubectl_can_apply(tmp_path: Path, capsys: pytest.Cap
 def test_render_takes_several_documents_from_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{NAMESPACE}---\n{SERVICE}---\n{SERVICE.replace('shop', 'stock')}"))
+    text = f"{NAMESPACE}---\n{SERVICE}---\n{SERVICE.replace('shop', 'stock')}"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     code, manifests, errors = render(capsys, "-f", "-", "--kubernetes", "1.28")
     assert (code, errors) == (0, "<stdin> (document 1): skipped, it is a Namespace\n")
     assert [m["metadata"]["name"] for m in manifests if m["kind"] == "Deployment"] == ["shop", "stock"]
