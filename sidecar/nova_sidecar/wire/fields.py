@@ -14,6 +14,9 @@ HOP_BY_HOP: Final = frozenset(
 ORDINARY_OPTIONS: Final = HOP_BY_HOP | {b"close"}
 """What Connection may name without a further field being dropped for it."""
 
+_USUAL_OPTIONS: Final = {
+    value: frozenset((value.lower(),)) for value in (b"keep-alive", b"Keep-Alive", b"close", b"upgrade", b"Upgrade")
+}
 _NEVER_NAMED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _DISGUISED: Final = frozenset((b"content_length", b"transfer_encoding"))
 
@@ -75,6 +78,8 @@ def tokens(value: bytes) -> list[bytes]:
 
 def connection_options(values: list[bytes]) -> frozenset[bytes]:
     """What Connection names. Raises Malformed when it names what frames or routes the message."""
+    if len(values) == 1 and (usual := _USUAL_OPTIONS.get(values[0])) is not None:
+        return usual
     named = frozenset(token for value in values for token in tokens(value))
     if named & _NEVER_NAMED:
         raise Malformed("Connection names a field that cannot belong to the connection")

@@ -84,13 +84,14 @@ class RequestReader:
     in where an HTTP/1.0 request has no Host.
     """
 
-    __slots__ = ("_capture", "_fields", "_host", "_upgrades", "memo")
+    __slots__ = ("_capture", "_fields", "_host", "_last_host", "_upgrades", "memo")
 
     def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
         self._capture = capture
         self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture)
         self._upgrades = upgrades
         self._host = host
+        self._last_host = b""  # most clients of a port say the same one: it is looked at once
         self.memo: Memo[RequestHead] = Memo()
 
     def read(self, head: bytes) -> RequestHead:
@@ -118,7 +119,7 @@ class RequestReader:
         options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
         if not options <= ORDINARY_OPTIONS:
             lines = without(lines, options)
-        host = _host(noted.get(b"host"), authority, self._host, http10=http10)
+        host = self._host_instead(noted.get(b"host"), authority, http10=http10)
         if host is not None:
             lines = [b"Host: %b\r\n" % host, *without(lines, _HOST)]
         upgrade = b"upgrade" in noted and self._upgrade(noted[b"upgrade"], options, http10=http10)
@@ -135,8 +136,22 @@ class RequestReader:
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
             forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, b"".join(lines)),
-            captured={name: noted[name][-1] for name in self._capture & noted.keys()},
+            captured={name: noted[name][-1] for name in self._capture if name in noted},
         )
+
+    def _host_instead(self, values: list[bytes] | None, authority: bytes | None, *, http10: bool) -> bytes | None:
+        """The Host to put in place of the client's, or None to pass the client's on."""
+        if values is None:
+            if not http10:
+                raise Malformed("no Host field")
+            return authority or self._host
+        if len(values) > 1:
+            raise Malformed("several Host fields")
+        if values[0] != self._last_host:
+            if not AUTHORITY.fullmatch(values[0]):
+                raise Malformed("Host is not a host and a port")
+            self._last_host = values[0]
+        return authority
 
     def _upgrade(self, values: list[bytes], options: frozenset[bytes], *, http10: bool) -> bool:
         if http10 or len(values) != 1 or b"upgrade" not in options or self._upgrades == "none":
@@ -162,19 +177,6 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if not AUTHORITY.fullmatch(authority):
         raise Malformed("the request target has no valid host")
     return (path or (b"*" if method == b"OPTIONS" and not query else b"/")) + query, authority
-
-
-def _host(values: list[bytes] | None, authority: bytes | None, fallback: bytes, *, http10: bool) -> bytes | None:
-    """The Host to put in place of the client's, or None to pass the client's on."""
-    if values is None:
-        if not http10:
-            raise Malformed("no Host field")
-        return authority or fallback
-    if len(values) > 1:
-        raise Malformed("several Host fields")
-    if not AUTHORITY.fullmatch(values[0]):
-        raise Malformed("Host is not a host and a port")
-    return authority
 
 
 def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:
