@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from . import measure, report, tools
 from .machine import Cores
 from .processes import running, wait_until_serving
-from .proxies import BUILDERS, Proxy, upstream
+from .proxies import BUILDERS, Build, Proxy, nova, upstream
 
 _ROOT = Path(__file__).parents[2]
 _QUICK = ("nova", "envoy", "haproxy", "nginx")
@@ -35,6 +36,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds at full load (default 3, quick 2)")
     parser.add_argument("--seconds", type=int, help="seconds per row and round (default 3, quick 2)")
+    parser.add_argument("--python", metavar="PATH", help="run the sidecar with this interpreter of the same version")
     parser.add_argument("--check", action="store_true", help=f"fail if http1.ratio_envoy is below {_FLOOR:g}")
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="default %(default)s")
     return parser.parse_args(given)
@@ -53,7 +55,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, _leave)
     try:
         plan = _plan(options)
-        document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)))
+        document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)), options.python)
     except tools.Unavailable as reason:
         print(f"cannot measure: {reason}", file=sys.stderr)
         return 3
@@ -90,15 +92,16 @@ def _plan(options: argparse.Namespace) -> measure.Plan:
     return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(same, unique, *fixed))
 
 
-def _run(plan: measure.Plan, names: Sequence[str]) -> dict[str, Any]:
+def _run(plan: measure.Plan, names: Sequence[str], python: str | None) -> dict[str, Any]:
     skipped: dict[str, str] = {}
+    builders: dict[str, Build] = {**BUILDERS, "nova": partial(nova, python=python)}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nova-bench-")))
         direct = stack.enter_context(_started("upstream", _build_upstream(folder, plan), plan.cores.load, plan, folder))
         rows = list(direct)
         for name in (name for name in names if name != "direct"):
             try:
-                made = BUILDERS[name](_folder(folder, name), direct[0].address)
+                made = builders[name](_folder(folder, name), direct[0].address)
                 rows += stack.enter_context(_started(name, made, plan.cores.proxy, plan, folder))
             except tools.Unavailable as reason:
                 skipped[name] = str(reason)

@@ -16,7 +16,12 @@ _SATURATED = 0.97
 _REFERENCES = ("envoy", "envoy_policies", "haproxy", "haproxy_policies", "nginx")
 
 
-def figures(plan: Plan, measured: Measured, skipped: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
+def figures(
+    plan: Plan,
+    measured: Measured,
+    skipped: Mapping[str, str],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
     """The document that is written as JSON. Every figure is the median over the rounds."""
     groups = {scenario.key: _group(scenario, measured) for scenario in plan.scenarios}
     return {

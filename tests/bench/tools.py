@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +95,8 @@ def envoy() -> str:
     return str(binary)
 
 
-def sidecar() -> str:
-    """The path of `nova-sidecar` in the environment that runs this.
+def sidecar(python: str | None = None) -> tuple[str, ...]:
+    """The command of the sidecar in the environment that runs this; with `python`, run by that interpreter instead.
 
     Raises:
         Unavailable: the environment was not made with `make venv`.
@@ -103,4 +104,8 @@ def sidecar() -> str:
     path = Path(sys.executable).parent / "nova-sidecar"
     if not path.exists():
         raise Unavailable(f"{path.name} is not installed beside the running Python")
-    return str(path)
+    if python is None:
+        return (str(path),)
+    packages = sysconfig.get_path("purelib")
+    start = f"import site, sys; site.addsitedir({packages!r}); from nova_sidecar.main import main; sys.exit(main())"
+    return (python, "-c", start)
