@@ -29,12 +29,12 @@ class Announcer:
         """Write the events of a service as far as its allowance goes; `now` in monotonic seconds."""
         stamp = wall.isoformat(timespec="microseconds").replace("+00:00", "Z")
         metadata = service["metadata"]
-        where = f"{metadata['namespace']}/{metadata['name']}"
+        about = {"service": metadata["name"], "namespace": metadata["namespace"]}
         for event in events:
-            log.info("event", service=where, reason=event.reason, note=event.note)
+            log.info("kubernetes event", **about, reason=event.reason, note=event.note)
             if not allowance.take(now):
                 continue
             try:
                 await self._cluster.create(EVENT, manifest(event, service, self._instance, uuid4().hex[:16], stamp))
             except ClusterError as error:
-                log.warning("event not written", service=where, reason=event.reason, error=str(error))
+                log.warning("kubernetes event not written", **about, reason=event.reason, error=str(error))

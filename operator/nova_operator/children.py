@@ -128,23 +128,24 @@ class Children:
         writes = [action for action in actions if isinstance(action, Apply | Replace)]
         for late in (False, True):
             batch = [action for action in writes if (action.child.kind is DEPLOYMENT) is late]
-            await asyncio.gather(*(self._write_and_note(namespace, action, settled) for action in batch))
+            await asyncio.gather(*(self._write_and_note(service, action, settled) for action in batch))
         for action in actions:
             if isinstance(action, Prune):
                 await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
                 self._mirror.replace(action.child.kind, namespace, action.child.name, None)
-                log.info("child pruned", service=_name(service), child=str(action.child))
+                log.info("child pruned", **_about(service), child=str(action.child))
 
     async def _write_and_note(
-        self, namespace: str, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
+        self, service: NovaService, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
     ) -> None:
+        namespace = service.metadata.namespace
         if isinstance(action, Replace):
             await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
             self._mirror.replace(action.child.kind, namespace, action.child.name, None)
         result = await self._write(action)
         self._mirror.put(action.child.kind, result)
         settled[action.child] = settle(action.manifest, result)
-        log.info("child applied", namespace=namespace, child=str(action.child), why=action.why)
+        log.info("child applied", **_about(service), child=str(action.child), why=action.why)
 
     async def _write(self, action: Apply | Replace, *, dry_run: bool = False) -> Manifest:
         try:
@@ -159,5 +160,5 @@ def possible_children(service: str) -> tuple[ChildKey, ...]:
     return tuple(ChildKey(kind, names.config_map(service) if kind is CONFIG_MAP else service) for kind in CHILDREN)
 
 
-def _name(service: NovaService) -> str:
-    return f"{service.metadata.namespace}/{service.metadata.name}"
+def _about(service: NovaService) -> dict[str, str]:
+    return {"service": service.metadata.name, "namespace": service.metadata.namespace}

@@ -133,12 +133,13 @@ class Delivery:
             return
         delivery.nudged[pod.uid] = (delivery.wanted, now, times + 1)
         value = delivery.wanted if times == 0 else f"{delivery.wanted}.{times}"  # only a new value is a change
-        metadata = {"name": pod.name, "namespace": service.namespace, "uid": pod.uid}
-        metadata["annotations"] = {names.ANNOTATION_CONFIG_HASH: value}  # type: ignore[assignment]
+        annotations = {names.ANNOTATION_CONFIG_HASH: value}
+        metadata = {"name": pod.name, "namespace": service.namespace, "uid": pod.uid, "annotations": annotations}
         try:
             await self._cluster.merge(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
         except ClusterError as error:  # it is gone, or its kubelet has to find out by itself within a minute
-            log.debug("pod not nudged", service=str(service), pod=pod.name, error=str(error))
+            about = {"service": service.name, "namespace": service.namespace}
+            log.debug("pod not nudged", **about, pod=pod.name, error=str(error))
 
     def _remember(self, delivery: _Delivery, pods: tuple[PodView, ...], answers: Mapping[str, SidecarReport]) -> bool:
         """Take the answers over; whether anything is new. A sidecar that missed a look keeps its last report."""

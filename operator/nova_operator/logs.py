@@ -1,18 +1,14 @@
-"""JSON log lines on standard output, one vocabulary for the operator's own and for its libraries'."""
+"""JSON log lines on standard output for the operator and its libraries, in the vocabulary of docs/logs.md."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any, Final
 
 import structlog
-
-_SHARED: Final[list[Any]] = [
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    structlog.processors.format_exc_info,
-]
+from structlog.typing import EventDict
 
 
 def configure(level: str) -> None:
@@ -20,7 +16,7 @@ def configure(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     render = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
-        processors=[*_SHARED, _rename, render],
+        processors=[*_SHARED, _order, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
@@ -28,8 +24,8 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _rename, render],
+            foreign_pre_chain=[_foreign, structlog.stdlib.add_logger_name, *_SHARED],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _order, render],
         )
     )
     logging.basicConfig(level=number, handlers=[handler], force=True)
@@ -40,6 +36,33 @@ def configure(level: str) -> None:
         logging.getLogger("kopf._core.reactor").setLevel(logging.CRITICAL)
 
 
-def _rename(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """`message` is what other tools look for."""
-    return {"time": line.pop("time"), "level": line.pop("level"), "message": line.pop("event"), **line}
+def _foreign(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """What happened is a fixed phrase, which the message of a library is not."""
+    line["message"] = line["event"]
+    line["event"] = "library message"
+    return line
+
+
+def _describe(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """An exception as fields. Frames only: values of variables could hold anything."""
+    given = line.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        line["error"] = f"{type(error).__name__}: {error}"
+        frames = traceback.extract_tb(error.__traceback__)
+        line["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return line
+
+
+def _order(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """When, how bad and what first, as in every line of Nova."""
+    return {"time": line.pop("time"), "level": line.pop("level"), "event": line.pop("event"), **line}
+
+
+_SHARED: Final[list[Any]] = [
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    _describe,
+]

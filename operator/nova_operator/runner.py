@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Generic, TypeVar
+from typing import Literal
 
 import structlog
 
 from nova_operator.cluster import ClusterError, StaleError, UnavailableError
+from nova_operator.mirror import ServiceKey
 from nova_operator.work import WorkQueue
 
-K = TypeVar("K", bound=Hashable)
+Work = Literal["reconcile", "look"]
+"""What is done for a service, as the log calls it; a look is one at its sidecars."""
 
-Job = Callable[[K], Awaitable[float | None]]
-"""Works on a key; returns the seconds until the key wants to be looked at again, None if it is gone."""
+Job = Callable[[ServiceKey], Awaitable[float | None]]
+"""Works on a service; returns the seconds until it wants to be looked at again, None if it is gone."""
 
 Count = Callable[[str, float], None]
 """Told the result (see `metrics.RESULTS`) and the duration of each run."""
@@ -29,23 +31,24 @@ Count = Callable[[str, float], None]
 log = structlog.get_logger()
 
 
-class Runner(Generic[K]):
-    """Runs `job` for each key that was added, one run per key at a time, `workers` runs at most."""
+class Runner:
+    """Runs `job` for each service that was added, one run per service at a time, `workers` runs at most."""
 
     def __init__(
-        self, job: Job[K], workers: int, random: Random, count: Count = lambda _result, _seconds: None
+        self, work: Work, job: Job, workers: int, random: Random, count: Count = lambda _result, _seconds: None
     ) -> None:
+        self._name = work
         self._job = job
         self._workers = workers
-        self._queue: WorkQueue[K] = WorkQueue(random)
-        self._idle: deque[asyncio.Future[K]] = deque()
+        self._queue: WorkQueue[ServiceKey] = WorkQueue(random)
+        self._idle: deque[asyncio.Future[ServiceKey]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._count = count
 
     def __repr__(self) -> str:
-        return f"<Runner {self._queue!r} idle={len(self._idle)}/{self._workers}>"
+        return f"<Runner {self._name} {self._queue!r} idle={len(self._idle)}/{self._workers}>"
 
-    def add(self, key: K, delay: float = 0.0) -> None:
+    def add(self, key: ServiceKey, delay: float = 0.0) -> None:
         """Give the key a turn `delay` seconds from now, or earlier if it has one."""
         self._queue.add(key, time.monotonic(), delay)
         self._hand_out()
@@ -64,11 +67,11 @@ class Runner(Generic[K]):
         while True:
             await self._run_one(await self._next())
 
-    async def _next(self) -> K:
+    async def _next(self) -> ServiceKey:
         key = self._queue.take(time.monotonic())
         if key is not None:
             return key
-        turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[ServiceKey] = asyncio.get_running_loop().create_future()
         self._idle.append(turn)
         self._hand_out()
         return await turn
@@ -85,7 +88,7 @@ class Runner(Generic[K]):
         if self._idle and due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._hand_out)
 
-    async def _run_one(self, key: K) -> None:
+    async def _run_one(self, key: ServiceKey) -> None:
         started = time.monotonic()
         try:
             again_in = await self._job(key)
@@ -98,14 +101,17 @@ class Runner(Generic[K]):
             patience = (error.retry_after or 0.0) if isinstance(error, UnavailableError) else 0.0
             wait = self._failed(key, "retried", started, patience)
             level = log.debug if isinstance(error, StaleError) else log.warning
-            level("reconcile postponed", service=str(key), error=str(error), retry_in=round(wait, 1))
-        except Exception:
+            level("work postponed", **self._about(key), error=str(error), retry_in=round(wait, 1))
+        except Exception:  # a fault of ours must not end the work on other services
             wait = self._failed(key, "failed", started)
-            log.exception("reconcile failed", service=str(key), retry_in=round(wait, 1))
+            log.exception("work failed", **self._about(key), retry_in=round(wait, 1))
         else:
             self._queue.done(key, time.monotonic(), again_in)
             self._count("ok", time.monotonic() - started)
 
-    def _failed(self, key: K, result: str, started: float, at_least: float = 0.0) -> float:
+    def _about(self, key: ServiceKey) -> dict[str, str]:
+        return {"service": key.name, "namespace": key.namespace, "work": self._name}
+
+    def _failed(self, key: ServiceKey, result: str, started: float, at_least: float = 0.0) -> float:
         self._count(result, time.monotonic() - started)
         return self._queue.failed(key, time.monotonic(), at_least)

@@ -42,7 +42,7 @@ class System:
         self._cluster = cluster
         random = SystemRandom()
         self.mirror = Mirror()
-        self.looks: Runner[ServiceKey] = Runner(self._look, LOOKERS, random)
+        self.looks = Runner("look", self._look, LOOKERS, random)
         self._delivery = Delivery(
             cluster,
             sidecars,
@@ -56,7 +56,7 @@ class System:
         self._reconciler = Reconciler(
             cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random
         )
-        self.services: Runner[ServiceKey] = Runner(self.reconcile, workers, random, metrics.reconcile)
+        self.services = Runner("reconcile", self.reconcile, workers, random, metrics.reconcile)
         self.feed = Feed(self.mirror, self.services.add)
         metrics.queue_depth.set_function(self.services.overdue)
         metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))

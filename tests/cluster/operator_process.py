@@ -35,13 +35,13 @@ class OperatorProcess:
         text = self.log.read_text()
         return [json.loads(line) for line in text.splitlines() if text.endswith("\n") or line.endswith("}")]
 
-    def said(self, message: str) -> bool:
-        """Whether a line has this message."""
-        return any(line["message"] == message for line in self.lines())
+    def said(self, event: str) -> bool:
+        """Whether a line tells of this."""
+        return any(line["event"] == event for line in self.lines())
 
     def http(self, path: str) -> tuple[int, str]:
         """Status and body of a page of the metrics port; 0 while nobody listens."""
-        port = next((line["metrics_port"] for line in self.lines() if line["message"] == "started"), None)
+        port = next((line["metrics_port"] for line in self.lines() if line["event"] == "started"), None)
         try:
             with _HTTP.open(f"http://127.0.0.1:{port or 1}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()

@@ -78,7 +78,7 @@ def test_probes_metrics_and_a_quick_end(control_plane: ControlPlane, shop: Scene
 def test_an_api_server_that_cannot_be_found_is_named(tmp_path: Path) -> None:
     with running(tmp_path / "nowhere", tmp_path / "log", ready=False) as operator:
         assert operator.process.wait(timeout=20) == 1
-    assert operator.lines()[-1]["message"] == "ended"
+    assert operator.lines()[-1]["event"] == "ended"
     assert "No such file" in operator.lines()[-1]["error"]
 
 
