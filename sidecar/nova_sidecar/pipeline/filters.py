@@ -92,10 +92,12 @@ class ShadowLimiterFilter(LimiterFilter):
 
     def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
         """Take a place; nothing is refused."""
-        before = self._limiter.would_reject
+        limiter = self._limiter
         answer = super().on_request(exchange, now)
-        if self._limiter.would_reject != before:
-            self._stats.shadow_overloaded()
+        reason = limiter.shadowed
+        if reason is not None:
+            limiter.shadowed = None
+            self._stats.shadow_rejected[reason] += 1
         return answer
 
 

@@ -74,10 +74,6 @@ class PortStats:
         self.correlation_taken = 0
         self.correlation_generated = 0
 
-    def shadow_overloaded(self) -> None:
-        """The limiter, in Shadow mode, would have refused."""
-        self.shadow_rejected[Reason.OVERLOADED] += 1
-
     def shadow_circuit_open(self) -> None:
         """The breaker, in Shadow mode, would have refused."""
         self.shadow_rejected[Reason.CIRCUIT_OPEN] += 1
