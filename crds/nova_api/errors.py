@@ -7,7 +7,7 @@ import msgspec
 
 from nova_api.choices import choices
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key` in `)?(?P<path>.*)`)?$", re.DOTALL)
 
 _WRONG_CHOICE = "Invalid enum value "
 _YAML_BOOL = " (YAML reads off, on, no and yes as booleans: write them in quotes)"
@@ -43,4 +43,6 @@ def translate(error: msgspec.DecodeError | msgspec.ValidationError, hint: Any = 
     if what.startswith(_WRONG_CHOICE) and (allowed := choices(hint, path)):
         return ConfigError(path, f"expected one of {', '.join(allowed)}, got {what.removeprefix(_WRONG_CHOICE)}")
     plain = what.replace("`", "").replace(" | null", "")  # a null is a field left out, no answer to "expected"
+    if match is not None and match["key"]:  # YAML alone has such keys: numbers, dates, booleans
+        return ConfigError(path, plain[:1].lower() + plain[1:] + " as a key; write it in quotes")
     return ConfigError(path, plain[:1].lower() + plain[1:] + (_YAML_BOOL if plain == "Expected str, got bool" else ""))

@@ -80,7 +80,7 @@ def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
 
 def _load(file: str, name: str) -> list[Any]:
     try:
-        return parse(sys.stdin.read() if file == "-" else Path(file).read_bytes())
+        return parse(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
     except OSError as error:
         raise DocumentError(f"{name}: expected a file that can be read: {error.strerror}") from error
     except ConfigError as error:

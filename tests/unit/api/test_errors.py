@@ -55,3 +55,9 @@ def test_a_null_in_a_list_is_no_field_left_out() -> None:
 def test_an_override_of_the_wrong_shape_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^\$\.spec\.upstreams\[0\]\.pool: expected object, got list$"):
         convert(with_upstream(pool=[]), NovaService)
+
+
+def test_a_key_that_is_no_text_is_named_by_its_place() -> None:
+    with pytest.raises(ConfigError) as refused:
+        convert({**MINIMAL, "metadata": {"name": "a", 7: "b"}}, NovaService)
+    assert str(refused.value) == "$.metadata: expected str as a key; write it in quotes"
