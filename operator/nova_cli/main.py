@@ -7,6 +7,7 @@ an exit code. Importing one module at most keeps `nova dev` up in well under a s
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from nova_cli.errors import CommandError
+from nova_sidecar.telemetry.descriptors import fill_standard_descriptors
 
 COMMANDS = {
     "dev": ("nova_cli.dev", "run the sidecar for a NovaService beside a local process, without a cluster"),
@@ -37,6 +39,7 @@ exit codes: 0 done, 1 it failed, 2 wrong usage or something is missing on this m
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Usage errors raise `SystemExit(2)`, as argparse does."""
+    fill_standard_descriptors()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = options.func
@@ -51,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # whoever read our output, `head` say, has seen enough; Python would complain again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # of our own output: what else can fail is translated where it happens
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        print(f"nova: the output cannot be written: {error.strerror}", file=sys.stderr)
         return 1
 
 

@@ -48,15 +48,26 @@ def read(path: Path) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError("$", "expected a regular file")
-            text = file.read(MAX_BYTES + 1)
+            text = _read_all(descriptor, MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)  # not left to a file object: one that refuses a directory keeps it open
     except OSError as error:
         raise ConfigError("$", f"expected a readable file ({os.strerror(error.errno or 0)})") from error
     if len(text) > MAX_BYTES:
         raise ConfigError("$", f"expected at most {MAX_BYTES} bytes")
     return text
+
+
+def _read_all(descriptor: int, limit: int) -> bytes:
+    """What is in the file, `limit` bytes at most."""
+    parts = []
+    while limit and (part := os.read(descriptor, limit)):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 def _keep_admin_apart(config: ProxyConfig) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from nova_sidecar.telemetry.descriptors import fill_standard_descriptors
+
 EPILOG = """\
 examples:
   nova-sidecar --config /etc/nova/config.json            serve; the file is watched and taken over when it changes
@@ -30,6 +32,7 @@ exit codes: 0 done, 1 it could not start or not drain in time, 2 wrong document 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    fill_standard_descriptors()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["drain"]:
         from nova_sidecar.drain import main as drain  # noqa: PLC0415 - see above
