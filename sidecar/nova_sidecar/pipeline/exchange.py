@@ -309,21 +309,20 @@ class Exchange:
 
     def on_downstream_blocked(self, blocked: bool) -> None:
         """The client reads too slowly, or does so no more."""
-        self._push_back(self.upstream, blocked)
+        if self.upstream is not None:
+            if blocked:
+                self.upstream.pause_reading()
+            else:
+                self.upstream.resume_reading()
         self._heard()
 
     def on_upstream_blocked(self, blocked: bool) -> None:
         """The upstream reads too slowly, or does so no more."""
-        self._push_back(self.downstream, blocked)
-        self._heard()
-
-    def _push_back(self, other: DownstreamConnection | UpstreamConnection | None, blocked: bool) -> None:
-        if other is None:
-            return
         if blocked:
-            other.pause_reading()
-        else:
-            other.resume_reading()
+            self.downstream.pause_reading()
+        elif self.downstream.unread or self.state is TUNNEL:  # else it is paused for what it has sent ahead
+            self.downstream.resume_reading()
+        self._heard()
 
     def _heard(self) -> None:
         """Somebody took bytes: no silence."""

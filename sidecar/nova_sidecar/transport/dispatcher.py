@@ -163,33 +163,35 @@ class Dispatcher:
 
     async def _connect(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
         lifespan = self.pool.lifespan
+        connection = UpstreamConnection(
+            self, seat, retire_at=lifespan.retire_at(self._clock()), idle_limit=lifespan.idle_limit()
+        )
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(
-                        self,
-                        seat,
-                        retire_at=lifespan.retire_at(self._clock()),
-                        idle_limit=lifespan.idle_limit(),
-                    ),
-                    *seat.endpoint,
-                )
+                await self._loop.create_connection(lambda: connection, *seat.endpoint)
         except (OSError, TimeoutError) as error:
             self._opening.pop(waiter, None)
             self._counters.connect_failures += 1
-            self.pool.drop(seat)
+            self._give_up(connection)
             self._kick.set()
             waiter.on_no_connection(Reason.CONNECT_FAILURE, _connect_words(error))
-            self._serve_next()
-            return
         except asyncio.CancelledError:
-            self.pool.drop(seat)
-            self._serve_next()
+            self._give_up(connection)
             raise
-        self._opening.pop(waiter, None)
-        self._counters.connections_opened += 1
-        self._connections.add(connection)
-        waiter.on_connection(connection)
+        else:
+            self._opening.pop(waiter, None)
+            self._counters.connections_opened += 1
+            self._connections.add(connection)
+            waiter.on_connection(connection)
+
+    def _give_up(self, connection: UpstreamConnection) -> None:
+        """Time was up, or the caller went away. It may have been in the very moment the connection was made."""
+        if connection.transport is None:
+            self.pool.drop(connection.seat)
+            self._serve_next()
+        else:
+            self._counters.connections_opened += 1
+            connection.close("aborted")  # `lost` does the rest
 
     # --- addresses
 

@@ -71,7 +71,8 @@ class RequestHead:
         self.forward = forward
         """Request line and end-to-end fields, without the final empty line."""
         self.captured = captured
-        """Values of the fields the port takes out of the head, by name in lower case; the last one counts."""
+        """Values of the fields the port takes out of the head, by name in lower case; several lines of one name make a
+        list (RFC 9110 section 5.3)."""
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.verb} {self.path} length={self.length}>"
@@ -136,7 +137,7 @@ class RequestReader:
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
             forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, b"".join(lines)),
-            captured={name: noted[name][-1] for name in self._capture if name in noted},
+            captured={name: b", ".join(noted[name]) for name in self._capture if name in noted},
         )
 
     def _host_instead(self, values: list[bytes] | None, authority: bytes | None, *, http10: bool) -> bytes | None:
