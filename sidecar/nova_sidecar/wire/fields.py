@@ -6,7 +6,7 @@ RFC 9110 section 7.6.1: fields that belong to the connection, and those that Con
 from typing import Final
 
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.wire.grammar import FIELD, LENGTH, MAX_FIELDS, Malformed
+from nova_sidecar.wire.grammar import FIELD_LINE, LENGTH, MAX_FIELDS, Malformed, explain_fields
 
 HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
@@ -21,13 +21,18 @@ _NEVER_NAMED: Final = frozenset((b"host", b"content-length", b"transfer-encoding
 _DISGUISED: Final = frozenset((b"content_length", b"transfer_encoding"))
 
 _LEARNED: Final = 512
+_LONGEST_LEARNED: Final = 512
+
+Use = tuple[bytes, bytes, bool, bool]
+"""What is done with a line: name in lower case, value, whether it goes on, whether the reader looks at it."""
 
 
 class FieldTable:
-    """Sorts the fields of a head into what goes on as it is and what the reader looks at.
+    """Sorts the lines of a head into what goes on as it is and what the reader looks at.
 
-    `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case). Names are looked up
-    as they are written, and what is found is remembered, so that lower case is made once per spelling.
+    `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case). Even in a head that
+    was never seen before most lines were: a line is checked against the grammar and taken apart once, then remembered,
+    512 lines at most.
     """
 
     __slots__ = ("_dropped", "_learned", "_noted")
@@ -35,35 +40,45 @@ class FieldTable:
     def __init__(self, *, noted: frozenset[bytes], dropped: frozenset[bytes]) -> None:
         self._noted = noted
         self._dropped = dropped
-        self._learned: dict[bytes, tuple[bytes, bool, bool]] = {}
+        self._learned: dict[bytes, Use] = {}
 
-    def sort(self, block: bytes) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
-        """The lines to forward, in order, and the values of noted fields by name. Raises Malformed.
+    def sort(self, lines: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
+        """The lines to forward, in order and byte for byte, and the values of noted fields by name. Raises Malformed.
 
-        The block matched the grammar, so its lines go on byte for byte.
+        Lines are what stood between one CRLF and the next.
         """
-        lines = FIELD.findall(block)
         if len(lines) > MAX_FIELDS:
             raise Malformed(f"more than {MAX_FIELDS} header lines", Reason.HEADER_TOO_LARGE)
         kept: list[bytes] = []
         noted: dict[bytes, list[bytes]] = {}
         learned = self._learned
-        for line, name, value in lines:
-            use = learned.get(name) or self._learn(name)
-            if use[1]:
-                kept.append(line)
+        for line in lines:
+            use = learned.get(line) or self._learn(line)
             if use[2]:
-                noted.setdefault(use[0], []).append(value.rstrip(b" \t"))
+                kept.append(line)
+            if use[3]:
+                noted.setdefault(use[0], []).append(use[1])
         return kept, noted
 
-    def _learn(self, name: bytes) -> tuple[bytes, bool, bool]:
-        lower = name.lower()
-        if lower in _DISGUISED:
+    def _learn(self, line: bytes) -> Use:
+        match = FIELD_LINE.fullmatch(line)
+        if match is None:
+            raise explain_fields(line)
+        name = match[1].lower()
+        if name in _DISGUISED:
             raise Malformed("a header name with an underscore looks like one that frames the message")
-        if len(self._learned) >= _LEARNED:
-            self._learned.clear()
-        use = self._learned[name] = (lower, lower not in self._dropped, lower in self._noted)
+        noted = name in self._noted
+        use = (name, match[2].rstrip(b" \t") if noted else b"", name not in self._dropped, noted)
+        if len(line) <= _LONGEST_LEARNED:
+            if len(self._learned) >= _LEARNED:
+                self._learned.clear()
+            self._learned[line] = use
         return use
+
+
+def joined(lines: list[bytes]) -> bytes:
+    """The lines as they go out, each with its CRLF."""
+    return b"\r\n".join(lines) + b"\r\n" if lines else b""
 
 
 def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:

@@ -1,8 +1,8 @@
 """The grammar of HTTP/1.1 heads, as strict as RFC 9112 lets a recipient be, and the limits on their size.
 
-Everything is one regular expression per start line plus one for field lines; possessive quantifiers make each of them
-linear in the length of its input. What does not match is refused, never repaired: bare CR, bare LF, obs-fold, space
-before a colon, control characters. `explain_*` then finds the words for the answer, off the fast path.
+There is one regular expression for each kind of line; possessive quantifiers make them linear in its length. What does
+not match is refused, never repaired: bare CR, bare LF, obs-fold, space before a colon, control characters. `explain_*`
+then finds the words for the answer, off the fast path.
 
 Why not llhttp: with heads memoised (see `memo`) a parser only runs on the heads never seen before, and there it costs
 the same as llhttp with its callbacks. llhttp cannot be told that a response answers HEAD, nor be paused between
@@ -24,19 +24,14 @@ MAX_FIELDS: Final = 100
 
 _TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
-_FIELDS: Final = rb"((?:" + _TCHAR + rb"++:" + _TEXT + rb"*+\r\n)*+)"
 
 TOKEN: Final = re.compile(_TCHAR + rb"++")
-REQUEST: Final = re.compile(
-    rb"(" + _TCHAR + rb"{1,32}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS + rb"\r\n"
-)
 REQUEST_START: Final = re.compile(_TCHAR + rb"{1,32}+(?: (?:[\x21\x22\x24-\x7e]++(?: (?:[HTP/0-9.]{0,8}+\r?)?)?)?)?")
 """What has arrived of a request line, as long as it is not whole."""
-REQUEST_LINE: Final = re.compile(_TCHAR + rb"{1,32}+ [\x21\x22\x24-\x7e]++ HTTP/1\.[01]")
-RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?\r\n" + _FIELDS + rb"\r\n")
-TRAILERS: Final = re.compile(_FIELDS + rb"\r\n")
-FIELD: Final = re.compile(rb"(([^:]+):[ \t]*([^\r]*)\r\n)")
-"""The whole line, name and value of each line of a block that matched; the value may still end with white space."""
+REQUEST_LINE: Final = re.compile(rb"(" + _TCHAR + rb"{1,32}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?")
+FIELD_LINE: Final = re.compile(rb"(" + _TCHAR + rb"++):[ \t]*+(" + _TEXT + rb"*+)")
+"""Name and value; the value may still end with white space."""
 
 LENGTH: Final = re.compile(rb"[0-9]{1,18}+")
 AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*+|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{0,5})?")

@@ -14,6 +14,7 @@ from nova_sidecar.wire.fields import (
     connection_options,
     content_length,
     is_chunked,
+    joined,
     tokens,
     without,
 )
@@ -22,7 +23,7 @@ from nova_sidecar.wire.grammar import (
     AUTHORITY,
     MAX_HEAD,
     MAX_TARGET,
-    REQUEST,
+    REQUEST_LINE,
     Malformed,
     explain_request,
 )
@@ -106,26 +107,27 @@ class RequestReader:
     def _parse(self, head: bytes) -> RequestHead:
         if len(head) > MAX_HEAD:
             raise Malformed(f"the request head is longer than {MAX_HEAD} bytes", Reason.HEADER_TOO_LARGE)
-        match = REQUEST.fullmatch(head)
+        start, *lines = head[:-4].split(b"\r\n")
+        match = REQUEST_LINE.fullmatch(start)
         if match is None:
             raise explain_request(head)
-        method, target, minor, block = match.groups()
+        method, target, minor = match.groups()
         if len(target) > MAX_TARGET:
             raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
         http10 = minor == b"0"
         authority = None
         if target[:1] != b"/" or method == b"CONNECT":
             target, authority = _origin_form(method, target)
-        lines, noted = self._fields.sort(block)
+        lines, noted = self._fields.sort(lines)
         options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
         if not options <= ORDINARY_OPTIONS:
             lines = without(lines, options)
         host = self._host_instead(noted.get(b"host"), authority, http10=http10)
         if host is not None:
-            lines = [b"Host: %b\r\n" % host, *without(lines, _HOST)]
+            lines = [b"Host: %b" % host, *without(lines, _HOST)]
         upgrade = b"upgrade" in noted and self._upgrade(noted[b"upgrade"], options, http10=http10)
         if upgrade:
-            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % noted[b"upgrade"][0])
+            lines.append(b"connection: upgrade\r\nupgrade: %b" % noted[b"upgrade"][0])
         if http10 and b"expect" in noted:
             lines = without(lines, _EXPECT)
         return RequestHead(
@@ -136,7 +138,7 @@ class RequestReader:
             length=_length(noted, http10=http10),
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
-            forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, b"".join(lines)),
+            forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, joined(lines)),
             captured={name: b", ".join(noted[name]) for name in self._capture if name in noted},
         )
 

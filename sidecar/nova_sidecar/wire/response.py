@@ -11,9 +11,10 @@ from nova_sidecar.wire.fields import (
     connection_options,
     content_length,
     is_chunked,
+    joined,
     without,
 )
-from nova_sidecar.wire.grammar import MAX_HEAD, RESPONSE, Malformed, explain_response
+from nova_sidecar.wire.grammar import MAX_HEAD, STATUS_LINE, Malformed, explain_response
 from nova_sidecar.wire.memo import Memo
 
 CHUNKED: Final = -1
@@ -69,25 +70,26 @@ class ResponseReader:
     def _parse(self, head: bytes) -> ResponseHead:
         if len(head) > MAX_HEAD:
             raise Malformed(f"the response head is longer than {MAX_HEAD} bytes", Reason.RESPONSE_HEAD_TOO_LARGE)
-        match = RESPONSE.fullmatch(head)
+        start, *lines = head[:-4].split(b"\r\n")
+        match = STATUS_LINE.fullmatch(start)
         if match is None:
             raise explain_response(head)
-        minor, code, phrase, block = match.groups()
+        minor, code, phrase = match.groups()
         status, http10 = int(code), minor == b"0"
         unframed = status < 200 or status == 204
-        lines, noted = self._fields.sort(block)
+        lines, noted = self._fields.sort(lines)
         options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
         if not options <= ORDINARY_OPTIONS:
             lines = without(lines, options)
         if unframed and b"content-length" in noted:
             lines = without(lines, _CONTENT_LENGTH)
         if status == 101 and b"upgrade" in noted:
-            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % noted[b"upgrade"][0])
+            lines.append(b"connection: upgrade\r\nupgrade: %b" % noted[b"upgrade"][0])
         return ResponseHead(
             status,
             keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
             length=0 if unframed else _length(noted, http10=http10),
-            forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", b"".join(lines)),
+            forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", joined(lines)),
             retry_after=parse_retry_after(noted[b"retry-after"][0]) if b"retry-after" in noted else None,
         )
 
