@@ -253,3 +253,33 @@ def test_refusals_do_not_repeat_what_the_client_sent(wire: Wire) -> None:
 
     assert b"script" not in client.received
     assert b"<b>" not in client.received
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"),
+        ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"),
+        ("Upgrade: h2c",),
+        ("Connection: Upgrade", "Upgrade: tls/1.0, h2c"),
+    ],
+    ids=["h2c", "websocket on an http port", "without Connection", "list"],
+)
+@pytest.mark.parametrize("side", ["web", "db"], ids=["inbound", "outbound"])
+def test_upgrades_that_a_port_does_not_serve_are_not_asked_for(wire: Wire, side: str, lines: tuple[str, ...]) -> None:
+    """A tunnel to the app that nobody meant to open would take requests past every check (h2c smuggling)."""
+    if side == "db" and "Upgrade: websocket" in lines:
+        pytest.skip("outbound passes WebSocket upgrades on")
+    client, app, arrived = wire.arrived(request("GET", "/", *lines), side)
+
+    assert arrived.get("upgrade") is None
+    assert not arrived.has("connection", "upgrade")
+    app.send(response(body=b"plain"))
+    assert client.response().body == b"plain"
+
+
+def test_the_client_address_is_added_to_the_chain(wire: Wire) -> None:
+    """Inbound appends to X-Forwarded-For and never replaces it; the app can tell what it may trust."""
+    _, app, arrived = wire.arrived(request("GET", "/", "X-Forwarded-For: 192.0.2.7"))
+    assert arrived.get("x-forwarded-for") == "192.0.2.7, 127.0.0.1"
+    app.send(response())

@@ -36,6 +36,8 @@ class App:
         self.answer = answer
         self.calls: list[Call] = []
         self.connections: list[Peer] = []
+        self.broken: list[str] = []
+        """What was wrong with requests that were not simply cut short."""
         self._listener = Listener()
         self.address = self._listener.address
         self._closing = False
@@ -89,7 +91,7 @@ class App:
     def _serve(self, peer: Peer, number: int) -> None:
         with contextlib.suppress(OSError, AssertionError), peer:
             while True:
-                call = Call(number, peer.request(), peer)
+                call = Call(number, self._read(peer), peer)
                 self.calls.append(call)
                 reply = self.answer(call)
                 if reply is None:
@@ -97,3 +99,11 @@ class App:
                 peer.send(reply)
                 if b"connection: close" in reply.lower():
                     return
+
+    def _read(self, peer: Peer) -> Message:
+        try:
+            return peer.request()
+        except (AssertionError, ValueError) as error:
+            if not peer.is_closed():
+                self.broken.append(f"{error}: {bytes(peer.received)!r}")
+            raise AssertionError from error

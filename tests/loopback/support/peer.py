@@ -12,6 +12,10 @@ PATIENCE = 5.0
 """Seconds any single wait may take before the test fails."""
 
 
+class Ended(AssertionError):  # noqa: N818 - it says what the other end did
+    """The other end closed in the middle of what was asked for."""
+
+
 class Peer:
     """A connected socket that says what it expects; `received` keeps every byte that arrived."""
 
@@ -170,7 +174,8 @@ class Peer:
             raise AssertionError(f"waited for {wanted}, unread {self.unread[-500:]!r}") from None
         if not data:
             self._ended = True
-            assert ends, f"ended while waiting for {wanted}, unread {self.unread[-500:]!r}"
+            if not ends:
+                raise Ended(f"ended while waiting for {wanted}, unread {self.unread[-500:]!r}")
         self.received += data
 
 
