@@ -33,7 +33,7 @@ class Drain:
         """Where it stands."""
         if self._task is None:
             return Phase.SERVING
-        return Phase.DRAINED if self._task.done() else Phase(self._proxy.snapshot(time.monotonic())["drain"])
+        return Phase.DRAINED if self._task.done() else self._proxy.phase
 
     @property
     def complete(self) -> bool:

@@ -25,9 +25,9 @@ from nova_sidecar.pipeline.filters import (
     ShadowLimiterFilter,
 )
 from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
-from nova_sidecar.policy.deadline import HEADER as DEADLINE_HEADER
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import Retrier
@@ -44,6 +44,9 @@ _UNREADABLE: Final = RequestHead(
     b"-", "-", http10=False, keep_alive=False, length=0, expects=False, upgrade=False, forward=b"", captured={}
 )
 """Stands for a request that could not be read, so that it is counted and logged like any other."""
+
+_SAME_INSTANT: Final = 1e-5
+"""Seconds by which an attempt's end may be off through rounding and still stand for its whole budget."""
 
 
 class Shared:
@@ -119,14 +122,14 @@ class Port:
         self.stream_idle = float(timeout.stream_idle)
         self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
-        self._full_ms = int(self.attempt_budget * 1000)
-        self._full_deadline = _deadline_line(self._full_ms)
+        self._full_left = self.attempt_budget - _SAME_INSTANT
+        self._full_deadline = _deadline_line(0.0, self.attempt_budget)
         header = config.correlation.header.encode() if config.correlation.mode == "Enforce" else b""
         self._header = header
         self.echo = header + b": " if header else b""
         self.head_end = b"\r\n\r\n" if header else b"\r\n"
         inbound = isinstance(settings, Inbound)
-        captured = {DEADLINE_HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
+        captured = {deadline.HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
         target = _target(settings)
         self.reader = RequestReader(
             capture=frozenset(captured), upgrades=_upgrades(settings), host=f"{target.host}:{target.port}".encode()
@@ -219,8 +222,8 @@ class Port:
     def upstream_head(self, exchange: Exchange, now: float) -> bytes:
         """The head of a request as it goes upstream."""
         head = exchange.head
-        left = int((exchange.attempt_ends - now) * 1000 + 0.01)
-        deadline = self._full_deadline if left == self._full_ms else _deadline_line(left)
+        ends = exchange.attempt_ends
+        line = self._full_deadline if ends - now >= self._full_left else _deadline_line(now, ends)
         forwarded = exchange.downstream.forwarded
         if forwarded and FORWARDED_FOR in head.captured:
             client = exchange.downstream.client.encode()
@@ -229,7 +232,7 @@ class Port:
             forwarded += b"x-nova-attempt: %d\r\n" % exchange.attempts
         if head.length == CHUNKED:
             forwarded += b"transfer-encoding: chunked\r\n"
-        return b"".join((head.forward, forwarded, deadline, self.echo, exchange.correlation, self.head_end))
+        return b"".join((head.forward, forwarded, line, self.echo, exchange.correlation, self.head_end))
 
     def refusal(self, exchange: Exchange, reject: Reject, why: str) -> tuple[bytes, int, bool]:
         """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept."""
@@ -299,5 +302,5 @@ def _upgrades(settings: Inbound | Outbound) -> Upgrades:
     return "websocket" if settings.protocol == "websocket" else "none"
 
 
-def _deadline_line(millis: int) -> bytes:
-    return b"%b: %d\r\n" % (DEADLINE_HEADER, max(millis, 0))
+def _deadline_line(now: float, ends: float) -> bytes:
+    return b"%b: %b\r\n" % (deadline.HEADER, deadline.encode(now, ends))

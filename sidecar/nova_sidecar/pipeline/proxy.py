@@ -183,6 +183,11 @@ class Proxy:
             port.close_idle()
 
     @property
+    def phase(self) -> Phase:
+        """Where the drain of the data path stands."""
+        return self._drainer.phase
+
+    @property
     def draining(self) -> bool:
         """Whether drain has begun."""
         return self._drainer.phase is not Phase.SERVING
