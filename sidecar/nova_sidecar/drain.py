@@ -7,11 +7,13 @@ own deadline.
 import argparse
 import http.client
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+CONTROL = "127.0.0.1:15021"  # `names.CONTROL_PORT`, which would load half of the model; a test compares
 CONNECT_TIMEOUT = 2.0
 SILENCE = 5.0
 """Progress comes every second; this much silence means the sidecar is gone."""
@@ -71,9 +73,26 @@ def _parser() -> argparse.ArgumentParser:
         "first.",
     )
     parser.add_argument(
-        "--address", default="127.0.0.1:15021", metavar="HOST:PORT", help="the control address (default: %(default)s)"
+        "--address",
+        default=CONTROL,
+        metavar="HOST:PORT",
+        help="the control address (default: %(default)s)",
     )
     parser.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="give up after this long (default: %(default)g)"
+        "--timeout",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="give up after this long (default: %(default)g)",
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0, got {text!r}")
+    return seconds
