@@ -65,7 +65,7 @@ class Admin(Model, frozen=True, kw_only=True):
     control: Address = Address(host="127.0.0.1", port=names.CONTROL_PORT)
 
 
-class Drain(Model, frozen=True, kw_only=True):
+class DrainPolicy(Model, frozen=True, kw_only=True):
     """How the sidecar leaves."""
 
     delay: Duration = Duration(10)
@@ -91,7 +91,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     """dns: the name servers of /etc/resolv.conf, never /etc/hosts, which points upstreams back at the sidecar.
     system: the machine's own resolver, for `nova dev`."""
     admin: Admin = Admin()
-    drain: Drain = Drain()
+    drain: DrainPolicy = DrainPolicy()
 
     rules = (
         unique("inbound: names must be unique", "name", of="inbound"),

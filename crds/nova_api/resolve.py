@@ -6,7 +6,7 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.model import M, Override
 from nova_api.policies import TimeoutPolicy
-from nova_api.proxy import Address, Admin, Drain, Inbound, Outbound, ProxyConfig
+from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig
 from nova_api.units import Duration
 from nova_api.v1alpha1 import NovaService, ServicePort, Upstream
 
@@ -104,12 +104,12 @@ def _over(override: Override[M] | None, base: M, path: str) -> M:
         raise error.below(path) from error
 
 
-def _drain(service: NovaService, *, local: bool) -> Drain:
+def _drain(service: NovaService, *, local: bool) -> DrainPolicy:
     shutdown = service.spec.shutdown
     if local:
-        return Drain(delay=Duration(0), timeout=shutdown.grace_period)
+        return DrainPolicy(delay=Duration(0), timeout=shutdown.grace_period)
     remaining = shutdown.grace_period - shutdown.pre_stop  # at least DRAIN_RESERVE, by a rule of Shutdown
-    return Drain(delay=shutdown.pre_stop, timeout=Duration(remaining - names.EXIT_RESERVE))
+    return DrainPolicy(delay=shutdown.pre_stop, timeout=Duration(remaining - names.EXIT_RESERVE))
 
 
 def _pod_address(port: int) -> Address:

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from nova_api.proxy import Address, Admin, Drain, digest, encode
+from nova_api.proxy import Address, Admin, DrainPolicy, digest, encode
 from nova_api.units import Duration
 
 from .conftest import StartSidecar
@@ -256,7 +256,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_draining_is_told_everywhere(start: StartSidecar) -> None:
-    sidecar = start(document(inbound(APP), drain=Drain(delay=Duration(1), timeout=Duration(5))))
+    sidecar = start(document(inbound(APP), drain=DrainPolicy(delay=Duration(1), timeout=Duration(5))))
     status = sidecar.config.admin.status
 
     begun = ask(sidecar.config.admin.control, "POST", "/drain")
@@ -274,7 +274,7 @@ def test_draining_is_told_everywhere(start: StartSidecar) -> None:
 
 
 def test_waiting_for_the_drain_line_by_line(start: StartSidecar) -> None:
-    sidecar = start(document(inbound(APP), drain=Drain(delay=Duration(1.2), timeout=Duration(5))))
+    sidecar = start(document(inbound(APP), drain=DrainPolicy(delay=Duration(1.2), timeout=Duration(5))))
     found = ask(sidecar.config.admin.control, "POST", "/drain?wait=true")
     lines = [json.loads(line) for line in found.body.splitlines()]
     assert [line["phase"] for line in lines] == ["leaving", "leaving", "drained"]

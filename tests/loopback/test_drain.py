@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nova_api.proxy import Drain
+from nova_api.proxy import DrainPolicy
 from nova_api.units import Duration
 
 from .conftest import StartApp, StartSidecar
@@ -29,8 +29,8 @@ def by_request(sidecar: Sidecar) -> None:
 BOTH = pytest.mark.parametrize("begin", [by_signal, by_request], ids=["SIGTERM", "POST /drain"])
 
 
-def drains(delay: float, timeout: float) -> Drain:
-    return Drain(delay=Duration(delay), timeout=Duration(timeout))
+def drains(delay: float, timeout: float) -> DrainPolicy:
+    return DrainPolicy(delay=Duration(delay), timeout=Duration(timeout))
 
 
 @BOTH

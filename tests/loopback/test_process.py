@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nova_api.proxy import Drain, encode
+from nova_api.proxy import DrainPolicy, encode
 from nova_api.units import Duration
 
 from .conftest import StartApp, StartSidecar
@@ -104,7 +104,7 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_ends_at_once(start: StartSidecar, listener: Listener, tmp_path: Path) -> None:
-    sidecar = Sidecar.start(document(inbound(listener.address), drain=Drain(delay=Duration(30))), tmp_path)
+    sidecar = Sidecar.start(document(inbound(listener.address), drain=DrainPolicy(delay=Duration(30))), tmp_path)
     sidecar.process.send_signal(signal.SIGINT)
     eventually(lambda: sidecar.status("/readyz")[0] == 503)
     sidecar.process.send_signal(signal.SIGINT)
@@ -113,7 +113,7 @@ def test_a_second_interrupt_ends_at_once(start: StartSidecar, listener: Listener
 
 
 def test_the_hook_drains_and_says_how_it_goes(start: StartSidecar, listener: Listener) -> None:
-    sidecar = start(document(inbound(listener.address), drain=Drain(delay=Duration(0.2), timeout=Duration(20))))
+    sidecar = start(document(inbound(listener.address), drain=DrainPolicy(delay=Duration(0.2), timeout=Duration(20))))
     with sidecar.connect() as client:
         client.send(request())
         app = listener.accept()
@@ -141,7 +141,7 @@ def _hook(sidecar: Sidecar, *arguments: str) -> list[str | Path]:
 
 
 def test_the_hook_reports_what_was_cut(start: StartSidecar, listener: Listener) -> None:
-    sidecar = start(document(inbound(listener.address), drain=Drain(delay=Duration(0), timeout=Duration(0.3))))
+    sidecar = start(document(inbound(listener.address), drain=DrainPolicy(delay=Duration(0), timeout=Duration(0.3))))
     with sidecar.connect() as client:
         client.send(request())
         app = listener.accept()
@@ -152,7 +152,7 @@ def test_the_hook_reports_what_was_cut(start: StartSidecar, listener: Listener) 
 
 
 def test_the_hook_keeps_its_own_deadline(start: StartSidecar) -> None:
-    sidecar = start(document(inbound(APP), drain=Drain(delay=Duration(3), timeout=Duration(5))))
+    sidecar = start(document(inbound(APP), drain=DrainPolicy(delay=Duration(3), timeout=Duration(5))))
     ended = command(*_hook(sidecar, "--timeout", "0.3")[1:])
     assert ended.returncode == 1
     assert "not drained within 0.3 s" in ended.stderr

@@ -30,7 +30,7 @@ class Drainer:
 
     __slots__ = ("_closing_at", "_drained_at", "_policy", "phase")
 
-    def __init__(self, policy: proxy.Drain) -> None:
+    def __init__(self, policy: proxy.DrainPolicy) -> None:
         self._policy = policy
         self.phase = Phase.SERVING
         self._closing_at = 0.0
@@ -55,7 +55,7 @@ class Drainer:
             return self._closing_at
         return self._drained_at if self.phase is Phase.CLOSING else None
 
-    def configure(self, policy: proxy.Drain) -> None:
+    def configure(self, policy: proxy.DrainPolicy) -> None:
         """Take over new times. A drain under way keeps its own: the grace period is counting already."""
         self._policy = policy
 

@@ -14,7 +14,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from nova_api.policies import AccessLogPolicy, BackpressurePolicy, PoolPolicy
-from nova_api.proxy import Address, Admin, Drain, Inbound, Outbound, ProxyConfig, encode
+from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig, encode
 from nova_api.units import Duration
 
 from .peer import Peer
@@ -47,7 +47,7 @@ def document(*listeners: Inbound | Outbound, **fields: Any) -> ProxyConfig:
         "service": "shop",
         "resolver": "system",
         "admin": Admin(status=Address(host="127.0.0.1", port=status), control=Address(host="127.0.0.1", port=control)),
-        "drain": Drain(delay=Duration(0), timeout=Duration(5)),
+        "drain": DrainPolicy(delay=Duration(0), timeout=Duration(5)),
         "backpressure": BackpressurePolicy(),
         "access_log": AccessLogPolicy(),
         "inbound": tuple(each for each in listeners if isinstance(each, Inbound)),

@@ -5,7 +5,7 @@ import pytest
 from nova_api import proxy
 from nova_api.errors import ConfigError
 from nova_api.model import convert
-from nova_api.proxy import Address, Drain
+from nova_api.proxy import Address, DrainPolicy
 from nova_api.resolve import resolve, upstream_addresses
 from nova_api.units import Duration
 from nova_api.v1alpha1 import NovaService
@@ -91,4 +91,4 @@ def test_an_override_that_breaks_a_rule_names_its_upstream() -> None:
 
 def test_drain_leaves_two_seconds_of_the_grace_period() -> None:
     config = resolve(service(with_spec(shutdown={"preStop": "10s", "gracePeriod": "45s"})))
-    assert config.drain == Drain(delay=Duration(10), timeout=Duration(33))
+    assert config.drain == DrainPolicy(delay=Duration(10), timeout=Duration(33))

@@ -1,12 +1,12 @@
 import pytest
 
-from nova_api.proxy import Drain
+from nova_api.proxy import DrainPolicy
 from nova_api.units import Duration
 from nova_sidecar.policy.drain import Drainer, Phase
 
 
 def make(delay: float = 10, timeout: float = 30) -> Drainer:
-    return Drainer(Drain(delay=Duration(delay), timeout=Duration(timeout)))
+    return Drainer(DrainPolicy(delay=Duration(delay), timeout=Duration(timeout)))
 
 
 def test_the_way_out() -> None:
@@ -57,9 +57,9 @@ def test_without_a_delay_it_closes_at_once(in_flight: int, phase: Phase) -> None
 
 def test_new_times_apply_to_the_next_drain_not_to_the_one_under_way() -> None:
     drainer = make(delay=1)
-    drainer.configure(Drain(delay=Duration(2)))
+    drainer.configure(DrainPolicy(delay=Duration(2)))
     drainer.begin(0.0)
-    drainer.configure(Drain(delay=Duration(3)))
+    drainer.configure(DrainPolicy(delay=Duration(3)))
     assert drainer.advance(0.0, 1) == 2.0
 
 

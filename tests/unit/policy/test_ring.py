@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, PoolPolicy, RetryPolicy
-from nova_api.proxy import Drain
+from nova_api.proxy import DrainPolicy
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.budget import RetryBudget
 from nova_sidecar.policy.correlation import CorrelationIds
@@ -24,7 +24,7 @@ POLICIES = [
     RetryBudget(0.2, 3),
     Lifespan(PoolPolicy(), RNG),
     CorrelationIds(RNG.randbytes),
-    Drainer(Drain()),
+    Drainer(DrainPolicy()),
 ]
 
 
