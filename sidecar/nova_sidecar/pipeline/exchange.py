@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from nova_sidecar.pipeline.body import RequestBody
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
-from nova_sidecar.policy.retry import IDEMPOTENT, Suppressed
+from nova_sidecar.policy.retry import Suppressed
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.upstream import UpstreamConnection
@@ -136,6 +136,10 @@ class Exchange:
                 port.stats.shadow_circuit_open()
         self.attempts += 1
         found = port.dispatcher.acquire(self)
+        if not self.head.idempotent:  # it cannot be sent again, so it is not sent where nobody listens any more
+            while isinstance(found, UpstreamConnection) and found.ended:
+                found.close("peer")
+                found = port.dispatcher.acquire(self)
         if isinstance(found, UpstreamConnection):
             self._send(found, now)
         elif found is None:
@@ -425,7 +429,7 @@ class Exchange:
             connection.requests > 1
             and not connection.answered
             and self.stale < MAX_STALE
-            and self.head.method in IDEMPOTENT
+            and self.head.idempotent
             and self._replayable()
         )
 

@@ -6,6 +6,7 @@ Only opening a connection and asking for addresses take a task.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final, Protocol
 
@@ -158,40 +159,49 @@ class Dispatcher:
     # --- opening
 
     def _open(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
-        task = self._loop.create_task(self._connect(seat, waiter))
-        self._opening[waiter] = task
-
-    async def _connect(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
         lifespan = self.pool.lifespan
         connection = UpstreamConnection(
             self, seat, retire_at=lifespan.retire_at(self._clock()), idle_limit=lifespan.idle_limit()
         )
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                await self._loop.create_connection(lambda: connection, *seat.endpoint)
-        except (OSError, TimeoutError) as error:
-            self._opening.pop(waiter, None)
-            self._counters.connect_failures += 1
-            self._give_up(connection)
-            self._kick.set()
-            waiter.on_no_connection(Reason.CONNECT_FAILURE, _connect_words(error))
-        except asyncio.CancelledError:
-            self._give_up(connection)
-            raise
-        else:
-            self._opening.pop(waiter, None)
-            self._counters.connections_opened += 1
-            self._connections.add(connection)
-            waiter.on_connection(connection)
+        task = self._loop.create_task(self._connect(connection))
+        self._opening[waiter] = task
+        task.add_done_callback(partial(self._settle, connection, waiter))
 
-    def _give_up(self, connection: UpstreamConnection) -> None:
-        """Time was up, or the caller went away. It may have been in the very moment the connection was made."""
+    async def _connect(self, connection: UpstreamConnection) -> None:
+        async with asyncio.timeout(self._connect_timeout):
+            await self._loop.create_connection(lambda: connection, *connection.endpoint)
+
+    def _settle(self, connection: UpstreamConnection, waiter: Waiter, task: asyncio.Task[None]) -> None:
+        """An attempt to connect is over: made, failed or cancelled, and its caller may have left in the meantime.
+
+        A callback and not the end of the task, because a task that is cancelled before its first step never runs.
+        """
+        wanted = self._opening.get(waiter) is task
+        if wanted:
+            del self._opening[waiter]
+        error = None if task.cancelled() else task.exception()
         if connection.transport is None:
             self.pool.drop(connection.seat)
-            self._serve_next()
         else:
             self._counters.connections_opened += 1
-            connection.close("aborted")  # `lost` does the rest
+            if task.cancelled() or error is not None:
+                connection.close("aborted")  # `lost` does the rest
+            elif not connection.close_reason:
+                self._take_in(connection, waiter if wanted else None)
+                return
+        if error is not None:
+            self._counters.connect_failures += 1
+            self._kick.set()
+        if wanted:
+            waiter.on_no_connection(Reason.CONNECT_FAILURE, _connect_words(error))
+        self._serve_next()
+
+    def _take_in(self, connection: UpstreamConnection, waiter: Waiter | None) -> None:
+        self._connections.add(connection)
+        if waiter is not None:
+            waiter.on_connection(connection)
+        else:
+            self.release(connection, self._clock())
 
     # --- addresses
 
@@ -271,7 +281,9 @@ class Dispatcher:
         return f"<Dispatcher {self._address.host}:{self._address.port} {self.pool!r}>"
 
 
-def _connect_words(error: OSError | TimeoutError) -> str:
+def _connect_words(error: BaseException | None) -> str:
+    if error is None:
+        return "the connection was closed as soon as it was made"
     if isinstance(error, TimeoutError):
         return "no connection within the connect timeout"
-    return f"no connection: {error.strerror or error}"
+    return f"no connection: {getattr(error, 'strerror', None) or error}"

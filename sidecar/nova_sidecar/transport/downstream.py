@@ -18,6 +18,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Final, Protocol
 
+from nova_sidecar.transport.tcp import TCP_CLOSE, tcp_state
 from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.grammar import Malformed
@@ -33,7 +34,6 @@ LINGER_BYTES: Final = 1 << 20
 DISCARD_BYTES: Final = 64 * 1024
 """Largest body of a refused request that is read and dropped to keep the connection."""
 
-_TCP_CLOSE: Final = 7  # of linux/tcp.h; the first byte of TCP_INFO is the state
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends a reset instead of a normal end
 
 
@@ -217,8 +217,11 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             if not self._read_head():
                 break
         self._loop_guard = False
-        if self.exchange is None and not self._buffer and not self.blocked:
-            self.resume_reading()
+        if self.exchange is None and not self.blocked and not self._discarding:
+            if self.eof:
+                self.close()  # what the buffer may still hold can never become a request
+            elif not self._buffer:
+                self.resume_reading()
 
     def _read_head(self) -> bool:
         data = self._buffer
@@ -320,7 +323,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     def finished(self, *, keep: bool) -> None:
         """The exchange has written its response whole; go on with the next request, or close."""
         self.exchange = None
-        if not keep or self.eof:
+        if not keep or (self.eof and not self._buffer):
             self.close()
             return
         if self.unread:
@@ -360,11 +363,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     @property
     def gone(self) -> bool:
         """Whether the client has answered something we wrote with a reset."""
-        try:
-            info = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        except (OSError, AttributeError):  # closed already, or not Linux
-            return False
-        return bool(info[0] == _TCP_CLOSE)
+        return tcp_state(self.transport) == TCP_CLOSE
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.transport.seat import CloseReason, Seat
+from nova_sidecar.transport.tcp import TCP_ESTABLISHED, tcp_state
 from nova_sidecar.transport.wheel import Timed
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.grammar import Malformed
@@ -153,7 +154,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is over."""
         exchange, self.exchange = self.exchange, None
-        self._owner.lost(self, self.close_reason or "peer")
+        self.close_reason = self.close_reason or "peer"
+        self._owner.lost(self, self.close_reason)
         if exchange is None:
             return
         if self.state is BODY and self._left == UNTIL_CLOSE and self._eof and exc is None:
@@ -297,6 +299,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.requests += 1
         self.deadline = inf
         self.transport.write(data)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has closed already, though the event loop has not come to it yet."""
+        return tcp_state(self.transport) not in (TCP_ESTABLISHED, None)
 
     def pause_reading(self) -> None:
         """Take no more of the response for now."""

@@ -7,6 +7,7 @@ target and Host can never disagree. CONNECT is refused: this is not a tunnel. Th
 from typing import Final, Literal
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import IDEMPOTENT
 from nova_sidecar.wire.fields import (
     HOP_BY_HOP,
     ORDINARY_OPTIONS,
@@ -48,8 +49,8 @@ class RequestHead:
     """A request head, read once and shared by all requests with the same bytes; never changed."""
 
     __slots__ = (
-        "captured", "expects", "forward", "http10", "is_head", "keep_alive", "length", "method", "path", "upgrade",
-        "verb",
+        "captured", "expects", "forward", "http10", "idempotent", "is_head", "keep_alive", "length", "method", "path",
+        "upgrade", "verb",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class RequestHead:
         self.verb = method.decode("ascii")
         self.path = path
         """Without the query string."""
+        self.idempotent = method in IDEMPOTENT
         self.is_head = method == b"HEAD"
         self.http10 = http10
         self.keep_alive = keep_alive
