@@ -24,6 +24,9 @@ DEADLINE: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
+_NOT_TYPED: Final = "failed to create typed patch object"
+"""How the answer begins to an apply with a field that the kind does not have, or of another type. It comes as 500."""
+_TOO_LARGE: Final = "etcdserver: request is too large"
 
 
 class Kube:
@@ -144,6 +147,8 @@ def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> 
 def _error(what: str, status: int, headers: Mapping[str, str], message: str) -> ClusterError:
     if status == 409:
         return StaleError(f"{what}: {message}")
+    if status == 500 and (message.startswith(_NOT_TYPED) or _TOO_LARGE in message):
+        return RefusedError(message)  # it would be refused again and again, and nobody would be told
     if status in {401, 429} or status >= 500:  # 401: the token was just replaced, or the server is not up yet
         return UnavailableError(f"{what}: {status} {message}", _seconds(headers.get("Retry-After")))
     return RefusedError(message)

@@ -180,6 +180,16 @@ INVALID: dict[str, tuple[Any, str, str]] = {
         "ChildRejected",
         "readinessProbe",
     ),
+    "a probe with a field that there is not": (
+        {"readinessProbe": {"httpGt": {"path": "/", "port": 8080}}},
+        "ChildRejected",
+        "readinessProbe.httpGt: field not declared in schema",
+    ),
+    "a variable of another type": (
+        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": 1}}}]},
+        "ChildRejected",
+        "valueFrom.fieldRef.fieldPath: expected string",
+    ),
     "a request above the limit, with a good number of replicas": (
         {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}, "replicas": 2},
         "ChildRejected",
