@@ -168,6 +168,10 @@ def test_no_host_name_has_two_addresses() -> None:
         ({"upstreams": [upstream("auth", "auth", 8080)]}, "$.spec.upstreams[0].port", "another port than 8080"),
         ({"upstreams": [upstream("auth", "auth", 15020)]}, "$.spec.upstreams[0].port", "outside 15000-15199"),
         ({"ports": [{"port": 80, "appPort": 15100}]}, "$.spec.ports[0].appPort", "outside 15000-15199"),
+        *(
+            ({"upstreams": [upstream("auth", host)]}, "$.spec.upstreams[0].host", "past the sidecar")
+            for host in ("localhost", "app.localhost", "10.0.0.1", "127.1", "1", "0x7f000001", "10.0.0.0x1", "a.1")
+        ),
     ],
 )
 def test_what_could_never_run_is_refused_with_the_field(spec: dict[str, Any], path: str, says: str) -> None:
@@ -195,3 +199,10 @@ def test_every_container_of_the_sidecar_has_a_cpu_request_for_the_autoscaler() -
     spec = {"sidecar": {"resources": {"requests": {"memory": "1Gi"}}}}
     sidecar = build("Deployment", **spec)["spec"]["template"]["spec"]["initContainers"][0]
     assert sidecar["resources"] == {"requests": {"cpu": "50m", "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    "host", ["auth", "10-0-0-1.shop.pod", "3scale", "1.example.com", "a.0x1g", "localhost.example.com"]
+)
+def test_names_that_only_look_like_addresses_are_names(host: str) -> None:
+    assert build("Deployment", upstreams=[upstream("auth", host)])
