@@ -19,7 +19,7 @@ import msgspec
 from nova_api.v1alpha1 import Condition
 from nova_operator import reasons
 from nova_operator.desired.metadata import Manifest
-from nova_operator.pods import PodView, Trouble
+from nova_operator.pods import PodView, Trouble, quote
 from nova_operator.sidecars import SidecarReport
 
 DELIVERY: Final = 5.0
@@ -196,9 +196,10 @@ def _rejection(seen: Observation) -> Trouble | None:
             continue
         refusal = report.last_error
         if refusal.hash == seen.config_hash or (refusal.hash is None and seen.config_age > DELIVERY):
+            said = quote(f"{refusal.field}: {refusal.rule}")
             return Trouble(
                 reasons.CONFIG_REJECTED,
-                f"the sidecar of pod {pod.name} keeps its old configuration: {refusal.field}: {refusal.rule}; "
+                f"the sidecar of pod {pod.name} keeps its old configuration: {said}; "
                 "is its image older than the operator?",
             )
     return None

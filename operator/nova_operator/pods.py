@@ -78,10 +78,10 @@ def _troubles(pod: str, status: Manifest) -> Iterator[Trouble]:
         if reason is None and _keeps_ending(container):
             reason = reasons.CRASH_LOOPING
         if reason is not None:
-            yield Trouble(reason, _message(reason, pod, container, _quote(waiting.get("message", ""))))
+            yield Trouble(reason, _message(reason, pod, container, quote(waiting.get("message", ""))))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("reason") == "Unschedulable":
-        said = _quote(scheduled.get("message", ""))
+        said = quote(scheduled.get("message", ""))
         yield Trouble(
             reasons.UNSCHEDULABLE,
             f"no node takes pod {pod}: {said}; lower spec.resources or add nodes",
@@ -109,7 +109,8 @@ def _message(reason: str, pod: str, container: Manifest, said: str) -> str:
     return f"container {name} keeps ending{how}{killed}; see: kubectl logs {pod} -c {name} --previous"
 
 
-def _quote(message: str) -> str:
+def quote(message: str) -> str:
+    """What others said, on one line and not too long for a condition."""
     text = " ".join(message.split()) or "no reason given"
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
 

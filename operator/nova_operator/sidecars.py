@@ -1,11 +1,16 @@
-"""What sidecars say about themselves: a port and its vocabulary; `sidecars_http` reads it over HTTP."""
+"""What sidecars say about themselves: a port and its vocabulary; `sidecars_http` reads it over HTTP.
+
+Whoever may create a pod can give it a service's label and answer in a sidecar's place, so nothing in a report is taken
+for longer or more than a sidecar would say: it goes into conditions, Events and the log.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from nova_operator.pods import PodView
 
@@ -24,8 +29,10 @@ class SidecarReport(msgspec.Struct, frozen=True, rename="camel"):
 
     config_hash: str
     last_error: Refusal | None = None
-    breakers: dict[str, str] = {}
-    """State by upstream: closed, open or half_open."""
+    breakers: Annotated[
+        dict[Annotated[str, Meta(max_length=63)], Literal["closed", "open", "half_open"]], Meta(max_length=64)
+    ] = {}
+    """State by upstream; a service has 64 of them at most."""
 
 
 class Sidecars(Protocol):

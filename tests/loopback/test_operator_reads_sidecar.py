@@ -15,7 +15,7 @@ from nova_api.model import builtins, convert
 from nova_api.proxy import Address, Admin, Outbound, ProxyConfig
 from nova_operator.pods import PodView
 from nova_operator.sidecars import SidecarReport
-from nova_operator.sidecars_http import DEADLINE, HttpSidecars
+from nova_operator.sidecars_http import DEADLINE, LARGEST, HttpSidecars
 
 
 def pod(uid: str, address: str | None) -> PodView:
@@ -90,6 +90,12 @@ ANSWERS = {
     "a redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "not HTTP": b"\x00\x01\x02\r\n\r\n",
     "nothing": b"",
+    "a breaker in no known state": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","breakers":{"a":"on fire"}}',
+    "more breakers than a service can have": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","breakers":{'
+    + b",".join(b'"u%d":"open"' % index for index in range(65))
+    + b"}}",
+    "a name longer than any": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","breakers":{"' + b"u" * 64 + b'":"open"}}',
+    "more than is read": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","more":"' + b"x" * LARGEST + b'"}',
     "half an answer": b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"configHash": "x"',
 }
 
@@ -110,6 +116,32 @@ def test_a_pod_that_is_no_sidecar_has_no_report(answer: bytes) -> None:
                 await reader.close()
 
     asyncio.run(ask())
+
+
+def test_an_answer_in_pieces_is_read_whole() -> None:
+    """A status that is longer than one segment arrives like this."""
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 42\r\n\r\n{"configHash":"x"')
+        await asyncio.wait_for(go_on.wait(), 5)
+        writer.write(b',"breakers":{"a":"open"}}')
+        writer.close()
+
+    async def ask() -> SidecarReport | None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            reader = HttpSidecars(server.sockets[0].getsockname()[1])
+            asking = asyncio.create_task(report(reader))
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+            try:
+                return await asking
+            finally:
+                await reader.close()
+
+    found = asyncio.run(ask())
+    assert found is not None
+    assert (found.config_hash, found.breakers) == ("x", {"a": "open"})
 
 
 def test_silent_and_absent_pods_cost_one_deadline_together() -> None:

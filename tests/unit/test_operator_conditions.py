@@ -371,3 +371,10 @@ def test_a_pod_that_ended_is_leaving_and_no_trouble(phase: str) -> None:
     metadata = {"name": "p-1", "uid": "u", "resourceVersion": "5"}
     seen_pod = view({"metadata": metadata, "status": {"phase": phase, "containerStatuses": statuses}})
     assert (seen_pod.leaving, seen_pod.ready, seen_pod.trouble) == (True, False, None)
+
+
+def test_what_a_sidecar_says_is_quoted_short() -> None:
+    endless = SidecarReport("ffff", Refusal("$.x" * 20_000, "no\n" * 20_000, HASH))
+    message = assess(seen(reports={"a": CURRENT, "b": endless}))["Degraded"].message
+    assert len(message) < 500
+    assert "\n" not in message
