@@ -17,6 +17,7 @@ from nova_cli.cluster.controlplane import ControlPlane
 from nova_cli.cluster.toolchain import Binaries, binaries
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
+from tests.cluster.api import Api
 
 
 @functools.cache
@@ -48,3 +49,18 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield control_plane.start()
     finally:
         control_plane.stop()
+
+
+@pytest.fixture(scope="module")
+def api(apiserver: Path) -> Api:
+    """The API server with NovaServices in it."""
+    client = Api(apiserver)
+    client.install()
+    return client
+
+
+@pytest.fixture(scope="module")
+def namespace(api: Api) -> Iterator[str]:
+    """A namespace of the module's own."""
+    with api.namespace() as name:
+        yield name

@@ -27,13 +27,6 @@ SECONDS_FOR_COLLECTION = 55.0
 
 
 @pytest.fixture(scope="module")
-def api(apiserver: Path) -> Api:
-    client = Api(apiserver)
-    client.install()
-    return client
-
-
-@pytest.fixture(scope="module")
 def namespace(api: Api) -> Iterator[str]:
     """A namespace that refuses every pod which breaks Pod Security *restricted*."""
     with api.namespace(**{"pod-security.kubernetes.io/enforce": "restricted"}) as name:

@@ -6,7 +6,7 @@ process is gone: everything it knew is lost, and a new one starts with nothing b
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,19 +81,6 @@ class NoSidecars:
 
     async def read(self, pods: tuple[PodView, ...]) -> dict[str, SidecarReport]:
         return {}
-
-
-@pytest.fixture(scope="module")
-def api(apiserver: Path) -> Api:
-    client = Api(apiserver)
-    client.install()
-    return client
-
-
-@pytest.fixture(scope="module")
-def namespace(api: Api) -> Iterator[str]:
-    with api.namespace() as name:
-        yield name
 
 
 async def live(kubeconfig: Path, shop: Scene, calls: int, *, after: bool) -> bool:

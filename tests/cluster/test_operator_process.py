@@ -39,12 +39,6 @@ def api(control_plane: ControlPlane) -> Api:
     return client
 
 
-@pytest.fixture(scope="module")
-def namespace(api: Api) -> Iterator[str]:
-    with api.namespace() as name:
-        yield name
-
-
 @pytest.fixture
 def shop(api: Api, namespace: str) -> Iterator[Scene]:
     with scene(api, namespace) as one:

@@ -23,19 +23,6 @@ SECONDS_TO_CONVERGE = 3.0  # the goal of the whole project, kubelet included; he
 
 
 @pytest.fixture(scope="module")
-def api(apiserver: Path) -> Api:
-    client = Api(apiserver)
-    client.install()
-    return client
-
-
-@pytest.fixture(scope="module")
-def namespace(api: Api) -> Iterator[str]:
-    with api.namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
 def operator(apiserver: Path, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     log = tmp_path_factory.mktemp("operator") / "log"
     with running(apiserver, log, f"--namespace={namespace}", "--sidecar-poll=0.3") as process:
