@@ -209,8 +209,12 @@ class Exchange:
 
     def on_request_broken(self, why: Malformed) -> None:
         """The body breaks HTTP: the upstream must not take it for whole."""
+        answering = self.state is RESPONDING
         self._drop_upstream("aborted", CANCELLED)
-        self.refuse(Reject(why.reason), why.why)
+        if answering:
+            self._break_off(why.reason)
+        else:
+            self.refuse(Reject(why.reason), why.why)
 
     # --- the response
 

@@ -132,8 +132,11 @@ class Dispatcher:
     # --- for connections
 
     def lost(self, connection: UpstreamConnection, reason: CloseReason) -> None:
-        """A connection is closed, by whomever."""
-        self._connections.discard(connection)
+        """A connection is closed, by whomever. One that was never taken in is accounted for in `_settle`: not every
+        loop tells of the end of a connection whose opening was cancelled."""
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
         self._wheel.remove(connection)
         self._counters.connections_closed[reason] += 1
         self.pool.forget(connection)
@@ -180,15 +183,12 @@ class Dispatcher:
         if wanted:
             del self._opening[waiter]
         error = None if task.cancelled() else task.exception()
-        if connection.transport is None:
-            self.pool.drop(connection.seat)
-        else:
-            self._counters.connections_opened += 1
-            if task.cancelled() or error is not None:
-                connection.close("aborted")  # `lost` does the rest
-            elif not connection.close_reason:
-                self._take_in(connection, waiter if wanted else None)
-                return
+        if not task.cancelled() and error is None and not connection.close_reason:
+            self._take_in(connection, waiter if wanted else None)
+            return
+        if connection.transport is not None:  # made in the very moment it was no longer wanted, or lost at once
+            connection.close("aborted")
+        self.pool.drop(connection.seat)
         if error is not None:
             self._counters.connect_failures += 1
             self._kick.set()
@@ -197,6 +197,7 @@ class Dispatcher:
         self._serve_next()
 
     def _take_in(self, connection: UpstreamConnection, waiter: Waiter | None) -> None:
+        self._counters.connections_opened += 1
         self._connections.add(connection)
         if waiter is not None:
             waiter.on_connection(connection)
