@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _end_on_signals()
     options = _parser().parse_args(words)
     from nova_api.errors import ConfigError  # noqa: PLC0415 - after the signals, since imports take time
-    from nova_sidecar.config import load  # noqa: PLC0415
+    from nova_sidecar.config import load  # noqa: PLC0415 - as above
 
     try:
         document = load(options.config)
@@ -88,7 +88,7 @@ class _Version(argparse.Action):
     """Looks the version up when asked, since that takes longer than everything else here."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import version  # noqa: PLC0415 - only when asked for
 
         print(f"nova-sidecar {version('nova')}")
         parser.exit()

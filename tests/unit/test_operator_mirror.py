@@ -23,7 +23,7 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     mirror = Mirror()
     mirror.put(DEPLOYMENT, thing(10, spec={"replicas": 2}))
     assert not mirror.put(DEPLOYMENT, thing(9, spec={"replicas": 1}))
-    assert mirror.get(DEPLOYMENT, "market", "shop")["spec"] == {"replicas": 2}  # type: ignore[index]
+    assert mirror.get(DEPLOYMENT, "market", "shop")["spec"] == {"replicas": 2}  # type: ignore[index]  # it was just put there
 
 
 def test_a_namesake_with_another_uid_is_news_whatever_its_version() -> None:

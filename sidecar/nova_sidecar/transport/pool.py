@@ -158,10 +158,6 @@ class Pool(Generic[C, W]):
         """Idle connections."""
         return sum(len(seat.idle) for seat in self._ring)
 
-    def idle_connections(self) -> list[C]:
-        """All idle connections."""
-        return [connection for seat in self._ring for connection in seat.idle]
-
     def snapshot(self) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
         idle = self.idle
