@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever read our output, `head` say, has seen enough; Python would complain again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # of our own output: what else can fail is translated where it happens
-        if error.errno not in (errno.ENOSPC, errno.EIO):
+    except OSError as error:  # the disk is full, which may happen at every write; other errors are translated there
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"nova: the output cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"nova: {error.filename or 'the output'} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
 
 

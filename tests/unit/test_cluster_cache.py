@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nova_cli.cluster.cache import cache_root, content_key, publish, write_atomically
+from nova_cli.cluster.cache import cache_root, content_key, locked, publish, write_atomically
+from nova_cli.errors import MissingRequirementError
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,11 @@ def test_an_atomic_write_replaces_and_cleans_up(tmp_path: Path) -> None:
     assert file.read_text() == "new"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingRequirementError, match="set NOVA_CACHE") as refusal, locked(tmp_path / "file" / "lock"):
+        pass
+    assert str(tmp_path / "file") in str(refusal.value)
+    assert refusal.value.exit_code == 2

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nova_cli.errors import MissingRequirementError
+
 
 def cache_root(environment: dict[str, str] | None = None) -> Path:
     """`$NOVA_CACHE`, else `$XDG_CACHE_HOME/nova`, else `~/.cache/nova`. Always absolute; it may not exist yet."""
@@ -47,9 +49,19 @@ def content_key(files: Iterable[Path], *words: str, relative_to: Path | None = N
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for another holder. The kernel frees it when its holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    """Hold the lock file `path`; waits for another holder. The kernel frees it when its holder dies.
+
+    Raises MissingRequirementError where it cannot be made. Everything that writes to the cache begins here.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise MissingRequirementError(
+            f"{path.parent} in the cache folder cannot be written ({error.strerror}); "
+            "set NOVA_CACHE to a folder that can"
+        ) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
