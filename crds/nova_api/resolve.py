@@ -51,14 +51,21 @@ def app_port(port: ServicePort) -> int:
     return port.app_port or port.port
 
 
+def refuse_reserved(port: int, path: str) -> None:
+    """Raises ConfigError, naming the field at `path`, for a port that the sidecar keeps for itself in a pod."""
+    kept = names.RESERVED_PORTS
+    if port in kept:
+        raise ConfigError(path, f"expected a port outside {kept[0]}-{kept[-1]}, which the sidecar keeps, got {port}")
+
+
 def _inbound(service: NovaService, index: int, *, local: bool) -> Inbound:
     spec = service.spec
     port = spec.ports[index]
     path = f"$.spec.ports[{index}].appPort"
     if local and app_port(port) == port.port:
         raise ConfigError(path, f"expected another port than {port.port}, which the sidecar itself listens on here")
-    if not local and app_port(port) in names.RESERVED_PORTS:
-        raise ConfigError(path, f"expected a port outside 15000-15199, which the sidecar keeps, got {app_port(port)}")
+    if not local:
+        refuse_reserved(app_port(port), path)
     listen = Address(host="127.0.0.1", port=port.port) if local else _pod_address(names.inbound_port(index))
     return Inbound(
         name=port.name,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from nova_api import names
 from nova_api.errors import ConfigError
-from nova_api.resolve import app_port
+from nova_api.resolve import app_port, refuse_reserved
 from nova_api.v1alpha1 import NovaService
 
 _ENDS_IN_A_NUMBER: Final = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
@@ -23,10 +22,7 @@ def check(service: NovaService) -> None:
     for index, upstream in enumerate(service.spec.upstreams):
         _check_host(upstream.host, f"$.spec.upstreams[{index}].host")
         path = f"$.spec.upstreams[{index}].port"
-        if upstream.port in names.RESERVED_PORTS:
-            raise ConfigError(
-                path, f"expected a port outside 15000-15199, which the sidecar keeps, got {upstream.port}"
-            )
+        refuse_reserved(upstream.port, path)
         if upstream.port in taken:
             raise ConfigError(
                 path,
