@@ -172,8 +172,8 @@ def _delivered(seen: Observation, pods: tuple[PodView, ...]) -> Verdict:
     silent = sorted(pod.name for pod in behind if pod.ready and pod.uid not in seen.reports)
     if silent:
         message = (
-            f"the sidecar of pod {silent[0]} does not answer on port {names.STATUS_PORT}; is a NetworkPolicy between it "
-            "and the operator?"
+            f"the sidecar of pod {silent[0]} does not answer on port {names.STATUS_PORT}; is a NetworkPolicy between "
+            "it and the operator?"
         )
         return Verdict("False", reasons.SIDECAR_UNREACHABLE, message)
     done = len(pods) - len(behind)
