@@ -315,3 +315,10 @@ def test_chaos_leaves_no_place_taken(start: StartSidecar, app: StartApp, seed: i
     assert sidecar.waiting == 0
     assert sidecar.metric("nova_rejected_total", reason="internal_error") == 0
     eventually(lambda: sidecar.sockets <= baseline + 6 + 2)  # at most the idle connections to the app stay
+    pool = sidecar.stats()["inbound"]["web"]["pool"]
+    assert pool["active"] == pool["waiting"] == 0
+    assert (
+        pool["open"]
+        == pool["idle"]
+        == sidecar.metric("nova_connections_opened_total") - sidecar.metric("nova_connections_closed_total")
+    )

@@ -123,3 +123,14 @@ def test_line_break_after_a_body(wire: Wire) -> None:
     assert app.request().target == "/2"
     app.send(response(body=b"2"))
     assert client.response().body == b"2"
+
+
+def test_half_close_after_several_requests(start: StartSidecar, app: StartApp) -> None:
+    """As `printf ... | nc -N`: everything was said and received, so everything is answered."""
+    sidecar = start(document(inbound(app(echo_target).address)))
+    with sidecar.connect() as client:
+        client.send(b"".join(request("GET", f"/{number}") for number in range(3)))
+        client.finish()
+
+        assert [client.response().body for _ in range(3)] == [b"/0", b"/1", b"/2"]
+        client.expect_closed()

@@ -1,6 +1,9 @@
 """What clients get when the app or an upstream fails, in every phase of a request."""
 
+import contextlib
+import resource
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +17,7 @@ from .support.message import Message, request, response
 from .support.peer import Listener, Peer
 from .support.ports import free_ports
 from .support.sidecar import Sidecar, document, inbound, outbound
-from .support.waiting import eventually
+from .support.waiting import eventually, holds
 from .support.wire import Wire
 
 IMPATIENT = TimeoutPolicy(request=Duration(1), attempt=Duration(0.3), connect=Duration(0.3), stream_idle=Duration(0.3))
@@ -312,3 +315,54 @@ def test_an_app_that_closes_without_saying_so(start: StartSidecar, app: StartApp
     with sidecar.connect() as peer:
         for _ in range(50):
             assert peer.exchange(request()).body == b"rude"
+
+
+def test_a_post_does_not_meet_a_connection_that_was_closed_before(start: StartSidecar, listener: Listener) -> None:
+    """A POST cannot be repeated, so it must not be sent where it is known that nobody listens.
+
+    The app's FIN and the request may be read in one turn of the event loop; many turns, so that both orders come up.
+    """
+    sidecar = start(document(inbound(listener.address)))
+    with sidecar.connect() as client:
+        app = _answered(client, listener)
+        for _ in range(50):
+            app.close()
+            app = _answered(client, listener)
+
+
+def _answered(client: Peer, listener: Listener) -> Peer:
+    client.send(request("POST", "/", body=b"once"))
+    eventually(lambda: listener.pending() or client.poll(), every=0.001)
+    assert listener.pending(), client.response()
+    app = listener.accept()
+    assert app.request().body == b"once"
+    app.send(response())
+    assert client.response().status == 200
+    return app
+
+
+def test_out_of_file_descriptors(tmp_path: Path, app: StartApp) -> None:
+    """What cannot be accepted is turned away, nothing spins, and afterwards everything is as before."""
+    sidecar = Sidecar.start(document(inbound(app().address)), tmp_path)
+    try:
+        resource.prlimit(sidecar.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        clients = [sidecar.connect() for _ in range(60)]
+        for client in clients:
+            client.send(request())
+        eventually(lambda: sum(bool(client.poll()) for client in clients) >= 5)
+        before = sidecar.cpu_seconds
+        holds(lambda: sidecar.cpu_seconds - before < 0.4, for_seconds=0.5)
+        for client in clients:
+            client.close()
+
+        eventually(lambda: _answers(sidecar))
+        assert "Traceback" not in sidecar.text
+        assert sidecar.stop() == 0
+    finally:
+        sidecar.kill()
+
+
+def _answers(sidecar: Sidecar) -> bool:
+    with contextlib.suppress(ConnectionError), sidecar.connect() as client:
+        return client.exchange(request()).status == 200
+    return False
