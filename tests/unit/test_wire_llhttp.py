@@ -6,8 +6,9 @@ import httptools
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.request import CHUNKED, RequestReader
+from nova_sidecar.wire.request import RequestReader
 
 READER = {"capture": frozenset[bytes](), "upgrades": "none", "host": b"a"}
 

@@ -3,9 +3,10 @@
 import pytest
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import MAX_FIELDS, MAX_HEAD, MAX_TARGET, Malformed
 from nova_sidecar.wire.head import check_start, head_end
-from nova_sidecar.wire.request import CHUNKED, RequestHead, RequestReader, Upgrades
+from nova_sidecar.wire.request import RequestHead, RequestReader, Upgrades
 
 CAPTURE = frozenset((b"x-correlation-id", b"x-nova-deadline-ms"))
 

@@ -3,8 +3,9 @@
 import pytest
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.wire.fields import CHUNKED, UNTIL_CLOSE
 from nova_sidecar.wire.grammar import MAX_HEAD, Malformed
-from nova_sidecar.wire.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseReader
+from nova_sidecar.wire.response import ResponseHead, ResponseReader
 
 
 def read(*lines: str, start: str = "HTTP/1.1 200 OK") -> ResponseHead:

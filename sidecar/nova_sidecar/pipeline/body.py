@@ -3,7 +3,8 @@
 from typing import Final
 
 from nova_sidecar.wire.chunked import LAST_CHUNK, chunk
-from nova_sidecar.wire.request import CHUNKED, RequestHead
+from nova_sidecar.wire.fields import CHUNKED
+from nova_sidecar.wire.request import RequestHead
 
 HOLD: Final = 64 * 1024
 """Bytes taken from a client while there is no connection to pass them to; then reading stops."""

@@ -36,8 +36,9 @@ from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
 from nova_sidecar.transport.wheel import Wheel
+from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.request import ATTEMPT, CHUNKED, FORWARDED_FOR, RequestHead, RequestReader, Upgrades
+from nova_sidecar.wire.request import ATTEMPT, FORWARDED_FOR, RequestHead, RequestReader, Upgrades
 from nova_sidecar.wire.response import ResponseReader
 
 _UNREADABLE: Final = RequestHead(

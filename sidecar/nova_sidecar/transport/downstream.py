@@ -21,9 +21,10 @@ from typing import Any, Final, Protocol
 from nova_sidecar.transport.tcp import TCP_CLOSE, tcp_state
 from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
+from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.head import check_start, head_end
-from nova_sidecar.wire.request import CHUNKED, RequestHead, RequestReader
+from nova_sidecar.wire.request import RequestHead, RequestReader
 
 HEAD_TIMEOUT: Final = 10.0
 """Most seconds from the first byte of a head to its last; never more than the port's budget for a request."""

@@ -17,9 +17,10 @@ from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.tcp import TCP_ESTABLISHED, tcp_state
 from nova_sidecar.transport.wheel import Timed
 from nova_sidecar.wire.chunked import ChunkedReader
+from nova_sidecar.wire.fields import CHUNKED, UNTIL_CLOSE
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.head import head_end
-from nova_sidecar.wire.response import CHUNKED, UNTIL_CLOSE, ResponseHead, ResponseReader
+from nova_sidecar.wire.response import ResponseHead, ResponseReader
 
 HEAD: Final = "head"
 BODY: Final = "body"

@@ -14,6 +14,11 @@ HOP_BY_HOP: Final = frozenset(
 ORDINARY_OPTIONS: Final = HOP_BY_HOP | {b"close"}
 """What Connection may name without a further field being dropped for it."""
 
+CHUNKED: Final = -1
+"""Length of a body whose end only the chunked coding tells."""
+UNTIL_CLOSE: Final = -2
+"""Length of a body that ends with the connection; responses only."""
+
 _USUAL_OPTIONS: Final = {
     value: frozenset((value.lower(),)) for value in (b"keep-alive", b"Keep-Alive", b"close", b"upgrade", b"Upgrade")
 }
@@ -110,14 +115,14 @@ def content_length(values: list[bytes]) -> int:
     return int(values[0])
 
 
-def is_chunked(values: list[bytes], *, http10: bool) -> bool:
-    """Whether Transfer-Encoding is chunked. Raises Malformed for anything else: 501 for codings Nova does not have."""
+def require_chunked(values: list[bytes], *, http10: bool) -> None:
+    """Raises Malformed unless Transfer-Encoding is chunked; NOT_IMPLEMENTED for codings that Nova does not have."""
     if http10:
         raise Malformed("Transfer-Encoding in HTTP/1.0")
     if len(values) != 1:
         raise Malformed("several Transfer-Encoding fields")
     if values[0].lower() == b"chunked":
-        return True
+        return
     known = all(
         token in (b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked") for token in tokens(values[0])
     )

@@ -9,13 +9,14 @@ from typing import Final, Literal
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT
 from nova_sidecar.wire.fields import (
+    CHUNKED,
     HOP_BY_HOP,
     ORDINARY_OPTIONS,
     FieldTable,
     connection_options,
     content_length,
-    is_chunked,
     joined,
+    require_chunked,
     tokens,
     without,
 )
@@ -30,12 +31,8 @@ from nova_sidecar.wire.grammar import (
 )
 from nova_sidecar.wire.memo import Memo
 
-CHUNKED: Final = -1
-"""Value of `RequestHead.length` for a chunked body."""
-
 Upgrades = Literal["none", "websocket", "any"]
 
-DEADLINE: Final = b"x-nova-deadline-ms"
 ATTEMPT: Final = b"x-nova-attempt"
 FORWARDED_FOR: Final = b"x-forwarded-for"
 
@@ -190,6 +187,6 @@ def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:
     if codings is not None:
         if lengths is not None:
             raise Malformed("both Content-Length and Transfer-Encoding")
-        is_chunked(codings, http10=http10)
+        require_chunked(codings, http10=http10)
         return CHUNKED
     return content_length(lengths) if lengths is not None else 0

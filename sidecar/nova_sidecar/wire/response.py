@@ -5,22 +5,19 @@ from typing import Final
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import parse_retry_after
 from nova_sidecar.wire.fields import (
+    CHUNKED,
     HOP_BY_HOP,
     ORDINARY_OPTIONS,
+    UNTIL_CLOSE,
     FieldTable,
     connection_options,
     content_length,
-    is_chunked,
     joined,
+    require_chunked,
     without,
 )
 from nova_sidecar.wire.grammar import MAX_HEAD, STATUS_LINE, Malformed, explain_response
 from nova_sidecar.wire.memo import Memo
-
-CHUNKED: Final = -1
-"""Value of `ResponseHead.length` for a chunked body."""
-UNTIL_CLOSE: Final = -2
-"""Value of `ResponseHead.length` for a body that ends with the connection."""
 
 _NOTED: Final = frozenset((b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade"))
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
@@ -100,6 +97,6 @@ def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:
     if codings is not None:
         if lengths is not None:
             raise Malformed("both Content-Length and Transfer-Encoding")
-        is_chunked(codings, http10=http10)
+        require_chunked(codings, http10=http10)
         return CHUNKED
     return content_length(lengths) if lengths is not None else UNTIL_CLOSE
