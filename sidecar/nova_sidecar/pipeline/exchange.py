@@ -19,8 +19,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from nova_sidecar.pipeline.body import RequestBody
+from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
-from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 from nova_sidecar.policy.retry import Suppressed
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
@@ -118,7 +119,7 @@ class Exchange:
         """Ask the breaker, then for a connection."""
         port = self.port
         ends = now + port.attempt_budget
-        if ends > self.deadline_at:  # noqa: PLR1730 - min() costs three times as much
+        if ends > self.deadline_at:  # noqa: PLR1730 - `attempt_ends` at the price of a comparison
             ends = self.deadline_at
         self.attempt_ends = ends
         downstream = self.downstream
@@ -204,7 +205,7 @@ class Exchange:
         if self.state is SENT:
             now = self.port.clock()
             self.deadline_at += now - self.started
-            self.attempt_ends = min(now + self.port.attempt_budget, self.deadline_at)
+            self.attempt_ends = attempt_ends(now, self.port.attempt_budget, self.deadline_at)
             self.downstream.wheel.arm(self.downstream, self.attempt_ends)
 
     def on_request_broken(self, why: Malformed) -> None:
@@ -240,7 +241,7 @@ class Exchange:
         self.bytes_out = len(body)
         self.upstream = None
         if self.ticket is not None:
-            port.breaker.record(SUCCESS if status < 500 else FAILURE, now, self.ticket)  # type: ignore[union-attr]
+            port.breaker.record(SUCCESS if status < 500 else FAILURE, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
             self.ticket = None
         if not downstream.unread:
             port.dispatcher.release(connection, now)
@@ -274,7 +275,7 @@ class Exchange:
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
         if status >= 500:
             self._record(FAILURE)
-        elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]
+        elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
             self._record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
 
     def _ending_of_head(self) -> tuple[bool, bytes]:
@@ -506,14 +507,14 @@ class Exchange:
         elif state is SENT and self.downstream.unread and (self.bytes_in or not self.head.expects):
             self._upload_stalled()
         elif state is QUEUED and now < self.deadline_at:
-            self.refuse(Reject(Reason.ACQUIRE_TIMEOUT, 1.0))
+            self.refuse(Reject(Reason.ACQUIRE_TIMEOUT, OVERLOAD_RETRY_AFTER))
         elif now >= self.deadline_at:
             self._drop_upstream("timeout", FAILURE if state is SENT else CANCELLED)
             self.refuse(Reject(Reason.DEADLINE_EXCEEDED))
         elif state is WAITING:
             missing = self.port.dispatcher.cancel(self)
             self._record(CANCELLED)
-            self.refuse(Reject(missing, 1.0))
+            self.refuse(Reject(missing, OVERLOAD_RETRY_AFTER))
         else:
             self._drop_upstream("timeout", FAILURE)
             self._attempt_failed(Reason.ATTEMPT_TIMEOUT, "the upstream did not answer within the attempt's budget")
@@ -553,7 +554,7 @@ class Exchange:
         ticket = self.ticket
         if ticket is not None:
             self.ticket = None
-            self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]
+            self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]  # it gave the ticket
 
     def _drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""

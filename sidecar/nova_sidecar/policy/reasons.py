@@ -53,4 +53,5 @@ class Reject(NamedTuple):
 
 
 OVERLOAD_RETRY_AFTER: Final = 1.0
-"""Seconds a caller is asked to stay away when the app is full: places come free within a request's duration."""
+"""Seconds a caller is asked to stay away when the app, or the pool to an upstream, is full: places come free within a
+request's duration."""
