@@ -101,7 +101,7 @@ def test_refusals_carry_it(start: StartSidecar) -> None:
             refusal = client.exchange(request("GET", "/", f"X-Correlation-Id: refused-{name}"))
             assert refusal.status == 503
             assert refusal.get(HEADER) == f"refused-{name}"
-            eventually(lambda: [line for line in sidecar.log if line.get("correlation_id") == f"refused-{name}"])  # noqa: B023
+            eventually(lambda: [line for line in sidecar.log if line.get("correlation_id") == f"refused-{name}"])  # noqa: B023 - called before the loop goes on
 
 
 def test_overload_refusals_carry_one(start: StartSidecar, listener: Listener) -> None:

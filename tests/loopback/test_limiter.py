@@ -26,7 +26,7 @@ class Crowd:
     """Clients with a request in flight, and the app's ends of them."""
 
     def __init__(self, sidecar: Sidecar, listener: Listener) -> None:
-        self._sidecar, self._listener = sidecar, listener
+        self.sidecar, self._listener = sidecar, listener
         self.clients: list[Peer] = []
         self.apps: list[Peer] = []
 
@@ -37,7 +37,7 @@ class Crowd:
 
     def send(self) -> Peer:
         """One more request, wherever it may get."""
-        self.clients.append(self._sidecar.connect())
+        self.clients.append(self.sidecar.connect())
         self.clients[-1].send(request("GET", f"/{len(self.clients)}"))
         return self.clients[-1]
 
@@ -64,11 +64,11 @@ def crowd(start: StartSidecar, listener: Listener):
     for each in made:
         for peer in each.clients:
             peer.close()
-        eventually(lambda: each._sidecar.metric("nova_requests_in_flight") == 0)  # noqa: B023
+        eventually(lambda: each.sidecar.metric("nova_requests_in_flight") == 0)  # noqa: B023 - called before the loop goes on
 
 
 def in_flight(crowd: Crowd) -> float:
-    return crowd._sidecar.metric("nova_requests_in_flight")
+    return crowd.sidecar.metric("nova_requests_in_flight")
 
 
 def test_above_the_threshold_is_refused_at_once(crowd) -> None:
@@ -83,7 +83,7 @@ def test_above_the_threshold_is_refused_at_once(crowd) -> None:
     assert (refusal.status, refusal.get("x-nova-reject")) == (503, "overloaded")
     assert time.monotonic() - began < 1
     assert int(refusal.get("retry-after") or 0) >= 1
-    assert full._sidecar.metric("nova_rejected_total", reason="overloaded") == 1
+    assert full.sidecar.metric("nova_rejected_total", reason="overloaded") == 1
 
 
 def test_a_refused_client_keeps_its_connection(crowd) -> None:
@@ -106,7 +106,7 @@ def test_a_refused_client_keeps_its_connection(crowd) -> None:
 def test_a_refused_upload_is_not_left_half_read(crowd) -> None:
     full = crowd(max_concurrency=1, threshold=0.5)
     full.enter()
-    client = full._sidecar.connect()
+    client = full.sidecar.connect()
     full.clients.append(client)
     client.send(request("POST", "/", "Content-Length: 11") + b"hello ")
     refusal = client.response()
@@ -126,7 +126,7 @@ def test_threshold_one_waits_for_a_place(crowd) -> None:
     full.enter()
     full.enter()
     waiting = full.send()
-    eventually(lambda: full._sidecar.waiting == 1)
+    eventually(lambda: full.sidecar.waiting == 1)
     assert waiting.poll() == b""
 
     full.finish()
@@ -141,7 +141,7 @@ def test_first_come_first_served(crowd) -> None:
     full.enter()
     for number in range(1, 6):
         full.send()
-        eventually(lambda: full._sidecar.waiting == number)  # noqa: B023
+        eventually(lambda: full.sidecar.waiting == number)  # noqa: B023 - called before the loop goes on
 
     served = []
     for _ in range(5):
@@ -160,7 +160,7 @@ def test_waiting_has_an_end(crowd) -> None:
 
     assert (refusal.status, refusal.get("x-nova-reject")) == (503, "acquire_timeout")
     assert 0.25 < time.monotonic() - began < 2
-    assert full._sidecar.waiting == 0
+    assert full.sidecar.waiting == 0
 
 
 def test_the_queue_has_an_end(crowd) -> None:
@@ -168,7 +168,7 @@ def test_the_queue_has_an_end(crowd) -> None:
     full.enter()
     full.send()
     full.send()
-    eventually(lambda: full._sidecar.waiting == 2)
+    eventually(lambda: full.sidecar.waiting == 2)
 
     refusal = full.send().response()
 
@@ -180,7 +180,7 @@ def test_who_leaves_the_queue_takes_no_place(crowd) -> None:
     full.enter()
     full.send().reset()
     last = full.send()
-    eventually(lambda: full._sidecar.waiting == 1)
+    eventually(lambda: full.sidecar.waiting == 1)
 
     full.finish()
 
@@ -196,7 +196,7 @@ def test_shadow_counts_and_refuses_nothing(crowd) -> None:
     full.enter()
 
     assert in_flight(full) == 3
-    assert full._sidecar.metric("nova_shadow_rejected_total", reason="overloaded") == 2
+    assert full.sidecar.metric("nova_shadow_rejected_total", reason="overloaded") == 2
 
 
 def test_off_lets_everything_in(crowd) -> None:

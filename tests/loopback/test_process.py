@@ -95,7 +95,8 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
     path.write_bytes(encode(document(inbound(APP))))
     for delay in (0.03, 0.08, 0.15, 0.25, 0.4):
         process = subprocess.Popen([COMMAND, "--config", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        eventually(lambda: b"nova-sidecar" in Path(f"/proc/{process.pid}/cmdline").read_bytes())  # noqa: B023
+        line = Path(f"/proc/{process.pid}/cmdline")
+        eventually(lambda: b"nova-sidecar" in line.read_bytes())  # noqa: B023 - called before the loop goes on
         time.sleep(delay)  # a different moment of the start each time
         process.terminate()
         _, said = process.communicate(timeout=10)
