@@ -85,6 +85,8 @@ class Refusal(NamedTuple):
 
     field: str
     rule: str
+    hash: str | None
+    """Hash of the refused bytes, by which the operator knows which document this speaks of; None without any."""
 
 
 class Reloader:
@@ -155,7 +157,7 @@ class Reloader:
             found = self._load(self._path)
         except ConfigError as error:
             if signature == self._suspect:
-                self._refuse(Refusal(error.path, error.rule), signature)
+                self._refuse(Refusal(error.path, error.rule, _file_hash(self._path)), signature)
             self._suspect = signature
             return
         self._suspect = None
@@ -165,10 +167,11 @@ class Reloader:
         try:
             await self._apply(found)
         except ConfigError as error:
-            self._refuse(Refusal(error.path, error.rule), signature)
+            self._refuse(Refusal(error.path, error.rule, found.hash), signature)
         except Exception as error:  # a fault of ours must not end the watching with it
             get_logger().error("configuration not applied", file=str(self._path), exc_info=error)
-            self._refuse(Refusal("$", "expected a document that can be applied (internal error, see log)"), signature)
+            rule = "expected a document that can be applied (internal error, see log)"
+            self._refuse(Refusal("$", rule, found.hash), signature)
         else:
             self._accept(found, signature)
 
@@ -194,6 +197,13 @@ class Reloader:
     def _tell(self) -> None:
         if self._notify is not None:
             self._notify(self)
+
+
+def _file_hash(path: Path) -> str | None:
+    try:
+        return digest(read(path))
+    except ConfigError:
+        return None
 
 
 _Signature = tuple[int, ...]

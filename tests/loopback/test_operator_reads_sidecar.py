@@ -65,10 +65,12 @@ def test_the_operator_understands_what_a_sidecar_says(tmp_path: Path) -> None:
         try:
             said = await report_with(reader, proxy.digest(first))
             assert said.breakers == {"auth": "closed"}
-            file.write_bytes(b'{"format": "nonsense"}')
+            nonsense = b'{"format": "nonsense"}'
+            file.write_bytes(nonsense)
             refused = await report_with(reader, proxy.digest(first), refused=True)
             assert refused.last_error is not None
             assert (refused.last_error.field, bool(refused.last_error.rule)) == ("$.format", True)
+            assert refused.last_error.hash == proxy.digest(nonsense)
             file.write_bytes(second)
             await report_with(reader, proxy.digest(second))
         finally:

@@ -129,6 +129,7 @@ def test_a_bad_document_is_refused_counted_logged_and_the_old_one_kept(sidecar: 
 
     assert error["field"] == field
     assert rule in error["rule"]
+    assert error["hash"] == (None if name == "too long" else digest(text))
     assert sidecar.metric("nova_config_reloads_total", result="refused") == 1
     assert sidecar.metric("nova_config_stale") == 1
     (line,) = [line for line in sidecar.log if line["event"].startswith("configuration refused")]
@@ -149,6 +150,7 @@ def test_a_file_that_vanished(tmp_path: Path, sidecar: Sidecar) -> None:
     os.unlink(tmp_path / "config.json")
     error = eventually(lambda: status(sidecar)["lastError"], within=2)
     assert "No such file" in error["rule"]
+    assert error["hash"] is None
     assert served(sidecar) == 200
 
 

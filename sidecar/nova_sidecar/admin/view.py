@@ -42,7 +42,7 @@ class View:
             "version": self.version,
             "configHash": reloader.document.hash,
             "generation": reloader.generation,
-            "lastError": None if refusal is None else {"field": refusal.field, "rule": refusal.rule},
+            "lastError": None if refusal is None else refusal._asdict(),
             "ready": self.unready() is None,
             "phase": self.drain.phase,
             "inFlight": self.proxy.in_flight,
