@@ -28,6 +28,9 @@ _DISGUISED: Final = frozenset((b"content_length", b"transfer_encoding"))
 _LEARNED: Final = 512
 _LONGEST_LEARNED: Final = 512
 
+_OWN_EACH_TIME: Final = frozenset((b"traceparent", b"tracestate", b"x-request-id", b"date"))
+"""Fields that say something else in every message: remembering their lines would only push others out."""
+
 Use = tuple[bytes, bytes, bool, bool]
 """What is done with a line: name in lower case, value, whether it goes on, whether the reader looks at it."""
 
@@ -40,9 +43,12 @@ class FieldTable:
     512 lines at most.
     """
 
-    __slots__ = ("_dropped", "_learned", "_noted")
+    __slots__ = ("_dropped", "_learned", "_noted", "_volatile")
 
-    def __init__(self, *, noted: frozenset[bytes], dropped: frozenset[bytes]) -> None:
+    def __init__(
+        self, *, noted: frozenset[bytes], dropped: frozenset[bytes], volatile: frozenset[bytes] = frozenset()
+    ) -> None:
+        self._volatile = volatile | _OWN_EACH_TIME
         self._noted = noted
         self._dropped = dropped
         self._learned: dict[bytes, Use] = {}
@@ -74,7 +80,7 @@ class FieldTable:
             raise Malformed("a header name with an underscore looks like one that frames the message")
         noted = name in self._noted
         use = (name, match[2].rstrip(b" \t") if noted else b"", name not in self._dropped, noted)
-        if len(line) <= _LONGEST_LEARNED:
+        if len(line) <= _LONGEST_LEARNED and name not in self._volatile:
             if len(self._learned) >= _LEARNED:
                 self._learned.clear()
             self._learned[line] = use

@@ -89,7 +89,7 @@ class RequestReader:
 
     def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
         self._capture = capture
-        self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture)
+        self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture, volatile=capture)
         self._upgrades = upgrades
         self._host = host
         self._last_host = b""  # most clients of a port say the same one: it is looked at once
