@@ -75,10 +75,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidecar, 
         inbound(upstream.address, pool=ONCE),
         outbound(upstream.address, pool=ONCE, circuit_breaker=BreakerPolicy(mode="Off"), retry=RetryPolicy(mode="Off")),
     )
-    sidecar = Sidecar.start(config, tmp_path_factory.mktemp("shared"))
-    yield sidecar, upstream
-    code = sidecar.stop()
-    upstream.close_all()
+    try:
+        sidecar = Sidecar.start(config, tmp_path_factory.mktemp("shared"))
+        yield sidecar, upstream
+        code = sidecar.stop()
+    finally:
+        upstream.close_all()
     assert not sidecar.complaints(), sidecar.complaints()
     assert code == 0
 

@@ -7,6 +7,7 @@ comes back; HIDDEN in a seed makes a difference in framing visible as one more r
 
 import contextlib
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -159,4 +160,4 @@ def test_broken_responses(edge, seed: int) -> None:
 
 
 def _origin_form(target: bytes) -> bytes:
-    return b"/" + target.split(b"/", 3)[-1] if target.lower().startswith(b"http://") else target
+    return re.sub(rb"^(?i:https?)://[^/?]+/?", b"/", target)

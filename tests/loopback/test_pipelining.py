@@ -1,9 +1,12 @@
 """Requests sent ahead on one connection are answered in their order (RFC 9112 section 9.3.2)."""
 
+import pytest
+
 from .conftest import StartApp, StartSidecar
 from .support.app import Call
 from .support.message import chunked, request, response
 from .support.sidecar import document, inbound
+from .support.waiting import eventually
 from .support.wire import Wire
 
 
@@ -134,3 +137,44 @@ def test_half_close_after_several_requests(start: StartSidecar, app: StartApp) -
 
         assert [client.response().body for _ in range(3)] == [b"/0", b"/1", b"/2"]
         client.expect_closed()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        request("POST", "/cut", "Content-Length: 10") + b"12345",
+        request("POST", "/cut", "Transfer-Encoding: chunked") + b"5\r\nab",
+        b"GET /cut HTTP/1.1\r\nHo",
+        b"\r",
+        b"garbage",
+    ],
+    ids=["body", "chunk", "head", "CR", "garbage"],
+)
+def test_half_close_with_an_unfinished_request(start: StartSidecar, app: StartApp, rest: bytes) -> None:
+    """What was complete is answered; what can never be complete is not waited for."""
+    upstream = app(echo_target)
+    sidecar = start(document(inbound(upstream.address)))
+    with sidecar.connect() as client:
+        client.send(request("GET", "/whole") + rest)
+        client.finish()
+
+        assert client.response().body == b"/whole"
+        client.expect_closed(within=3)
+    eventually(lambda: sidecar.metric("nova_requests_in_flight") == 0)
+    assert [each.target for each in upstream.requests] == ["/whole"]
+
+
+def test_a_client_that_leaves_while_its_second_request_is_under_way(wire: Wire) -> None:
+    client = wire.client()
+    client.send(request("GET", "/1") + request("GET", "/2"))
+    client.finish()
+    first = wire.app()
+    first.request()
+    first.send(response(body=b"1"))
+    assert client.response().body == b"1"
+    second = wire.app()
+    assert second.request().target == "/2"
+
+    client.close()
+
+    wire.gone(second)

@@ -218,11 +218,21 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             if not self._read_head():
                 break
         self._loop_guard = False
-        if self.exchange is None and not self.blocked and not self._discarding:
+        if self.exchange is not None:
+            if self.eof:
+                self._eof_met()
+        elif not self.blocked and not self._discarding:
             if self.eof:
                 self.close()  # what the buffer may still hold can never become a request
             elif not self._buffer:
                 self.resume_reading()
+
+    def _eof_met(self) -> None:
+        """The request just begun is the last one: of its body no more will come than is there."""
+        if self.unread:
+            self.abort()
+        elif self.exchange is not None:
+            self.exchange.on_downstream_eof()
 
     def _read_head(self) -> bool:
         data = self._buffer
@@ -324,7 +334,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     def finished(self, *, keep: bool) -> None:
         """The exchange has written its response whole; go on with the next request, or close."""
         self.exchange = None
-        if not keep or (self.eof and not self._buffer):
+        if not keep or (self.eof and (self.unread or not self._buffer)):
             self.close()
             return
         if self.unread:
