@@ -5,7 +5,7 @@ not match is refused, never repaired: bare CR, bare LF, obs-fold, space before a
 then finds the words for the answer, off the fast path.
 
 Why not llhttp: with heads memoised (see `memo`) a parser only runs on heads never seen before. There llhttp with its
-callbacks is somewhat faster than regular expressions (1.1 against 1.8 µs for seven fields), but it cannot be told
+callbacks is somewhat faster than regular expressions (1.1 against 1.8 µs for six fields), but it cannot be told
 that a response answers HEAD, nor be paused between pipelined requests, and takes some things this grammar refuses
 (several spaces in a request line, chunked below HTTP/1.1, a missing Host). It is the oracle of the tests instead:
 what this grammar accepts, llhttp must read alike.
