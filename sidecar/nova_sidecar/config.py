@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,7 +38,7 @@ def load(path: Path) -> Document:
 def document(text: bytes) -> Document:
     """Check the bytes of a document. Raises ConfigError."""
     config = decode(text)
-    _keep_admin_apart(config)
+    _keep_apart(config)
     return Document(text, config, digest(text))
 
 
@@ -70,14 +71,25 @@ def _read_all(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _keep_admin_apart(config: ProxyConfig) -> None:
-    """No request may reach the admin servers through the data path."""
+def _keep_apart(config: ProxyConfig) -> None:
+    """No request may reach the admin servers through the data path, or go round in it until the pool is used up."""
     admin = {config.admin.status.port, config.admin.control.port} - {0}
+    listeners = [port.listen for port in config.outbound]
     targets = [(f"$.inbound[{i}].app", port.app) for i, port in enumerate(config.inbound)]
     targets += [(f"$.outbound[{i}].upstream", port.upstream) for i, port in enumerate(config.outbound)]
     for path, target in targets:
-        if target.port in admin and target.host in ("127.0.0.1", "::1", "localhost", "0.0.0.0"):  # noqa: S104 - refused
+        if (target.port in admin and _is_this_machine(target.host)) or (target.port and target in listeners):
             raise ConfigError(path, f"expected another address than {target.host}:{target.port}, the sidecar's own")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether an address or name stands for the machine itself, in any of the spellings that connect(2) takes."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.rstrip(".") == "localhost"
+    plain = getattr(address, "ipv4_mapped", None) or address  # ::ffff:127.0.0.1 is 127.0.0.1 (RFC 4291 section 2.5.5.2)
+    return bool(plain.is_loopback or plain.is_unspecified)
 
 
 class Refusal(NamedTuple):

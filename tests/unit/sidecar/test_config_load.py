@@ -64,7 +64,9 @@ def test_a_wrong_field_is_named_with_its_rule(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [15020, 15021])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "localhost.", "::1", "0.0.0.0", "127.9.9.9", "::ffff:127.0.0.1", "::"]
+)
 def test_the_data_path_does_not_lead_to_the_admin_servers(tmp_path: Path, host: str, port: int) -> None:
     own = Address(host=host, port=port)
     path = tmp_path / "config.json"
@@ -80,3 +82,19 @@ def test_another_hosts_port_of_that_number_is_fine(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text(outbound=(Outbound(name="db", listen=HERE, upstream=Address(host="db", port=15020)),)))
     assert load(path).config.outbound[0].upstream.port == 15020
+
+
+def test_an_upstream_does_not_lead_back_into_the_data_path(tmp_path: Path) -> None:
+    """One request would otherwise be forwarded until every connection of the pool is used."""
+    path = tmp_path / "config.json"
+    there = Address(host="127.77.0.1", port=5432)
+    path.write_bytes(text(outbound=(Outbound(name="db", listen=there, upstream=there),)))
+    assert refusal(path).path == "$.outbound[0].upstream"
+
+    first, second = Address(host="127.77.0.1", port=1), Address(host="127.77.0.2", port=1)
+    circle = (
+        Outbound(name="a", listen=first, upstream=second),
+        Outbound(name="b", listen=second, upstream=Address(host="b", port=1)),
+    )
+    path.write_bytes(text(outbound=circle))
+    assert refusal(path).path == "$.outbound[0].upstream"
