@@ -29,15 +29,16 @@ def load(path: Path, name: str | None, elsewhere: Mapping[str, Address]) -> Docu
 
 def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
     """The NovaService that is meant. Raises ConfigError when there is none or the choice is not clear."""
-    services = {_name(found): found for found in documents if isinstance(found, dict) and found.get("kind") == KIND}
-    there = ", ".join(services) or "none"
-    if name is not None:
-        if name not in services:
-            raise ConfigError("$", f"expected a NovaService named {name}, found {there}")
-        return services[name]
-    if len(services) != 1:
-        raise ConfigError("$", f"expected one NovaService, or --name to choose one; found {there}")
-    return next(iter(services.values()))
+    services = [found for found in documents if isinstance(found, dict) and found.get("kind") == KIND]
+    there = ", ".join(map(_name, services)) or "none"
+    if name is None:
+        if len(services) != 1:
+            raise ConfigError("$", f"expected one NovaService, or --name to choose one; found {there}")
+        return services[0]
+    meant = [service for service in services if _name(service) == name]
+    if len(meant) != 1:  # the last of several would otherwise win without a word
+        raise ConfigError("$", f"expected one NovaService named {name}, found {there}")
+    return meant[0]
 
 
 def redirect(config: ProxyConfig, elsewhere: Mapping[str, Address]) -> ProxyConfig:

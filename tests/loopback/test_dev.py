@@ -309,7 +309,11 @@ def test_one_of_several_services(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["dev", "-f", str(file)]) == 2
     assert "--name to choose one; found orders, carts" in capsys.readouterr().err
     assert main(["dev", "-f", str(file), "--name", "x"]) == 2
-    assert "expected a NovaService named x, found orders, carts" in capsys.readouterr().err
+    assert "expected one NovaService named x, found orders, carts" in capsys.readouterr().err
+
+    file.write_text("---\n".join([both[0], *both]))
+    assert main(["dev", "-f", str(file), "--name", "orders"]) == 2
+    assert "expected one NovaService named orders, found orders, orders, carts" in capsys.readouterr().err
 
 
 def test_an_upstream_that_is_not_there(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
