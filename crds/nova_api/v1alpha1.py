@@ -144,7 +144,7 @@ class Upstream(Model, frozen=True, kw_only=True):
     """Name in metrics, logs and NOVA_UPSTREAM_<NAME>_URL; unique in the service."""
 
     host: Host
-    """Host name the app uses, such as auth-service or auth-service.identity.svc."""
+    """Host name the app uses, such as auth-service or auth-service.identity.svc; not an address, nor localhost."""
 
     port: Port
     """Port the app uses."""
