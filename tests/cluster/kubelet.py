@@ -19,12 +19,13 @@ PERIOD = 0.05
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False  # closing the server waits for the answers under way, so that no socket is left open
     report: Object
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    timeout = 2.0  # an operator that was killed in the middle of asking must not hold the server up
 
     def do_GET(self) -> None:
         body = json.dumps(self.server.report).encode()
