@@ -36,7 +36,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds at full load (default 3, quick 2)")
     parser.add_argument("--seconds", type=int, help="seconds per row and round (default 3, quick 2)")
-    parser.add_argument("--python", metavar="PATH", help="run the sidecar with this interpreter of the same version")
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="run the sidecar with this interpreter (default: an optimised build of the same version, if there)",
+    )
     parser.add_argument("--check", action="store_true", help=f"fail if http1.ratio_envoy is below {_FLOOR:g}")
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="default %(default)s")
     return parser.parse_args(given)
@@ -55,7 +59,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, _leave)
     try:
         plan = _plan(options)
-        document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)), options.python)
+        python = tools.interpreter(options.python)
+        document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)), python)
     except tools.Unavailable as reason:
         print(f"cannot measure: {reason}", file=sys.stderr)
         return 3
@@ -92,7 +97,7 @@ def _plan(options: argparse.Namespace) -> measure.Plan:
     return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(same, unique, *fixed))
 
 
-def _run(plan: measure.Plan, names: Sequence[str], python: str | None) -> dict[str, Any]:
+def _run(plan: measure.Plan, names: Sequence[str], python: tools.Interpreter) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     builders: dict[str, Build] = {**BUILDERS, "nova": partial(nova, python=python)}
     with contextlib.ExitStack() as stack:
@@ -107,7 +112,7 @@ def _run(plan: measure.Plan, names: Sequence[str], python: str | None) -> dict[s
                 skipped[name] = str(reason)
         measured = measure.measure(plan, rows)
         versions = {name: _version(name) for name in names if name not in skipped}
-    return report.figures(plan, measured, skipped, versions)
+    return report.figures(plan, measured, skipped, versions, python)
 
 
 def _folder(parent: Path, name: str) -> Path:

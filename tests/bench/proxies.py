@@ -232,7 +232,7 @@ _ENVOY_PROTECTION = {
 }
 
 
-def nova(folder: Path, app: Address, *, python: str | None = None) -> Proxy:
+def nova(folder: Path, app: Address, *, python: tools.Interpreter | None = None) -> Proxy:
     """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's."""
     document = yaml.safe_load(Path(__file__).with_name("novaservice.yaml").read_text())
     (port,) = free_ports(1)
@@ -243,7 +243,7 @@ def nova(folder: Path, app: Address, *, python: str | None = None) -> Proxy:
     config.write_bytes(proxy.encode(resolved))
     rows = {"nova": resolved.inbound[0].listen, "nova_outbound": resolved.outbound[0].listen}
     return Proxy(
-        command=(*tools.sidecar(python), "--config", str(config)),
+        command=(*tools.sidecar(python or tools.interpreter()), "--config", str(config)),
         rows={row: Address(listen.host, listen.port) for row, listen in rows.items()},
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from .measure import Measured, Plan, Sample, Samples, Scenario
+from .tools import Interpreter
 
 _NOISY = 0.10
 _SATURATED = 0.97
@@ -21,6 +23,7 @@ def figures(
     measured: Measured,
     skipped: Mapping[str, str],
     versions: Mapping[str, str],
+    python: Interpreter,
 ) -> dict[str, Any]:
     """The document that is written as JSON. Every figure is the median over the rounds."""
     groups = {scenario.key: _group(scenario, measured) for scenario in plan.scenarios}
@@ -31,6 +34,7 @@ def figures(
         "scenarios": {scenario.key: str(scenario) for scenario in plan.scenarios},
         "cores": {"proxy": plan.cores.proxy, "load": plan.cores.load},
         "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "sidecar_python": asdict(python),
         "versions": dict(versions),
     }
 
@@ -110,6 +114,7 @@ def table(document: Mapping[str, Any]) -> str:
         lines += [title, _HEADER, *(_line(name, value) for name, value in rows.items())]
         lines += [*_ratio_lines(document[key]), ""]
     lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
+    lines += [f"the sidecar ran on {Interpreter(**document['sidecar_python'])}"]
     return "\n".join([*lines, *_warnings(document)])
 
 
@@ -147,6 +152,8 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
         for name, value in document[key].items()
         if name != "direct" and isinstance(value, dict) and value["load_core_share"] > _SATURATED
     ]
+    if not document["sidecar_python"]["optimised"]:
+        found.append("the sidecar's Python is not an optimised build, as its image has: it looks up to 19% slower")
     if full:
         found.append(f"the load core was full, so the requests/s are a lower bound: {', '.join(full)}")
     return ["", *(f"note: {line}" for line in found)] if found else []

@@ -1,5 +1,6 @@
 """The arithmetic of the benchmark: a wrong figure is worse than none."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from . import report
 from .load import Answer, parse_wrk
 from .machine import Cores, Usage
 from .measure import Measured, Plan, Sample, Scenario
+from .tools import Interpreter, Unavailable, interpreter
 
 WRK = """Running 3s test @ http://127.0.0.1:8080/100
   1 threads and 32 connections
@@ -25,6 +27,7 @@ WRK = """Running 3s test @ http://127.0.0.1:8080/100
 Requests/sec:  59802.00
 Transfer/sec:     14.71MB
 """
+PYTHON = Interpreter("/usr/bin/python3.11", "3.11.2", "cpython-311-x86_64-linux-gnu", optimised=False)
 PLAN = Plan(
     wrk="wrk",
     cores=Cores(proxy=0, load=1),
@@ -44,7 +47,7 @@ def document(**full: list[Sample]) -> dict[str, object]:
     memory = dict.fromkeys(full, 40.0) | {"envoy": 80.0}
     fixed = {name: taken[:1] for name, taken in full.items()}
     measured = Measured(samples={"http1": full, "fixed_1000": fixed}, rss_mb=memory, pss_mb=memory)
-    return report.figures(PLAN, measured, {"nginx": "nginx is missing"}, {"envoy": "1.40.0"})
+    return report.figures(PLAN, measured, {"nginx": "nginx is missing"}, {"envoy": "1.40.0"}, PYTHON)
 
 
 def test_reads_the_report_of_wrk() -> None:
@@ -75,6 +78,20 @@ def test_table_shows_rows_ratios_and_what_was_skipped() -> None:
     assert "nova / envoy: 2.00 in req/s, 2.00 in requests per CPU second, 0.50 in memory" in text
     assert "nginx skipped: nginx is missing" in text
     assert "others used up to 30%" in text
+    assert "the sidecar ran on /usr/bin/python3.11 (3.11.2, not an optimised build)" in text
+    assert "note: the sidecar's Python is not an optimised build" in text
+
+
+def test_an_interpreter_that_cannot_load_the_environment_is_refused(tmp_path: Path) -> None:
+    assert interpreter(sys.executable).path == sys.executable
+    with pytest.raises(Unavailable, match="is not a Python that loads"):
+        interpreter(str(tmp_path / "python"))
+
+
+def test_an_optimised_build_is_taken_before_one_that_is_not() -> None:
+    chosen, own = interpreter(), interpreter(sys.executable)
+    assert chosen.abi == own.abi
+    assert chosen.optimised or not own.optimised
 
 
 @pytest.mark.parametrize(

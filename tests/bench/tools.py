@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ENVOY_VERSION = "1.40.0"
@@ -95,17 +96,75 @@ def envoy() -> str:
     return str(binary)
 
 
-def sidecar(python: str | None = None) -> tuple[str, ...]:
-    """The command of the sidecar in the environment that runs this; with `python`, run by that interpreter instead.
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python to run the sidecar with."""
+
+    path: str
+    version: str
+    abi: str  #: what compiled extension modules are tagged with; a wheel of another one does not load
+    optimised: bool  #: built with profile-guided optimisation, as in the images that are shipped
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.version}, {'optimised' if self.optimised else 'not an optimised build'})"
+
+
+def interpreter(asked: str | None = None) -> Interpreter:
+    """The Python that the sidecar is measured with: the one asked for, else one built as in the image.
+
+    A development environment is often made with a build without optimisations (pyenv's default), which takes up to a
+    fifth more CPU time. Where the system has an optimised build of the same minor version, that one runs the sidecar.
+
+    Raises:
+        Unavailable: the one asked for does not run, or cannot load what is installed here.
+    """
+    own = _inspect(sys.executable)
+    if own is None:
+        raise Unavailable(f"{sys.executable} does not run")
+    if asked is not None:
+        found = _inspect(asked)
+        if found is None or found.abi != own.abi:
+            raise Unavailable(f"{asked} is not a Python that loads the modules of this environment ({own.abi})")
+        return found
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    others = (_inspect(str(Path(folder) / name)) for folder in _SYSTEM_PYTHONS)
+    return next((each for each in (own, *others) if each and each.optimised and each.abi == own.abi), own)
+
+
+# Debian builds with profiles, but by make targets of its own, and does not record it: a Python in /usr is taken for
+# optimised, as the builds of distributions are.
+_SYSTEM_PYTHONS = ("/usr/bin", "/usr/local/bin")
+_INSPECTION = (
+    "import platform, sys, sysconfig; get = sysconfig.get_config_var; "
+    "optimised = '--enable-optimizations' in (get('CONFIG_ARGS') or '') or sys.base_prefix == '/usr'; "
+    "print(platform.python_version(), get('SOABI'), optimised)"
+)
+
+
+def _inspect(path: str) -> Interpreter | None:
+    try:
+        done = subprocess.run([path, "-c", _INSPECTION], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    version, abi, optimised = done.stdout.split()
+    return Interpreter(path, version, abi, optimised == "True")
+
+
+def sidecar(python: Interpreter) -> tuple[str, ...]:
+    """The command of the sidecar that is installed in the environment that runs this, run by an interpreter.
+
+    Packages of the development environment that the sidecar would use but its image does not have are hidden, so that
+    memory is measured as it is shipped.
 
     Raises:
         Unavailable: the environment was not made with `make venv`.
     """
-    path = Path(sys.executable).parent / "nova-sidecar"
-    if not path.exists():
-        raise Unavailable(f"{path.name} is not installed beside the running Python")
-    if python is None:
-        return (str(path),)
+    if not (Path(sys.executable).parent / "nova-sidecar").exists():
+        raise Unavailable("nova-sidecar is not installed beside the running Python")
     packages = sysconfig.get_path("purelib")
-    start = f"import site, sys; site.addsitedir({packages!r}); from nova_sidecar.main import main; sys.exit(main())"
-    return (python, "-c", start)
+    hidden = "".join(f"sys.modules[{name!r}] = None; " for name in _NOT_SHIPPED)
+    start = f"import site, sys; {hidden}site.addsitedir({packages!r}); from nova_sidecar.main import main; "
+    return (python.path, "-c", start + "sys.exit(main())")
+
+
+_NOT_SHIPPED = ("rich",)  # structlog imports it where it is there, for tracebacks on a terminal
