@@ -67,7 +67,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 _REWRITTEN = re.compile("chunk extension|Transfer-Encoding")
-"""What llhttp refuses and Nova takes out or writes anew: odd extensions, a tab behind "chunked", framing in trailers."""
+"""What llhttp refuses and Nova removes or writes anew: odd extensions, a tab behind chunked, framing in trailers."""
 _SPACED_EXTENSION = re.compile(rb"\r\n[0-9A-Fa-f]+[ \t]+;")  # legal (section 7.1.1), but not for llhttp
 
 
