@@ -20,6 +20,8 @@ CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 PERIOD: Final = 0.05
 BATCH: Final = 64
 
+_FIRST_OWN: Final = b'"direction":'
+
 
 class AccessLogWriter:
     """Writes the entries of the data path to a `LineSink`. Belongs to the event loop's thread.
@@ -27,16 +29,17 @@ class AccessLogWriter:
     `call_later` is the loop's.
     """
 
-    __slots__ = ("_call_later", "_encode", "_entries", "_middle", "_sink", "_stamper", "_timer")
+    __slots__ = ("_call_later", "_encode_lines", "_entries", "_same", "_sink", "_stamper", "_timer")
 
     def __init__(self, sink: LineSink, call_later: CallLater, *, service: str, namespace: str) -> None:
         self._sink = sink
         self._call_later = call_later
         self._stamper = Stamper()
-        self._encode = msgspec.json.Encoder().encode
-        self._middle = b'","level":"info","event":"exchange","service":%b,"namespace":%b' % (
+        self._encode_lines = msgspec.json.Encoder().encode_lines
+        self._same = b'"level":"info","event":"exchange","service":%b,"namespace":%b,%b' % (
             msgspec.json.encode(service),
             msgspec.json.encode(namespace),
+            _FIRST_OWN,
         )
         self._entries: list[AccessEntry] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -71,16 +74,18 @@ class AccessLogWriter:
         self.flush()
 
     def _lines(self, entries: list[AccessEntry]) -> bytes:
-        """The lines of a batch, in one loop because a call per line would cost a fifth more.
+        """The lines of a batch, all encoded by one call.
 
-        The encoder writes the time, the first field, as a number: it is replaced by its text. Durations are cut to
-        microseconds by way of an int, which takes a third of the time of `round`.
+        Durations are cut to microseconds by way of an int, which takes a third of the time of `round`. What is the same
+        on every line is put in front of `direction`: no text can look like that key, since its quotes are escaped.
         """
-        encode, stamp, middle = self._encode, self._stamper.stamp, self._middle
-        parts: list[bytes] = []
+        stamp, last, text = self._stamper.stamp, -1, ""
         for entry in entries:
+            seconds = entry.time
+            millis = int(seconds * 1000)
+            if millis != last:
+                last, text = millis, stamp(seconds)
+            entry.time = text  # type: ignore[assignment]  # the entry is over; the encoder takes what is there
             entry.duration_ms = int(entry.duration_ms * 1000) / 1000
             entry.upstream_ms = int(entry.upstream_ms * 1000) / 1000
-            line = encode(entry)
-            parts += (b'{"time":"', stamp(entry.time), middle, line[line.index(b",") :], b"\n")
-        return b"".join(parts)
+        return self._encode_lines(entries).replace(_FIRST_OWN, self._same)

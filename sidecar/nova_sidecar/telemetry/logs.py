@@ -101,7 +101,7 @@ class Logs:
             raise structlog.DropEvent
         error = event.pop("exc_info", None)
         line = {
-            "time": self._stamper.stamp(time.time()).decode(),
+            "time": self._stamper.stamp(time.time()),
             "level": level,
             "event": event.pop("event"),
             **self._context,

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-_MILLIS: Final = tuple(b".%03dZ" % millis for millis in range(1000))
+_MILLIS: Final = tuple(f".{millis:03}Z" for millis in range(1000))
 
 
 class Stamper:
@@ -17,12 +17,12 @@ class Stamper:
 
     def __init__(self) -> None:
         self._second = -1
-        self._prefix = b""
+        self._prefix = ""
 
-    def stamp(self, now: float) -> bytes:
-        """The text (ASCII) for `now`, seconds since the epoch, cut (not rounded) to the millisecond."""
+    def stamp(self, now: float) -> str:
+        """The text for `now`, seconds since the epoch, cut (not rounded) to the millisecond."""
         second = int(now)
         if second != self._second:
             self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return self._prefix + _MILLIS[int((now - second) * 1000)]
