@@ -38,12 +38,10 @@ from nova_sidecar.transport.endpoints import Resolver
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.request import ATTEMPT, FORWARDED_FOR, RequestHead, RequestReader, Upgrades
+from nova_sidecar.wire.request import ATTEMPT, FORWARDED_FOR, RequestHead, RequestLine, RequestReader, Upgrades
 from nova_sidecar.wire.response import ResponseReader
 
-_UNREADABLE: Final = RequestHead(
-    b"-", "-", http10=False, keep_alive=False, length=0, expects=False, upgrade=False, forward=b"", captured={}
-)
+_UNREADABLE: Final = RequestHead(RequestLine(b"-", b"-", http10=False), b"", {}, keep_alive=False)
 """Stands for a request that could not be read, so that it is counted and logged like any other."""
 
 _SAME_INSTANT: Final = 1e-5

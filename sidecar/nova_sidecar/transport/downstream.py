@@ -23,7 +23,7 @@ from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.head import check_start, head_end
+from nova_sidecar.wire.head import HEAD_END, check_start, head_end
 from nova_sidecar.wire.request import RequestHead, RequestReader
 
 HEAD_TIMEOUT: Final = 10.0
@@ -143,8 +143,13 @@ class DownstreamConnection(Timed, asyncio.Protocol):
                 return
             if not self._buffer:
                 head = self._service.reader.memo.young.get(data)
-                if head is not None and head.length == 0:
-                    self._service.begin(self, head)
+                if head is None and data.find(HEAD_END) == len(data) - 4:
+                    head = self._read_whole(data)
+                if head is not None:
+                    if head.length:
+                        self._start_body(head, b"")
+                    else:
+                        self._service.begin(self, head)
                     return
                 self._buffer = data
             else:
@@ -208,6 +213,13 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             self._service.head_timed_out(self)
 
     # --- reading
+
+    def _read_whole(self, data: bytes) -> RequestHead | None:
+        """The head, where one read brought just that; None leaves it, and what is wrong with it, to `_read_head`."""
+        try:
+            return self._service.reader.read(data)
+        except Malformed:
+            return None
 
     def _read_heads(self) -> None:
         """Start what the buffer holds; a loop, since an exchange may be refused, and so over, at once."""

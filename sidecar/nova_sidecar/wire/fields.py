@@ -40,10 +40,10 @@ class FieldTable:
 
     `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case). Even in a head that
     was never seen before most lines were: a line is checked against the grammar and taken apart once, then remembered,
-    512 lines at most.
+    512 lines at most, and so is what its name means.
     """
 
-    __slots__ = ("_dropped", "_learned", "_noted", "_volatile")
+    __slots__ = ("_dropped", "_learned", "_names", "_noted", "_volatile")
 
     def __init__(
         self, *, noted: frozenset[bytes], dropped: frozenset[bytes], volatile: frozenset[bytes] = frozenset()
@@ -52,6 +52,7 @@ class FieldTable:
         self._noted = noted
         self._dropped = dropped
         self._learned: dict[bytes, Use] = {}
+        self._names: dict[bytes, tuple[bytes, bool, bool, bool]] = {}  # as written -> lower case, kept, noted, learned
 
     def sort(self, lines: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
         """The lines to forward, in order and byte for byte, and the values of noted fields by name. Raises Malformed.
@@ -75,16 +76,25 @@ class FieldTable:
         match = FIELD_LINE.fullmatch(line)
         if match is None:
             raise explain_fields(line)
-        name = match[1].lower()
-        if name in _DISGUISED:
-            raise Malformed("a header name with an underscore looks like one that frames the message")
-        noted = name in self._noted
-        use = (name, match[2].rstrip(b" \t") if noted else b"", name not in self._dropped, noted)
-        if len(line) <= _LONGEST_LEARNED and name not in self._volatile:
+        written, value = match.groups()
+        name, kept, noted, learned = self._names.get(written) or self._learn_name(written)
+        use = (name, value.rstrip(b" \t") if noted else b"", kept, noted)
+        if learned and len(line) <= _LONGEST_LEARNED:
             if len(self._learned) >= _LEARNED:
                 self._learned.clear()
             self._learned[line] = use
         return use
+
+    def _learn_name(self, written: bytes) -> tuple[bytes, bool, bool, bool]:
+        name = written.lower()
+        if name in _DISGUISED:
+            raise Malformed("a header name with an underscore looks like one that frames the message")
+        kind = (name, name not in self._dropped, name in self._noted, name not in self._volatile)
+        if len(written) <= _LONGEST_LEARNED:
+            if len(self._names) >= _LEARNED:
+                self._names.clear()
+            self._names[written] = kind
+        return kind
 
 
 def joined(lines: list[bytes]) -> bytes:

@@ -1,5 +1,7 @@
 """Finding the end of a head in what has arrived so far, within its limit."""
 
+from typing import Final
+
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.wire.grammar import (
     MAX_HEAD,
@@ -10,6 +12,8 @@ from nova_sidecar.wire.grammar import (
     explain_request,
 )
 
+HEAD_END: Final = b"\r\n\r\n"
+
 
 def head_end(data: bytes, searched: int = 0) -> int:
     """Position after the empty line that ends the head, or -1 when it has not arrived.
@@ -17,7 +21,7 @@ def head_end(data: bytes, searched: int = 0) -> int:
     `searched` bytes were looked at before. Raises Malformed early: 431 for a head over its limit, 414 for a target
     over its own, 400 for a line that ends with a bare LF, which would otherwise keep a client waiting.
     """
-    end = data.find(b"\r\n\r\n", max(0, searched - 3), MAX_HEAD)
+    end = data.find(HEAD_END, max(0, searched - 3), MAX_HEAD)
     if end >= 0:
         return end + 4
     line = data.find(b"\n", 0, MAX_TARGET + 64)

@@ -15,7 +15,6 @@ from nova_sidecar.wire.fields import (
     FieldTable,
     connection_options,
     content_length,
-    joined,
     require_chunked,
     tokens,
     without,
@@ -36,10 +35,35 @@ Upgrades = Literal["none", "websocket", "any"]
 ATTEMPT: Final = b"x-nova-attempt"
 FORWARDED_FOR: Final = b"x-forwarded-for"
 
+_LINES: Final = 256
+_LONGEST_LINE: Final = 512
+"""Request lines that are remembered, and bytes of the longest one."""
+
 _NOTED: Final = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _HOST: Final = frozenset((b"host",))
 _EXPECT: Final = frozenset((b"expect",))
+
+
+class RequestLine:
+    """What a request line says; heads with the same line share it. Never changed."""
+
+    __slots__ = ("authority", "forward", "http10", "idempotent", "is_head", "method", "path", "verb")
+
+    def __init__(self, method: bytes, target: bytes, *, http10: bool, authority: bytes | None = None) -> None:
+        self.method = method
+        self.verb = method.decode("ascii")
+        self.path = target.partition(b"?")[0].decode("ascii")
+        """Without the query string."""
+        self.idempotent = method in IDEMPOTENT
+        self.is_head = method == b"HEAD"
+        self.http10 = http10
+        self.authority = authority
+        """The host that an absolute-form target named."""
+        self.forward = b"%b %b HTTP/1.1" % (method, target)
+
+    def __repr__(self) -> str:
+        return f"<RequestLine {self.verb} {self.path}>"
 
 
 class RequestHead:
@@ -51,16 +75,16 @@ class RequestHead:
     )  # fmt: skip
 
     def __init__(
-        self, method: bytes, path: str, *, http10: bool, keep_alive: bool, length: int, expects: bool, upgrade: bool,
-        forward: bytes, captured: dict[bytes, bytes],
+        self, line: RequestLine, forward: bytes, captured: dict[bytes, bytes], *, keep_alive: bool, length: int = 0,
+        expects: bool = False, upgrade: bool = False,
     ) -> None:  # fmt: skip
-        self.method = method
-        self.verb = method.decode("ascii")
-        self.path = path
+        self.method = line.method
+        self.verb = line.verb
+        self.path = line.path
         """Without the query string."""
-        self.idempotent = method in IDEMPOTENT
-        self.is_head = method == b"HEAD"
-        self.http10 = http10
+        self.idempotent = line.idempotent
+        self.is_head = line.is_head
+        self.http10 = line.http10
         self.keep_alive = keep_alive
         self.length = length
         """Bytes of the body, 0 without one, `CHUNKED` when only its end tells."""
@@ -85,14 +109,15 @@ class RequestReader:
     in where an HTTP/1.0 request has no Host.
     """
 
-    __slots__ = ("_capture", "_fields", "_host", "_last_host", "_upgrades", "memo")
+    __slots__ = ("_capture", "_fields", "_host", "_lines", "_upgrades", "_usual_host", "memo")
 
     def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
         self._capture = capture
         self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture, volatile=capture)
         self._upgrades = upgrades
         self._host = host
-        self._last_host = b""  # most clients of a port say the same one: it is looked at once
+        self._usual_host: list[bytes] = []  # most clients of a port say the same one: it is looked at once
+        self._lines: dict[bytes, RequestLine] = {}
         self.memo: Memo[RequestHead] = Memo()
 
     def read(self, head: bytes) -> RequestHead:
@@ -106,22 +131,33 @@ class RequestReader:
     def _parse(self, head: bytes) -> RequestHead:
         if len(head) > MAX_HEAD:
             raise Malformed(f"the request head is longer than {MAX_HEAD} bytes", Reason.HEADER_TOO_LARGE)
-        start, *lines = head[:-4].split(b"\r\n")
-        match = REQUEST_LINE.fullmatch(start)
-        if match is None:
-            raise explain_request(head)
-        method, target, minor = match.groups()
-        if len(target) > MAX_TARGET:
-            raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
-        http10 = minor == b"0"
-        authority = None
-        if target[:1] != b"/" or method == b"CONNECT":
-            target, authority = _origin_form(method, target)
+        lines = head[:-4].split(b"\r\n")
+        start = lines.pop(0)
+        line = self._lines.get(start) or self._read_line(start, head)
         lines, noted = self._fields.sort(lines)
-        options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
-        if not options <= ORDINARY_OPTIONS:
-            lines = without(lines, options)
-        host = self._host_instead(noted.get(b"host"), authority, http10=http10)
+        captured = {}
+        for name in self._capture:
+            if name in noted:
+                captured[name] = b", ".join(noted[name])
+        if (
+            len(noted) == len(captured) + 1
+            and noted.get(b"host") == self._usual_host
+            and not (line.http10 or line.authority)
+        ):  # nothing to look at but a Host that was looked at before
+            return RequestHead(line, b"\r\n".join((line.forward, *lines, b"")), captured, keep_alive=True)
+        return self._read_fields(line, lines, noted, captured)
+
+    def _read_fields(
+        self, line: RequestLine, lines: list[bytes], noted: dict[bytes, list[bytes]], captured: dict[bytes, bytes]
+    ) -> RequestHead:
+        """What the fields say about connection, host, upgrade and body."""
+        http10 = line.http10
+        options = _NO_OPTIONS
+        if b"connection" in noted:
+            options = connection_options(noted[b"connection"])
+            if not options <= ORDINARY_OPTIONS:
+                lines = without(lines, options)
+        host = self._host_instead(noted.get(b"host"), line.authority, http10=http10)
         if host is not None:
             lines = [b"Host: %b" % host, *without(lines, _HOST)]
         upgrade = b"upgrade" in noted and self._upgrade(noted[b"upgrade"], options, http10=http10)
@@ -130,16 +166,32 @@ class RequestReader:
         if http10 and b"expect" in noted:
             lines = without(lines, _EXPECT)
         return RequestHead(
-            method,
-            target.partition(b"?")[0].decode("ascii"),
-            http10=http10,
+            line,
+            b"\r\n".join((line.forward, *lines, b"")),
+            captured,
             keep_alive=(b"keep-alive" in options) if http10 else b"close" not in options,
             length=_length(noted, http10=http10),
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
-            forward=b"%b %b HTTP/1.1\r\n%b" % (method, target, joined(lines)),
-            captured={name: b", ".join(noted[name]) for name in self._capture if name in noted},
         )
+
+    def _read_line(self, start: bytes, head: bytes) -> RequestLine:
+        """Check a request line and take it apart; clients of a port repeat theirs more than anything else."""
+        match = REQUEST_LINE.fullmatch(start)
+        if match is None:
+            raise explain_request(head)
+        method, target, minor = match.groups()
+        if len(target) > MAX_TARGET:
+            raise Malformed(f"the request target is longer than {MAX_TARGET} bytes", Reason.URI_TOO_LONG)
+        authority = None
+        if target[:1] != b"/" or method == b"CONNECT":
+            target, authority = _origin_form(method, target)
+        line = RequestLine(method, target, http10=minor == b"0", authority=authority)
+        if len(start) <= _LONGEST_LINE:
+            if len(self._lines) >= _LINES:
+                self._lines.clear()
+            self._lines[start] = line
+        return line
 
     def _host_instead(self, values: list[bytes] | None, authority: bytes | None, *, http10: bool) -> bytes | None:
         """The Host to put in place of the client's, or None to pass the client's on."""
@@ -149,10 +201,10 @@ class RequestReader:
             return authority or self._host
         if len(values) > 1:
             raise Malformed("several Host fields")
-        if values[0] != self._last_host:
+        if values != self._usual_host:
             if not AUTHORITY.fullmatch(values[0]):
                 raise Malformed("Host is not a host and a port")
-            self._last_host = values[0]
+            self._usual_host = values
         return authority
 
     def _upgrade(self, values: list[bytes], options: frozenset[bytes], *, http10: bool) -> bool:
