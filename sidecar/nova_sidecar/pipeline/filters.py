@@ -31,6 +31,10 @@ class CorrelationFilter:
     def on_request(self, exchange: Exchange, now: float) -> None:
         """Give the exchange its id."""
         given = exchange.head.captured.get(self._header)
+        if given is None:
+            exchange.correlation = self._ids.generate()
+            self._stats.correlation_generated += 1
+            return
         exchange.correlation = taken = self._ids.adopt(given)
         if taken is given:
             self._stats.correlation_taken += 1
@@ -118,21 +122,24 @@ class RetryFilter:
 class MetricsFilter:
     """Counts what is over."""
 
-    __slots__ = ("_stats",)
+    __slots__ = ("_duration", "_responses", "_stats")
 
     def __init__(self, stats: PortStats) -> None:
         self._stats = stats
+        self._responses = stats.responses
+        self._duration = stats.duration
 
     def on_complete(self, exchange: Exchange, now: float) -> None:
         """Count it by status class, with its duration and its bytes."""
         stats = self._stats
         stats.in_flight -= 1
-        stats.bytes_in += exchange.bytes_in
+        if exchange.bytes_in:
+            stats.bytes_in += exchange.bytes_in
         stats.bytes_out += exchange.bytes_out
         status = exchange.status
-        stats.responses[status // 100] += 1
+        self._responses[status // 100] += 1
         if status != _UPGRADED:
-            duration = stats.duration
+            duration = self._duration
             seconds = now - exchange.started
             duration.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1  # `observe`, without the price of a call
             duration.sum += seconds

@@ -5,7 +5,7 @@ any of them: 1 to 128 characters from letters, digits and ``-._~:/+=``. That cov
 ids; it leaves out what ends a header or a log field, and what may be somebody's e-mail address.
 
 Making one must not cost a system call per request: random bytes come in batches, and a whole batch is brought into
-the text form of a version 4 UUID (RFC 9562 section 5.4) column by column: 0.27 µs an id, where ``str(uuid.uuid4())``
+the text form of a version 4 UUID (RFC 9562 section 5.4) column by column: 0.25 µs an id, where ``str(uuid.uuid4())``
 takes 2.5 µs. Taking one over costs 0.2 µs.
 """
 
@@ -37,12 +37,11 @@ def acceptable(value: bytes) -> bool:
 class CorrelationIds:
     """Takes over or makes ids; `entropy(n)` returns n random bytes (`os.urandom` in production)."""
 
-    __slots__ = ("_batch", "_entropy", "_next", "generated", "replaced")
+    __slots__ = ("_batch", "_entropy", "generated", "replaced")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._batch = b""
-        self._next = 0
+        self._batch: list[bytes] = []
         self.generated = 0
         """Ids made here, the replaced ones included."""
         self.replaced = 0
@@ -60,18 +59,16 @@ class CorrelationIds:
     def generate(self) -> bytes:
         """A new id: a random UUID in lower case, 36 characters."""
         self.generated += 1
-        start = self._next
-        if start == len(self._batch):
+        if not self._batch:
             self._batch = _make_batch(self._entropy(_BATCH * _DIGITS // 2))
-            start = 0
-        self._next = start + _LENGTH
-        return self._batch[start : self._next]
+        return self._batch.pop()
 
 
-def _make_batch(random: bytes) -> bytes:
+def _make_batch(random: bytes) -> list[bytes]:
     digits = random.hex().encode()
     text = bytearray(_TEMPLATE * _BATCH)
     for column, digit in _COLUMNS:
         text[column::_LENGTH] = digits[digit::_DIGITS]
     text[_VARIANT_COLUMN::_LENGTH] = digits[_VARIANT_DIGIT::_DIGITS].translate(_VARIANT)
-    return bytes(text)
+    made = bytes(text)
+    return [made[start : start + _LENGTH] for start in range(0, len(made), _LENGTH)]
