@@ -18,7 +18,9 @@ import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from nova_sidecar.pipeline import presence
 from nova_sidecar.pipeline.body import RequestBody
+from nova_sidecar.pipeline.tunnel import Tunnel
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 MAX_STALE: Final = 3
 """Idle connections found closed by the peer that one attempt may meet before that counts as a failure."""
-ASK_AFTER: Final = 0.1
-"""Seconds after which a client that has finished sending is asked whether it is still there."""
 
 
 class State(Enum):
@@ -61,7 +61,7 @@ class Exchange:
 
     __slots__ = (
         "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "chunked", "correlation", "deadline_at",
-        "downstream", "endpoint", "half_closed", "head", "head_only", "keep", "place", "port", "reason", "sent_at",
+        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "sent_at",
         "stale", "started", "state", "status", "ticket", "timer", "upstream", "upstream_seconds",
     )  # fmt: skip
 
@@ -93,7 +93,6 @@ class Exchange:
         self.reason: Reason | None = None
         self.chunked = False
         self.keep = False
-        self.half_closed = False
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -351,58 +350,19 @@ class Exchange:
         self.state = TUNNEL
         self.status = 101
         downstream.transport.write(b"".join((head.forward, self.port.echo, self.correlation, self.port.head_end)))
-        downstream.open_tunnel()
-
-    def on_tunnel_data(self, data: bytes) -> None:
-        """Bytes from the client after the upgrade."""
-        self.bytes_in += len(data)
-        if self.upstream is not None:
-            self.upstream.transport.write(data)
-
-    def on_upstream_tunnel_data(self, data: bytes) -> None:
-        """Bytes from the upstream after the upgrade."""
-        self.bytes_out += len(data)
-        self.downstream.transport.write(data)
+        Tunnel(self, downstream, upstream, self.port.stream_idle).open()
 
     def on_downstream_eof(self) -> None:
-        """The client sends no more: in a tunnel that goes on; before a response it is asked whether it still reads."""
-        if self.state is TUNNEL:
-            self._tunnel_ends(self.upstream)
-        elif not self.head.http10:
-            self.port.loop.call_later(ASK_AFTER, self._ask)
+        """The client sends no more, and may or may not wait for its response."""
+        presence.watch(self)
 
-    def _ask(self) -> None:
-        """A client that only finished sending skips an interim response; one that left answers it with a reset.
+    @property
+    def unanswered(self) -> bool:
+        """Whether the client has got nothing of a response yet."""
+        return self.state not in (DONE, RESPONDING, TUNNEL)
 
-        TCP itself does not tell the two apart, and work for somebody who left would go on until its deadline.
-        """
-        if self.state not in (DONE, RESPONDING, TUNNEL):
-            self.downstream.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
-            self.port.loop.call_later(ASK_AFTER, self._listen, ASK_AFTER * 2)
-
-    def _listen(self, again: float) -> None:
-        if self.state in (DONE, RESPONDING, TUNNEL):
-            return
-        if self.downstream.gone:
-            self.downstream.abort()
-        else:
-            self.port.loop.call_later(again, self._listen, min(again * 2, 1.0))
-
-    def on_upstream_eof(self) -> None:
-        """The upstream sends no more."""
-        self._tunnel_ends(self.downstream)
-
-    def _tunnel_ends(self, other: DownstreamConnection | UpstreamConnection | None) -> None:
-        """One end has said everything: the other may still answer, for as long as a silence may last."""
-        downstream = self.downstream
-        if self.half_closed or other is None:
-            self._end_tunnel()
-            return
-        self.half_closed = True
-        other.transport.write_eof()
-        downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
-
-    def _end_tunnel(self) -> None:
+    def end_tunnel(self) -> None:
+        """The upgraded connection is over, on both sides."""
         connection, self.upstream = self.upstream, None
         if connection is not None:
             connection.close("peer")
@@ -415,7 +375,7 @@ class Exchange:
         """The connection is gone and the response is not whole."""
         connection, self.upstream = self.upstream, None
         if self.state is TUNNEL:
-            self._end_tunnel()
+            self.end_tunnel()
         elif self.state is RESPONDING:
             self._record(FAILURE)
             self._break_off(reason)
@@ -500,7 +460,7 @@ class Exchange:
         """Time is up: the whole budget's, one attempt's, or a silence lasted too long."""
         state = self.state
         if state is TUNNEL:
-            self._end_tunnel()
+            self.end_tunnel()
         elif state is RESPONDING:
             self._drop_upstream("timeout", CANCELLED if self.downstream.blocked else FAILURE)
             self._break_off(Reason.STREAM_IDLE_TIMEOUT)

@@ -50,9 +50,6 @@ class Handler(Protocol):
     def on_request_broken(self, why: Malformed) -> None:
         """The body broke HTTP; the connection is of no use any more."""
 
-    def on_tunnel_data(self, data: bytes) -> None:
-        """Bytes after an upgrade."""
-
     def on_downstream_eof(self) -> None:
         """The client sends no more; it may still read."""
 
@@ -64,6 +61,16 @@ class Handler(Protocol):
 
     def on_deadline(self, now: float) -> None:
         """The deadline that the exchange set on the connection is over."""
+
+
+class Tunnelled(Protocol):
+    """What a downstream connection needs of the tunnel it is one end of."""
+
+    def on_downstream_data(self, data: bytes) -> None:
+        """Bytes from the client."""
+
+    def on_downstream_eof(self) -> None:
+        """The client sends no more."""
 
 
 class Service(Protocol):
@@ -119,7 +126,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self._searched = 0
         # for one request
         self.exchange: Handler | None = None
-        self.tunnel = False
+        self.tunnel: Tunnelled | None = None
         self.unread = 0
         """Bytes of the request's body that have not arrived, `CHUNKED` when only its end tells, 0 once it is whole."""
         self._body: ChunkedReader | None = None
@@ -155,8 +162,8 @@ class DownstreamConnection(Timed, asyncio.Protocol):
             else:
                 self._buffer += data
             self._read_heads()
-        elif self.tunnel:
-            self.exchange.on_tunnel_data(data)  # type: ignore[union-attr]  # a tunnel has its exchange until it ends
+        elif self.tunnel is not None:
+            self.tunnel.on_downstream_data(data)
         elif self.unread:
             self._read_body(data)
             if self.exchange is None and self._buffer:
@@ -171,8 +178,8 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or self._lingering:
             return False
-        if self.tunnel:
-            exchange.on_downstream_eof()
+        if self.tunnel is not None:
+            self.tunnel.on_downstream_eof()
             return True
         if self.unread:
             self.abort()
@@ -185,6 +192,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self.closing = True
         self.wheel.remove(self)
         exchange, self.exchange = self.exchange, None
+        self.tunnel = None
         if exchange is not None:
             exchange.on_downstream_lost()
         self._service.disconnected(self)
@@ -366,19 +374,19 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self.wheel.arm(self, self.wheel.now + KEEP_ALIVE_TIMEOUT)
         self._read_heads()
 
-    def open_tunnel(self) -> None:
-        """From now on every byte goes to the exchange as it is, beginning with what the client sent ahead."""
-        self.tunnel = True
+    def open_tunnel(self, tunnel: Tunnelled) -> None:
+        """From now on every byte goes into the tunnel as it is, beginning with what the client sent ahead."""
+        self.tunnel = tunnel
         self.deadline = inf
         ahead, self._buffer = self._buffer, b""
-        if ahead and self.exchange is not None:
-            self.exchange.on_tunnel_data(ahead)
+        if ahead:
+            tunnel.on_downstream_data(ahead)
         self.resume_reading()
 
     def end_tunnel(self) -> None:
         """The upgraded connection is over: send what is written and close."""
         self.exchange = None
-        self.tunnel = False
+        self.tunnel = None
         self.closing = True
         self.wheel.remove(self)
         self.transport.close()

@@ -51,17 +51,21 @@ class Caller(Protocol):
     def on_response_end(self, trailers: bytes) -> None:
         """The response is complete."""
 
-    def on_upstream_tunnel_data(self, data: bytes) -> None:
-        """Bytes after an upgrade."""
-
-    def on_upstream_eof(self) -> None:
-        """After an upgrade, the upstream sends no more."""
-
     def on_upstream_blocked(self, blocked: bool) -> None:
         """The upstream reads too slowly, or does so no more."""
 
     def on_upstream_failed(self, reason: Reason, why: str) -> None:
         """The attempt is over without a whole response; the connection is closed already."""
+
+
+class Tunnelled(Protocol):
+    """What an upstream connection needs of the tunnel it is one end of."""
+
+    def on_upstream_data(self, data: bytes) -> None:
+        """Bytes from the upstream."""
+
+    def on_upstream_eof(self) -> None:
+        """The upstream sends no more."""
 
 
 class Owner(Protocol):
@@ -82,7 +86,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     __slots__ = (
         "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason",
         "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "seat", "state",
-        "transport",
+        "transport", "tunnel",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, seat: "Seat[UpstreamConnection]", *, retire_at: float, idle_limit: float) -> None:
@@ -105,6 +109,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.state = HEAD
         self.answered = False
         self.reusable = True
+        self.tunnel: Tunnelled | None = None
+        """Set by the exchange that opens one; what arrives goes there from then on."""
         self._buffer = b""
         self._searched = 0
         self._interim = 0
@@ -141,20 +147,21 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self._read_head(exchange, data)
         elif self.state is BODY:
             self._read_body(exchange, data)
-        else:
-            exchange.on_upstream_tunnel_data(data)
+        elif self.tunnel is not None:
+            self.tunnel.on_upstream_data(data)
 
     def eof_received(self) -> bool:
         """asyncio: the upstream sends no more; a tunnel stays open in the other direction."""
         self._eof = True
-        if self.state is TUNNEL and self.exchange is not None:
-            self.exchange.on_upstream_eof()
+        if self.tunnel is not None and self.exchange is not None:
+            self.tunnel.on_upstream_eof()
             return True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is over."""
         exchange, self.exchange = self.exchange, None
+        self.tunnel = None
         self.close_reason = self.close_reason or "peer"
         self._owner.lost(self, self.close_reason)
         if exchange is None:
@@ -229,8 +236,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if head.status == 101:
             self.state = TUNNEL
             exchange.on_response_head(head)
-            if rest and self.exchange is exchange:
-                exchange.on_upstream_tunnel_data(rest)
+            if rest and self.tunnel is not None:
+                self.tunnel.on_upstream_data(rest)
             return
         self._left = 0 if exchange.head_only else head.length
         if self._left == 0:
