@@ -5,6 +5,8 @@ import pytest
 from nova_cli.demo.claims import CLAIMS, Claim
 from nova_cli.demo.stage import Stage
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 def test_claim_holds(stage: Stage, claim: Claim) -> None:

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from nova_cli.demo.claims import STOREFRONT
 from nova_cli.demo.stage import Stage
+
+pytestmark = pytest.mark.alone
 
 OPERATOR_NAMESPACE = "nova-system"
 

@@ -144,6 +144,7 @@ def admin(dev: Dev) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+@pytest.mark.alone
 def test_serving_in_under_a_second(scene: Scene) -> None:
     """The best of three, since this machine may be busy with something else."""
 
