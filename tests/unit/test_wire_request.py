@@ -1,5 +1,7 @@
 """Request heads: what is read, what goes upstream, and what is refused and why."""
 
+import tracemalloc
+
 import pytest
 
 from nova_sidecar.policy.reasons import Reason
@@ -177,6 +179,53 @@ def test_refusals_by_reason(text: bytes, reason: Reason) -> None:
     with pytest.raises(Malformed) as refused:
         read(text)
     assert refused.value.reason is reason
+
+
+STARTS = (
+    "GET / HTTP/1.1", "GET / HTTP/1.0", "GET /a?q=1 HTTP/1.1", "HEAD / HTTP/1.1", "POST / HTTP/1.1",
+    "GET http://b/x HTTP/1.1", "OPTIONS * HTTP/1.1", "GET * HTTP/1.1", "CONNECT a:1 HTTP/1.1", "GET  / HTTP/1.1",
+)  # fmt: skip
+FIELDS: tuple[tuple[str, ...], ...] = (
+    ("Host: a",), ("host: a",), ("Host: c:8080", "X-One: 1"), ("Host: a b",), ("Host: a", "Host: a"), (),
+    ("Host: a", "Connection: close"), ("Host: a", "Connection: x-one", "X-One: 1"), ("Host: a", "Content-Length: 3"),
+    ("Host: a", "content_length: 3"), ("Host: a", "X-Correlation-Id: 1"), ("Host: a", "X-Correlation-Id: b\x00d"),
+    ("Host: a", "X-Correlation-Id: 1", "x-correlation-id: 2"), ("Host: a", "traceparent: 00-1"), ("Host : a",),
+    ("Host: a", "traceparent : 00-1"), ("X-Correlation-Id: 1",),
+    ("Host: a", "Upgrade: websocket", "Connection: upgrade"), ("Host: a", "Expect: 100-continue", "Content-Length: 1"), ("Host: a", "Transfer-Encoding: chunked"),
+)  # fmt: skip
+
+
+def outcome(reader: RequestReader, text: bytes) -> object:
+    try:
+        got = reader.read(text)
+    except Malformed as why:
+        return (why.reason, why.why)
+    return {name: getattr(got, name) for name in RequestHead.__slots__}
+
+
+def test_what_was_read_before_changes_nothing() -> None:
+    """Heads, lines and names are remembered: a reader that has seen everything reads each head as a new one does."""
+    heads = [head(*fields, start=start, host=None) for start in STARTS for fields in FIELDS]
+
+    def new() -> RequestReader:
+        return RequestReader(capture=CAPTURE, upgrades="websocket", host=b"127.0.0.1:8080")
+
+    alone = [outcome(new(), text) for text in heads]
+    shared = new()
+    assert [outcome(shared, text) for text in heads] == alone
+    assert [outcome(shared, text) for text in reversed(heads)] == alone[::-1]
+    assert {type(each) for each in alone} == {dict, tuple}
+
+
+def test_lines_and_names_that_never_come_again_are_not_kept_for_good() -> None:
+    reader = RequestReader(capture=CAPTURE, upgrades="none", host=b"127.0.0.1:8080")
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            reader.read(head(f"x-{number}: 1", "x-value: " + "v" * 100, start=f"GET /{number}/{'p' * 100} HTTP/1.1"))
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_refusals_never_quote_the_message() -> None:
