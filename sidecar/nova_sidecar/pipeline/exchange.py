@@ -15,16 +15,15 @@ Rules:
 """
 
 import asyncio
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from nova_sidecar.pipeline import presence
+from nova_sidecar.pipeline import again, presence, timeouts
 from nova_sidecar.pipeline.body import RequestBody
+from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, TUNNEL, WAITING
 from nova_sidecar.pipeline.tunnel import Tunnel
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
-from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
-from nova_sidecar.policy.retry import Suppressed
+from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.upstream import UpstreamConnection
@@ -35,25 +34,6 @@ from nova_sidecar.wire.response import ResponseHead
 
 if TYPE_CHECKING:
     from nova_sidecar.pipeline.port import Port
-
-MAX_STALE: Final = 3
-"""Idle connections found closed by the peer that one attempt may meet before that counts as a failure."""
-
-
-class State(Enum):
-    """Where an exchange stands; see the module."""
-
-    QUEUED = "queued"
-    WAITING = "waiting"
-    BACKOFF = "backoff"
-    SENT = "sent"
-    RESPONDING = "responding"
-    TUNNEL = "tunnel"
-    DONE = "done"
-
-
-# Looking a member up on the class costs 30 ns on Python 3.11; a module global does not.
-QUEUED, WAITING, BACKOFF, SENT, RESPONDING, TUNNEL, DONE = State
 
 
 class Exchange:
@@ -145,7 +125,7 @@ class Exchange:
         elif found is None:
             self.state = WAITING
         else:
-            self._record(CANCELLED)
+            self.record(CANCELLED)
             self.refuse(Reject(found))
 
     def on_connection(self, connection: UpstreamConnection) -> None:
@@ -154,7 +134,7 @@ class Exchange:
 
     def on_no_connection(self, reason: Reason, why: str) -> None:
         """There is no connection to be had."""
-        self._attempt_failed(reason, why)
+        self.attempt_failed(reason, why)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         port = self.port
@@ -210,9 +190,9 @@ class Exchange:
     def on_request_broken(self, why: Malformed) -> None:
         """The body breaks HTTP: the upstream must not take it for whole."""
         answering = self.state is RESPONDING
-        self._drop_upstream("aborted", CANCELLED)
+        self.drop_upstream("aborted", CANCELLED)
         if answering:
-            self._break_off(why.reason)
+            self.break_off(why.reason)
         else:
             self.refuse(Reject(why.reason), why.why)
 
@@ -273,9 +253,9 @@ class Exchange:
         downstream.transport.write(b"".join((head.forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
         if status >= 500:
-            self._record(FAILURE)
+            self.record(FAILURE)
         elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
-            self._record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
+            self.record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
 
     def _ending_of_head(self) -> tuple[bool, bytes]:
         """Whether the connection is kept, and what says so in front of the correlation id."""
@@ -303,7 +283,7 @@ class Exchange:
         downstream, now = self.downstream, self.port.clock()
         if self.chunked:
             downstream.transport.write(LAST_CHUNK + trailers + b"\r\n")
-        self._record(SUCCESS)
+        self.record(SUCCESS)
         if not downstream.unread:
             connection.resume_reading()
             self.port.dispatcher.release(connection, now)
@@ -343,10 +323,10 @@ class Exchange:
         upstream, downstream = self.upstream, self.downstream
         assert upstream is not None  # noqa: S101 - it called
         if not self.head.upgrade:
-            self._drop_upstream("error", FAILURE)
+            self.drop_upstream("error", FAILURE)
             self.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded a connection that was not asked to")
             return
-        self._record(SUCCESS)
+        self.record(SUCCESS)
         self.state = TUNNEL
         self.status = 101
         downstream.transport.write(b"".join((head.forward, self.port.echo, self.correlation, self.port.head_end)))
@@ -377,39 +357,26 @@ class Exchange:
         if self.state is TUNNEL:
             self.end_tunnel()
         elif self.state is RESPONDING:
-            self._record(FAILURE)
-            self._break_off(reason)
-        elif reason is Reason.UPSTREAM_RESET and connection is not None and self._is_stale(connection):
+            self.record(FAILURE)
+            self.break_off(reason)
+        elif reason is Reason.UPSTREAM_RESET and connection is not None and again.was_stale(self, connection):
             self.stale += 1
             self.attempts -= 1
-            self._record(CANCELLED)
+            self.record(CANCELLED)
             self.start_attempt(self.port.clock())
         else:
-            self._attempt_failed(reason, why)
+            self.attempt_failed(reason, why)
 
-    def _is_stale(self, connection: UpstreamConnection) -> bool:
-        """Whether an idle connection had been closed before the request got there: RFC 9112 section 9.3.1 lets what
-        is idempotent be sent again, without it counting as a retry."""
-        return (
-            connection.requests > 1
-            and not connection.answered
-            and self.stale < MAX_STALE
-            and self.head.idempotent
-            and self._replayable()
-        )
-
-    def _replayable(self) -> bool:
-        return self.body is None or self.body.replayable
-
-    def _attempt_failed(self, reason: Reason, why: str) -> None:
-        self._record(FAILURE)
+    def attempt_failed(self, reason: Reason, why: str) -> None:
+        """Try again, or refuse."""
+        self.record(FAILURE)
         self.state = WAITING
-        if not self._retry(reason, None, self.port.clock()):
+        if not again.retry(self, reason, None, self.port.clock()):
             self.refuse(Reject(reason), why)
 
     def _retry_status(self, head: ResponseHead, now: float) -> bool:
         """Whether a response is dropped in favour of another attempt."""
-        if self.port.retrier is None or not self._retry(head.status, head.retry_after, now):
+        if self.port.retrier is None or not again.retry(self, head.status, head.retry_after, now):
             return False
         connection, self.upstream = self.upstream, None
         if connection is not None:
@@ -417,75 +384,20 @@ class Exchange:
                 self.port.dispatcher.release(connection, now)
             else:
                 connection.close("aborted")
-        self._record(FAILURE)
+        self.record(FAILURE)
         return True
-
-    def _retry(self, failure: Reason | int, retry_after: float | None, now: float) -> bool:
-        port = self.port
-        retrier = port.retrier
-        if retrier is None:
-            return False
-        answer = retrier.next(
-            self.attempts,
-            failure,
-            method=self.head.method,
-            replayable=self._replayable(),
-            remaining=self.deadline_at - now,
-            now=now,
-            retry_after=retry_after,
-        )
-        if isinstance(answer, Suppressed):
-            port.stats.retries_suppressed[answer] += 1
-            return False
-        port.stats.retries += 1
-        self.state = BACKOFF
-        self.downstream.wheel.arm(self.downstream, self.deadline_at)
-        self.timer = port.loop.call_later(answer, self._again)
-        return True
-
-    def _again(self) -> None:
-        self.timer = None
-        if self.state is BACKOFF:
-            self.start_attempt(self.port.clock())
 
     def on_downstream_lost(self) -> None:
         """The client went away: whatever is under way for it is cancelled."""
         ended = self.state is TUNNEL
-        self._drop_upstream("aborted", CANCELLED)
+        self.drop_upstream("aborted", CANCELLED)
         if not ended:
             self._count(Reason.CLIENT_CLOSED)
         self._complete(self.port.clock())
 
     def on_deadline(self, now: float) -> None:
-        """Time is up: the whole budget's, one attempt's, or a silence lasted too long."""
-        state = self.state
-        if state is TUNNEL:
-            self.end_tunnel()
-        elif state is RESPONDING:
-            self._drop_upstream("timeout", CANCELLED if self.downstream.blocked else FAILURE)
-            self._break_off(Reason.STREAM_IDLE_TIMEOUT)
-        elif state is SENT and self.downstream.unread and (self.bytes_in or not self.head.expects):
-            self._upload_stalled()
-        elif state is QUEUED and now < self.deadline_at:
-            self.refuse(Reject(Reason.ACQUIRE_TIMEOUT, OVERLOAD_RETRY_AFTER))
-        elif now >= self.deadline_at:
-            self._drop_upstream("timeout", FAILURE if state is SENT else CANCELLED)
-            self.refuse(Reject(Reason.DEADLINE_EXCEEDED))
-        elif state is WAITING:
-            missing = self.port.dispatcher.cancel(self)
-            self._record(CANCELLED)
-            self.refuse(Reject(missing, OVERLOAD_RETRY_AFTER))
-        else:
-            self._drop_upstream("timeout", FAILURE)
-            self._attempt_failed(Reason.ATTEMPT_TIMEOUT, "the upstream did not answer within the attempt's budget")
-
-    def _upload_stalled(self) -> None:
-        stuck = self.upstream is not None and self.upstream.blocked
-        self._drop_upstream("timeout", FAILURE if stuck else CANCELLED)
-        if stuck:
-            self.refuse(Reject(Reason.STREAM_IDLE_TIMEOUT))
-        else:
-            self.refuse(Reject(Reason.REQUEST_TIMEOUT), "the client stopped sending its request")
+        """The deadline set on the client's connection is over."""
+        timeouts.expire(self, now)
 
     # --- the end
 
@@ -498,7 +410,7 @@ class Exchange:
         self._complete(port.clock())
         downstream.finished(keep=keep)
 
-    def _break_off(self, reason: Reason) -> None:
+    def break_off(self, reason: Reason) -> None:
         """A response under way cannot be finished."""
         self._count(reason)
         self._complete(self.port.clock())
@@ -509,14 +421,14 @@ class Exchange:
         self.reason = reason
         self.port.stats.rejected[reason] += 1
 
-    def _record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Tell the breaker how the attempt ended, once."""
         ticket = self.ticket
         if ticket is not None:
             self.ticket = None
             self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]  # it gave the ticket
 
-    def _drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
+    def drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""
         if self.timer is not None:
             self.timer.cancel()
@@ -526,7 +438,7 @@ class Exchange:
             connection.close(why)
         elif self.state is WAITING and self.attempts:
             self.port.dispatcher.cancel(self)
-        self._record(outcome)
+        self.record(outcome)
 
     def _complete(self, now: float) -> None:
         self.state = DONE

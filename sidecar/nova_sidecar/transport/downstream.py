@@ -12,19 +12,17 @@ Rules:
 """
 
 import asyncio
-import socket
-import struct
-from contextlib import suppress
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from nova_sidecar.transport.tcp import TCP_CLOSE, tcp_state
+from nova_sidecar.transport.served import Handler, Service, Tunnelled
+from nova_sidecar.transport.tcp import TCP_CLOSE, reset_on_close, tcp_state
 from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.head import HEAD_END, check_start, head_end
-from nova_sidecar.wire.request import RequestHead, RequestReader
+from nova_sidecar.wire.request import RequestHead
 
 HEAD_TIMEOUT: Final = 10.0
 """Most seconds from the first byte of a head to its last; never more than the port's budget for a request."""
@@ -34,65 +32,6 @@ LINGER_TIMEOUT: Final = 2.0
 LINGER_BYTES: Final = 1 << 20
 DISCARD_BYTES: Final = 64 * 1024
 """Largest body of a refused request that is read and dropped to keep the connection."""
-
-_RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends a reset instead of a normal end
-
-
-class Handler(Protocol):
-    """What a downstream connection needs of the exchange it carries."""
-
-    def on_request_body(self, data: bytes) -> None:
-        """Content of the request."""
-
-    def on_request_end(self, trailers: bytes) -> None:
-        """The request is complete."""
-
-    def on_request_broken(self, why: Malformed) -> None:
-        """The body broke HTTP; the connection is of no use any more."""
-
-    def on_downstream_eof(self) -> None:
-        """The client sends no more; it may still read."""
-
-    def on_downstream_lost(self) -> None:
-        """The client went away."""
-
-    def on_downstream_blocked(self, blocked: bool) -> None:
-        """The client reads too slowly, or does so no more."""
-
-    def on_deadline(self, now: float) -> None:
-        """The deadline that the exchange set on the connection is over."""
-
-
-class Tunnelled(Protocol):
-    """What a downstream connection needs of the tunnel it is one end of."""
-
-    def on_downstream_data(self, data: bytes) -> None:
-        """Bytes from the client."""
-
-    def on_downstream_eof(self) -> None:
-        """The client sends no more."""
-
-
-class Service(Protocol):
-    """What a downstream connection needs of the port that accepted it."""
-
-    reader: RequestReader
-    head_timeout: float
-
-    def begin(self, connection: "DownstreamConnection", head: RequestHead) -> None:
-        """Start the exchange: set ``connection.exchange``, or answer and end at once."""
-
-    def refuse(self, connection: "DownstreamConnection", why: Malformed) -> None:
-        """Answer what could not be read as a request; the connection is closed after it."""
-
-    def head_timed_out(self, connection: "DownstreamConnection") -> None:
-        """The head did not arrive in time."""
-
-    def connected(self, connection: "DownstreamConnection") -> None:
-        """A client came."""
-
-    def disconnected(self, connection: "DownstreamConnection") -> None:
-        """A client left."""
 
 
 class DownstreamConnection(Timed, asyncio.Protocol):
@@ -439,8 +378,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         """Break the connection at once: the client must not take what it got for whole."""
         self.closing = True
         self.deadline = inf
-        with suppress(OSError, AttributeError):  # a closed socket has no options
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        reset_on_close(self.transport)
         self.transport.abort()
 
     def __repr__(self) -> str:

@@ -1,10 +1,14 @@
 """What only the kernel knows of a connection."""
 
 import socket
+import struct
+from contextlib import suppress
 from typing import Any, Final
 
 TCP_ESTABLISHED: Final = 1
 TCP_CLOSE: Final = 7
+
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def tcp_state(transport: Any) -> int | None:
@@ -14,3 +18,9 @@ def tcp_state(transport: Any) -> int | None:
     except (OSError, AttributeError):  # closed already, or not Linux
         return None
     return int(info[0])
+
+
+def reset_on_close(transport: Any) -> None:
+    """Let the kernel end a connection with a reset when it is closed, so that nobody takes what came for whole."""
+    with suppress(OSError, AttributeError):  # a closed socket has no options
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
