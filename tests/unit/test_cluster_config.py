@@ -89,7 +89,7 @@ def test_pods_are_routed_not_bridged() -> None:
 
 
 def test_a_cache_in_an_ordinary_place_needs_no_putting_back() -> None:
-    script = mount_script(Path("/root/.cache/nova/clusters/nova/fs"), [Path("/root/.cache/nova")])
+    script = mount_script(Path("/home/me/.cache/nova/clusters/nova/fs"), [Path("/home/me/.cache/nova")])
     assert "mkdir" not in script
     assert "/proc/self/fd/9/clusters/nova/fs/var/lib /var/lib" in script
 
