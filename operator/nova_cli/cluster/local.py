@@ -184,8 +184,11 @@ class LocalCluster:
             with self._console.step(f"load {archive.name}"):
                 import_image(namespaces, archive.absolute())
 
+        # images share their base: side by side each would unpack it, after the first none has to
+        for archive in list(fresh.values())[:1]:
+            load(archive)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(load, fresh.values()))
+            list(pool.map(load, list(fresh.values())[1:]))
         state.loaded.extend(fresh)
         states.save(self._state_file, state)
 
