@@ -8,15 +8,15 @@ import sys
 from nova_cli.errors import MissingRequirementError
 
 
-def require_root() -> None:
-    """Raise MissingRequirementError unless this process may start containers."""
+def require_root(purpose: str = "a local cluster") -> None:
+    """Raise MissingRequirementError unless this process may start containers; `purpose` is what needs them."""
     if sys.platform != "linux":
         raise MissingRequirementError(
-            f"a local cluster on {sys.platform} needs Docker, and no Docker daemon answers; start Docker, or use "
+            f"{purpose} on {sys.platform} needs Docker, and no Docker daemon answers; start Docker, or use "
             "`nova dev`, which needs no cluster"
         )
     if os.geteuid() != 0:
         raise MissingRequirementError(
-            "a local cluster needs root or a Docker daemon that answers, and there is neither; run it with sudo or "
+            f"{purpose} needs root or a Docker daemon that answers, and there is neither; run it with sudo or "
             "start Docker; `nova dev` and `nova cluster up --no-node` (an API server without pods) work as they are"
         )

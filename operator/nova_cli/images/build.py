@@ -23,7 +23,7 @@ def build(console: Console, names: Sequence[str] = (), root: Path | None = None)
     repository = root or find_repository()
     wanted = select(list(names))
     if not docker_answers():
-        require_root()
+        require_root("building images")
         packages.require(packages.IMAGES, console)
     folder = cache_root() / "images"
     folder.mkdir(parents=True, exist_ok=True)
