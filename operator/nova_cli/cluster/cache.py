@@ -1,4 +1,5 @@
-"""The cache folder: everything nova keeps on a machine lives below it, and deleting it loses nothing but time.
+"""The cache folder: what nova keeps on a machine lives below it, and deleting it loses nothing but time. Go's caches of
+modules and packages are the exception: they stay where Go has them, so that other Go work on the machine shares them.
 
     bin/KEY/           what was compiled from `node/`, KEY being a hash of everything that went into it
     tools/             tools that the machine lacked: Go, kubectl

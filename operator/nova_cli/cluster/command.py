@@ -22,8 +22,8 @@ examples:
   nova cluster down                        stop it; nothing stays behind but the cache
   nova cluster up --no-node --name api     an API server without pods, for tests; needs no root
 
-The first start compiles Kubernetes (about six minutes on two cores); later ones take seconds. Everything is kept in
-$NOVA_CACHE, $XDG_CACHE_HOME/nova or ~/.cache/nova. Logs of a running cluster: clusters/NAME/log in there.
+The first start compiles Kubernetes (about six minutes on two cores); later ones take seconds. All but Go's own caches
+is kept in $NOVA_CACHE, $XDG_CACHE_HOME/nova or ~/.cache/nova. Logs of a running cluster: clusters/NAME/log in there.
 
 exit codes: 0 done, 1 it failed, 2 wrong usage or something is missing on this machine, 3 (status) not running
 """
