@@ -63,9 +63,10 @@ class Children:
     async def look(self, namespace: str, children: Iterable[ChildKey]) -> None:
         """Read the children from the API server itself."""
         keys = tuple(children)
-        found = await asyncio.gather(*(self._cluster.get(key.kind, namespace, key.name) for key in keys))
+        with self._mirror.asking() as heard:
+            found = await asyncio.gather(*(self._cluster.get(key.kind, namespace, key.name) for key in keys))
         for key, manifest in zip(keys, found, strict=True):
-            self._mirror.replace(key.kind, namespace, key.name, manifest)
+            self._mirror.replace(key.kind, namespace, key.name, manifest, heard)
 
     async def put_in_order(
         self,
@@ -124,28 +125,29 @@ class Children:
         self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
     ) -> None:
         """What pods mount and run as first, then the Deployment, then what is no longer wanted."""
-        namespace = service.metadata.namespace
         writes = [action for action in actions if isinstance(action, Apply | Replace)]
         for late in (False, True):
             batch = [action for action in writes if (action.child.kind is DEPLOYMENT) is late]
             await asyncio.gather(*(self._write_and_note(service, action, settled) for action in batch))
         for action in actions:
             if isinstance(action, Prune):
-                await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
-                self._mirror.replace(action.child.kind, namespace, action.child.name, None)
+                await self._delete(service.metadata.namespace, action)
                 log.info("child pruned", **_about(service), child=str(action.child))
 
     async def _write_and_note(
         self, service: NovaService, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
     ) -> None:
-        namespace = service.metadata.namespace
         if isinstance(action, Replace):
-            await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
-            self._mirror.replace(action.child.kind, namespace, action.child.name, None)
+            await self._delete(service.metadata.namespace, action)
         result = await self._write(action)
         self._mirror.put(action.child.kind, result)
         settled[action.child] = settle(action.manifest, result)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)
+
+    async def _delete(self, namespace: str, action: Prune | Replace) -> None:
+        await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
+        gone = {"metadata": {"namespace": namespace, "name": action.child.name, "uid": action.uid}}
+        self._mirror.drop(action.child.kind, gone)
 
     async def _write(self, action: Apply | Replace, *, dry_run: bool = False) -> Manifest:
         try:

@@ -21,11 +21,15 @@ BURST: Final = 0.02
 
 
 class Feed:
-    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds."""
+    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds, `listed` hears that a kind
+    was listed, which does not tell what is gone."""
 
-    def __init__(self, mirror: Mirror, add: Callable[[ServiceKey, float], None]) -> None:
+    def __init__(
+        self, mirror: Mirror, add: Callable[[ServiceKey, float], None], listed: Callable[[Kind], None]
+    ) -> None:
         self._mirror = mirror
         self._add = add
+        self._listed = listed
 
     def take(self, kind: Kind, change: str | None, manifest: dict[str, Any]) -> None:
         """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed."""
@@ -33,6 +37,8 @@ class Feed:
         service = service_key(kind, manifest)
         if news and service is not None:
             self._add(service, 0.0 if kind is NOVA_SERVICE else BURST)
+        if change is None:
+            self._listed(kind)
 
 
 def registry(feed: Feed, login: Callable[..., Any]) -> kopf.OperatorRegistry:

@@ -2,13 +2,18 @@
 
 Kept as compact JSON, decoded when needed: a thousand services have seven thousand objects, and a Deployment takes 3 KB
 as bytes and 30 as dictionaries. It begins with complete lists (`Mirror.reset`), or a service whose pods were not heard
-of yet would seem to have none. An object that was deleted while no watch was open stays in here until the periodic
-reconcile, which reads the API server itself (`Mirror.replace`).
+of yet would seem to have none. An object that was deleted while no watch was open stays in here until its kind
+is listed anew (`relist`) or the periodic reconcile reads the API server itself (`Mirror.replace`).
+
+An answer of the API server may be older than what the watches told while it was under way, so every question is asked
+under `Mirror.asking`, and of an object that was heard of meanwhile, what was heard stands: what came after it, the
+watches will tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +32,26 @@ class ServiceKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+_Identity = tuple[Kind, str, str]
+"""Kind, namespace, and the name; of a pod the uid instead, since its namesakes overlap."""
+
+
+class Heard:
+    """What was heard while a question was under way."""
+
+    def __init__(self) -> None:
+        self.seen: set[_Identity] = set()
+        self.gone: set[str] = set()
+        """Uids, since a namesake may have come after it: somebody else's, even, of which no watch tells."""
+
+    def __repr__(self) -> str:
+        return f"<Heard seen={len(self.seen)} gone={len(self.gone)}>"
+
+    def knows_better(self, kind: Kind, manifest: Manifest) -> bool:
+        """Whether an object in the answer is not to be taken over."""
+        return manifest["metadata"]["uid"] in self.gone or _identity(kind, manifest) in self.seen
 
 
 class _Entry(NamedTuple):
@@ -48,8 +73,9 @@ class Mirror:
     """Objects by kind, namespace and name; pods also by service."""
 
     def __init__(self) -> None:
-        self._objects: dict[tuple[Kind, str, str], _Entry] = {}
+        self._objects: dict[_Identity, _Entry] = {}
         self._pods: dict[ServiceKey, dict[str, PodView]] = {}
+        self._asking: list[Heard] = []
 
     def __repr__(self) -> str:
         return f"<Mirror objects={len(self._objects)} pods={sum(map(len, self._pods.values()))}>"
@@ -68,10 +94,13 @@ class Mirror:
         if known is not None and known.uid == entry.uid and known.version >= entry.version:
             return False
         self._objects[key] = entry
+        self._note_seen(kind, manifest)
         return True
 
     def drop(self, kind: Kind, manifest: Manifest) -> bool:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
+        for heard in self._asking:
+            heard.gone.add(manifest["metadata"]["uid"])
         if kind is POD:
             return self._drop_pod(manifest)
         metadata = manifest["metadata"]
@@ -95,30 +124,60 @@ class Mirror:
         """All services."""
         return (ServiceKey(namespace, name) for kind, namespace, name in self._objects if kind is NOVA_SERVICE)
 
-    def replace(self, kind: Kind, namespace: str, name: str, manifest: Manifest | None) -> None:
+    @contextmanager
+    def asking(self) -> Iterator[Heard]:
+        """Around a question to the API server; hand what it gives to the method that takes the answer over."""
+        heard = Heard()
+        self._asking.append(heard)
+        try:
+            yield heard
+        finally:
+            self._asking.remove(heard)
+
+    def replace(self, kind: Kind, namespace: str, name: str, manifest: Manifest | None, heard: Heard) -> None:
         """Take over what the API server said when it was asked for an object by name."""
         if manifest is None:
-            self._objects.pop((kind, namespace, name), None)
-        else:
+            if (kind, namespace, name) not in heard.seen:
+                self._objects.pop((kind, namespace, name), None)
+        elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
-    def replace_pods(self, service: ServiceKey, manifests: Iterable[Manifest]) -> None:
+    def replace_pods(self, service: ServiceKey, manifests: Iterable[Manifest], heard: Heard) -> None:
         """Take over what the API server said when it was asked for a service's pods."""
-        self._pods[service] = {pod.uid: pod for pod in map(view, manifests)}
+        known = self._pods.get(service, {})
+        kept = {uid: pod for uid, pod in known.items() if (POD, service.namespace, uid) in heard.seen}
+        told = [view(manifest) for manifest in manifests if not heard.knows_better(POD, manifest)]
+        self._pods[service] = kept | {pod.uid: pod for pod in told}
 
-    def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest]) -> None:
-        """Take over a complete list: of one namespace, or of all for None. What is not in it is gone."""
-        listed = list(manifests)
-        if kind is POD:
-            for service in [key for key in self._pods if namespace in {None, key.namespace}]:
-                del self._pods[service]
-        else:
-            there = {(manifest["metadata"]["namespace"], manifest["metadata"]["name"]) for manifest in listed}
-            for key in [key for key in self._objects if key[0] is kind and namespace in {None, key[1]}]:
-                if key[1:] not in there:
-                    del self._objects[key]
-        for manifest in listed:
-            self.put(kind, manifest)
+    def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], heard: Heard) -> set[ServiceKey]:
+        """Take over a complete list: of one namespace, or of all for None. What is not in it is gone.
+
+        Returns the services to which that is news.
+        """
+        listed = {_identity(kind, manifest): manifest for manifest in manifests}
+        forget = self._forget_pods if kind is POD else self._forget
+        concerned = {service for service in forget(kind, namespace, heard.seen | listed.keys()) if service is not None}
+        for manifest in listed.values():
+            service = service_key(kind, manifest)
+            if not heard.knows_better(kind, manifest) and self.put(kind, manifest) and service is not None:
+                concerned.add(service)
+        return concerned
+
+    def _forget(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
+        gone = [key for key in self._objects if key[0] is kind and namespace in {None, key[1]} and key not in but]
+        return [service_key(kind, msgspec.json.decode(self._objects.pop(key).body)) for key in gone]
+
+    def _forget_pods(self, _: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
+        services = [service for service in self._pods if namespace in {None, service.namespace}]
+        known = [(service, uid) for service in services for uid in self._pods[service]]
+        gone = [(service, uid) for service, uid in known if (POD, service.namespace, uid) not in but]
+        for service, uid in gone:
+            self._remove_pod(service, uid)
+        return [service for service, _ in gone]
+
+    def _note_seen(self, kind: Kind, manifest: Manifest) -> None:
+        for heard in self._asking:
+            heard.seen.add(_identity(kind, manifest))
 
     def _put_pod(self, manifest: Manifest) -> bool:
         service = service_key(POD, manifest)
@@ -130,16 +189,25 @@ class Mirror:
         if known is not None and int(known.resource_version) >= int(pod.resource_version):
             return False
         pods[pod.uid] = pod
+        self._note_seen(POD, manifest)
         return known is None or not _alike(known, pod)
 
     def _drop_pod(self, manifest: Manifest) -> bool:
         service = service_key(POD, manifest)
         if service is None or manifest["metadata"]["uid"] not in self._pods.get(service, {}):
             return False
-        del self._pods[service][manifest["metadata"]["uid"]]
+        self._remove_pod(service, manifest["metadata"]["uid"])
+        return True
+
+    def _remove_pod(self, service: ServiceKey, uid: str) -> None:
+        del self._pods[service][uid]
         if not self._pods[service]:
             del self._pods[service]
-        return True
+
+
+def _identity(kind: Kind, manifest: Manifest) -> _Identity:
+    metadata = manifest["metadata"]
+    return kind, metadata["namespace"], metadata["uid"] if kind is POD else metadata["name"]
 
 
 def _alike(one: PodView, other: PodView) -> bool:

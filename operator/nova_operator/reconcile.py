@@ -109,7 +109,9 @@ class Reconciler:
             self._delivery.forget(key)
             return None
         if "deletionTimestamp" not in document["metadata"]:  # else the garbage collector is taking the children away
-            outcome = await self._put_into_force(key, document, memory, looked=looked)
+            outcome, overtaken = await self._put_into_force(key, document, memory, looked=looked)
+            if overtaken:
+                return 0.0
             if outcome.waiting:
                 memory.look_at = 0.0
                 return WAITING_RETRY
@@ -123,15 +125,19 @@ class Reconciler:
 
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""
-        service, pods, _ = await asyncio.gather(
-            self._cluster.get(NOVA_SERVICE, *key),
-            self._cluster.list(POD, key.namespace, f"{names.LABEL_SERVICE}={key.name}"),
-            self._children.look(key.namespace, possible_children(key.name)),
-        )
-        self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service)
-        self._mirror.replace_pods(key, pods)
+        with self._mirror.asking() as heard:
+            service, pods, _ = await asyncio.gather(
+                self._cluster.get(NOVA_SERVICE, *key),
+                self._cluster.list(POD, key.namespace, f"{names.LABEL_SERVICE}={key.name}"),
+                self._children.look(key.namespace, possible_children(key.name)),
+            )
+        self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service, heard)
+        self._mirror.replace_pods(key, pods, heard)
 
-    async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory, *, looked: bool) -> Outcome:
+    async def _put_into_force(
+        self, key: ServiceKey, document: Manifest, memory: _Memory, *, looked: bool
+    ) -> tuple[Outcome, bool]:
+        """The outcome, and whether the service was changed meanwhile (see `_write_status`)."""
         before = status.read(document.get("status"))
         service: NovaService | None = None
         try:
@@ -146,8 +152,8 @@ class Reconciler:
         if config_hash:
             self._delivery.expect(key, config_hash)
         seen = self._observe(key, service, config_hash, outcome.obstacle)
-        await self._report(document, service, seen, memory, created=outcome.created)
-        return outcome
+        overtaken = await self._report(document, service, seen, memory, created=outcome.created)
+        return outcome, overtaken
 
     def _observe(
         self, key: ServiceKey, service: NovaService | None, config_hash: str, obstacle: Trouble | None
@@ -172,8 +178,8 @@ class Reconciler:
         memory: _Memory,
         *,
         created: bool,
-    ) -> None:
-        """Write the status if it changed, then the events of what changed in it."""
+    ) -> bool:
+        """Write the status if it changed, then the events of what changed in it; see `_write_status`."""
         metadata, before = document["metadata"], status.read(document.get("status"))
         subject = status.Subject(
             name=metadata["name"],
@@ -182,8 +188,7 @@ class Reconciler:
         )
         wall = self._wall()
         after = status.build(subject, seen, before, wall.isoformat(timespec="seconds").replace("+00:00", "Z"))
-        if after != before:
-            await self._write_status(document, after)
+        overtaken = after != before and await self._write_status(document, after)
         events = [Event("Normal", reasons.CREATED, "Create", "created the Deployment")] if created else []
         events += transitions(before, after)
         now_open = status.open_circuits(seen)
@@ -191,12 +196,24 @@ class Reconciler:
             events += circuits(memory.open_circuits, now_open)
         memory.open_circuits = now_open
         await self._announcer.announce(events, document, memory.allowance, time.monotonic(), wall)
+        return overtaken
 
-    async def _write_status(self, document: Manifest, after: NovaServiceStatus) -> None:
+    async def _write_status(self, document: Manifest, after: NovaServiceStatus) -> bool:
+        """Whether the service turned out to have been changed since it was read. It must be looked at once more then:
+        the mirror knows the change from here, so its event, which comes later, is no news."""
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
         patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
         patch["status"] = builtins(after)
-        self._mirror.put(NOVA_SERVICE, await self._cluster.merge(NOVA_SERVICE, patch, subresource="status"))
+        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.put(NOVA_SERVICE, written)
+        return _wanted_by_people(written) != _wanted_by_people(document)
+
+
+def _wanted_by_people(document: Manifest) -> Manifest:
+    """A NovaService without what the operator and the API server write themselves."""
+    own = ("resourceVersion", "managedFields")
+    metadata = {name: value for name, value in document["metadata"].items() if name not in own}
+    return {**document, "metadata": metadata, "status": None}
 
 
 def config_hash_of(desired: tuple[Manifest, ...]) -> str:

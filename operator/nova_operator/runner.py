@@ -79,7 +79,7 @@ class Runner:
     def _hand_out(self) -> None:
         """Give every due key to an idle worker, and wake up when the next one is due."""
         now = time.monotonic()
-        while self._idle and (key := self._queue.take(now)) is not None:
+        while self._somebody_idle() and (key := self._queue.take(now)) is not None:
             self._idle.popleft().set_result(key)
         if self._timer is not None:
             self._timer.cancel()
@@ -87,6 +87,12 @@ class Runner:
         due = self._queue.next_due()
         if self._idle and due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._hand_out)
+
+    def _somebody_idle(self) -> bool:
+        """Drops the turns of workers that are being ended: a key handed to one would be lost."""
+        while self._idle and self._idle[0].done():
+            self._idle.popleft()
+        return bool(self._idle)
 
     async def _run_one(self, key: ServiceKey) -> None:
         started = time.monotonic()

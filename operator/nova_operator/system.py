@@ -13,10 +13,11 @@ from nova_operator.cluster import Cluster
 from nova_operator.delivery import Delivery
 from nova_operator.desired.defaults import Defaults
 from nova_operator.handlers import WATCHED, Feed
-from nova_operator.kinds import NOVA_SERVICE
+from nova_operator.kinds import NOVA_SERVICE, Kind
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.reconcile import Reconciler
+from nova_operator.relist import Relist
 from nova_operator.runner import Runner
 from nova_operator.sidecars import Sidecars
 
@@ -57,7 +58,9 @@ class System:
             cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random
         )
         self.services = Runner("reconcile", self.reconcile, workers, random, metrics.reconcile)
-        self.feed = Feed(self.mirror, self.services.add)
+        self._relist = Relist(self._read_anew)
+        self._namespaces: tuple[str | None, ...] = ()
+        self.feed = Feed(self.mirror, self.services.add, self._relist.told)
         metrics.queue_depth.set_function(self.services.overdue)
         metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))
 
@@ -66,10 +69,9 @@ class System:
 
     async def prime(self, namespaces: Iterable[str]) -> None:
         """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
-        for namespace in tuple(namespaces) or (None,):
-            for kind in WATCHED:
-                labels = "" if kind is NOVA_SERVICE else names.LABEL_SERVICE
-                self.mirror.reset(kind, namespace, await self._cluster.list(kind, namespace, labels))
+        self._namespaces = tuple(namespaces) or (None,)
+        for kind in WATCHED:
+            await self._read(kind)
         for service in list(self.mirror.services()):
             self.services.add(service)
 
@@ -82,6 +84,21 @@ class System:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.services.run())
             group.create_task(self.looks.run())
+            group.create_task(self._relist.run())
+
+    async def _read(self, kind: Kind) -> set[ServiceKey]:
+        """Read all objects of a kind; returns the services to which that is news. Raises ClusterError."""
+        labels = "" if kind is NOVA_SERVICE else names.LABEL_SERVICE
+        concerned: set[ServiceKey] = set()
+        for namespace in self._namespaces:
+            with self.mirror.asking() as heard:
+                listed = await self._cluster.list(kind, namespace, labels)
+            concerned |= self.mirror.reset(kind, namespace, listed, heard)
+        return concerned
+
+    async def _read_anew(self, kind: Kind) -> None:
+        for service in await self._read(kind):
+            self.services.add(service)
 
     async def _look(self, service: ServiceKey) -> float | None:
         return await self._delivery.look(service)

@@ -92,6 +92,8 @@ async def live(kubeconfig: Path, shop: Scene, calls: int, *, after: bool) -> boo
         with contextlib.suppress(KilledError):
             await system.prime([shop.namespace])
             await system.reconcile(ServiceKey(shop.namespace, shop.name))
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # calls made beside the last one: no connection may
+        await asyncio.gather(*others, return_exceptions=True)  # be left half open
         return not fuse.burnt
 
 

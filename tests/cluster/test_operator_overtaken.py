@@ -1,0 +1,153 @@
+"""What happens in the cluster while the operator asks or writes, and is heard of before the answer: nothing is lost.
+
+`Overtaken` is the real cluster, with an act of somebody else between the API server's answer and the operator.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+
+from nova_operator import access
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVICE, Kind
+from nova_operator.kube import Kube
+from nova_operator.metrics import Metrics
+from nova_operator.mirror import ServiceKey
+from nova_operator.system import System
+from tests.cluster.api import Api, Object, until
+from tests.cluster.scene import Scene
+from tests.cluster.test_operator_crash import DEFAULTS, NoSidecars
+
+Act = Callable[[], None]
+
+
+class Overtaken(Kube):
+    """Each act happens once: before the next status is written, or behind an answer."""
+
+    def __init__(self, api: ApiClient) -> None:
+        super().__init__(api, Metrics())
+        self.before_status: Act | None = None
+        self.after_get: Act | None = None
+        self.after_pods: Act | None = None
+
+    async def merge(self, kind: Kind, manifest: Any, *, subresource: str = "") -> Any:
+        if subresource:
+            self._once("before_status")
+        return await super().merge(kind, manifest, subresource=subresource)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        answer = await super().get(kind, namespace, name)
+        if kind is NOVA_SERVICE:
+            self._once("after_get")
+        return answer
+
+    async def list(self, kind: Kind, namespace: str | None, labels: str) -> Any:
+        answer = await super().list(kind, namespace, labels)
+        if kind is POD:
+            self._once("after_pods")
+        return answer
+
+    def _once(self, name: str) -> None:
+        act = getattr(self, name)
+        setattr(self, name, None)
+        if act is not None:
+            act()
+
+
+@asynccontextmanager
+async def operator(kubeconfig: Path, **options: Any) -> AsyncIterator[tuple[Overtaken, System]]:
+    """The operator without watches: the test says what is heard, and when."""
+    configuration = await access.configuration(str(kubeconfig))
+    async with access.client(configuration) as client:
+        cluster = Overtaken(client)
+        yield cluster, System(cluster, NoSidecars(), DEFAULTS, metrics=Metrics(), identity="test", **options)
+
+
+def key_of(shop: Scene) -> ServiceKey:
+    return ServiceKey(shop.namespace, shop.name)
+
+
+@asynccontextmanager
+async def at_work(system: System, shop: Scene) -> AsyncIterator[None]:
+    """The system primed and running; it ends between two calls, so that no connection is left half open."""
+    await system.prime([shop.namespace])
+    running = asyncio.create_task(system.run())
+    try:
+        yield
+        await soon(lambda: "running=0" in repr(system.services))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def soon(condition: Callable[[], Any]) -> None:
+    """Wait for what somebody in the cluster sees."""
+    await asyncio.to_thread(until, condition)
+
+
+def test_a_change_made_while_the_status_is_written_is_put_into_force(apiserver: Path, api: Api, namespace: str) -> None:
+    """The answer to the write already shows the change, so its event, which comes later, is no news."""
+    shop = Scene(api, namespace)
+    shop.create(replicas=1)
+
+    async def scenario() -> None:
+        heard: list[Object] = []
+        async with operator(apiserver) as (cluster, system):
+            cluster.before_status = lambda: heard.append(shop.change(replicas=2))
+            async with at_work(system, shop):
+                await soon(lambda: "status" in api.get(NOVA_SERVICE, *key_of(shop)))
+                for event in (*heard, api.get(NOVA_SERVICE, *key_of(shop))):
+                    system.feed.take(NOVA_SERVICE, "MODIFIED", event)
+                await soon(lambda: api.deployment(*key_of(shop))["spec"]["replicas"] == 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_service_made_anew_while_it_is_looked_for_is_served(apiserver: Path, api: Api, namespace: str) -> None:
+    shop = Scene(api, namespace)
+
+    async def scenario() -> None:
+        async with operator(apiserver, resync=0.0) as (cluster, system):
+            cluster.after_get = lambda: system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
+            await system.reconcile(key_of(shop))
+
+    asyncio.run(scenario())
+    assert shop.find(DEPLOYMENT) is not None
+
+
+def test_a_pod_that_goes_while_the_pods_are_listed_stays_gone(apiserver: Path, api: Api, namespace: str) -> None:
+    shop = Scene(api, namespace)
+    shop.create()
+
+    async def scenario() -> None:
+        async with operator(apiserver, resync=0.0) as (cluster, system):
+            await system.reconcile(key_of(shop))
+            await soon(shop.pods)
+            await system.reconcile(key_of(shop))
+            (pod,) = shop.pods()
+            assert [one.name for one in system.mirror.pods(key_of(shop))] == [pod["metadata"]["name"]]
+            cluster.after_pods = lambda: system.feed.take(POD, "DELETED", pod)
+            await system.reconcile(key_of(shop))
+            assert system.mirror.pods(key_of(shop)) == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_child_deleted_while_its_watch_had_expired_comes_back(apiserver: Path, api: Api, namespace: str) -> None:
+    """Its deletion is told by nobody; that the kind was listed anew, by the other objects of the kind."""
+    shop, other = Scene(api, namespace), Scene(api, namespace)
+    shop.create()
+    other.create()
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system), at_work(system, shop):
+            await soon(lambda: all(one.find(kind) for one in (shop, other) for kind in (SERVICE, CONFIG_MAP)))
+            await soon(lambda: system.services.overdue() == 0)
+            api.delete(SERVICE, *key_of(shop))
+            system.feed.take(SERVICE, None, api.get(SERVICE, *key_of(other)))
+            await soon(lambda: shop.find(SERVICE))
+
+    asyncio.run(scenario())
