@@ -184,11 +184,12 @@ class LocalCluster:
             with self._console.step(f"load {archive.name}"):
                 import_image(namespaces, archive.absolute())
 
-        # images share their base: side by side each would unpack it, after the first none has to
-        for archive in list(fresh.values())[:1]:
+        # images share their base: side by side each would unpack it, after the first, the smallest, none has to
+        ordered = sorted(fresh.values(), key=lambda archive: archive.stat().st_size)
+        for archive in ordered[:1]:
             load(archive)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(load, list(fresh.values())[1:]))
+            list(pool.map(load, ordered[1:]))
         state.loaded.extend(fresh)
         states.save(self._state_file, state)
 
