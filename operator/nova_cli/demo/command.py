@@ -31,7 +31,7 @@ claims:
   reload        a changed threshold in every sidecar within seconds, no pod restarted
 
 The first run compiles what the cluster is made of (about ten minutes on two cores, more beside other work); later ones
-take a minute and a half, or one where the cluster still runs.
+take up to two minutes, or one where the cluster still runs.
 
 exit codes: 0 every claim held, 1 one did not or something failed, 2 something is missing on this machine
 """
