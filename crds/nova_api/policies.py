@@ -24,7 +24,8 @@ class BreakerPolicy(Model, frozen=True, kw_only=True):
     """Off, Shadow (decides and counts, refuses nothing), Enforce, or ForcedOpen (refuses everything, for rehearsal)."""
 
     failure_threshold: Annotated[int, Meta(ge=1, le=1000)] = 5
-    """Consecutive failures (status 5xx, timeout, reset, connect failure) that open the breaker."""
+    """Consecutive failures (status 5xx, timeout, reset, connect failure) that open the breaker. That the upstream's own
+    sidecar sheds load is no failure of it and does not count."""
 
     success_threshold: Annotated[int, Meta(ge=1, le=1000)] = 3
     """Consecutive successful probes in half_open that close it."""

@@ -20,6 +20,8 @@ from tests.cluster.scene import Scene, scene
 
 SECONDS_TO_LEAVE = 2.0
 
+pytestmark = pytest.mark.alone  # measures how fast processes leave and take over, and runs a control plane of its own
+
 
 @pytest.fixture(scope="module")
 def control_plane(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:

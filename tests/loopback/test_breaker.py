@@ -323,3 +323,19 @@ def test_upstreams_have_breakers_of_their_own(start: StartSidecar, app: StartApp
         assert to_bad.exchange(request()).status == 503
         assert to_bad.exchange(request()).get("x-nova-reject") == "circuit_open"
         assert to_good.exchange(request()).status == 200
+
+
+@pytest.mark.parametrize("reason", ["overloaded", "queue_full", "acquire_timeout"])
+def test_an_upstream_that_sheds_load_is_not_a_failing_one(start: StartSidecar, app: StartApp, reason: str) -> None:
+    shed = response("503 Service Unavailable", f"x-nova-reject: {reason}", body=b"x")
+    answers = [shed] * 20 + [response("503 Service Unavailable", body=b"x")] * 3
+    upstream = app(lambda _: answers.pop(0))
+    breaker = BreakerPolicy(failure_threshold=3)
+    sidecar = start(document(outbound(upstream.address, circuit_breaker=breaker, retry=ALONE)))
+    with sidecar.connect() as client:
+        for _ in range(20):
+            assert client.exchange(request()).status == 503
+        assert sidecar.metric("nova_breaker_state", state="closed") == 1
+        for _ in range(3):
+            client.exchange(request())
+        assert sidecar.metric("nova_breaker_state", state="open") == 1

@@ -220,7 +220,7 @@ class Exchange:
         self.bytes_out = len(body)
         self.upstream = None
         if self.ticket is not None:
-            port.breaker.record(SUCCESS if status < 500 else FAILURE, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
+            port.breaker.record(head.outcome, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
             self.ticket = None
         if not downstream.unread:
             port.dispatcher.release(connection, now)
@@ -253,7 +253,7 @@ class Exchange:
         downstream.transport.write(b"".join((head.forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
         if status >= 500:
-            self.record(FAILURE)
+            self.record(head.outcome)
         elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
             self.record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
 
@@ -384,7 +384,7 @@ class Exchange:
                 self.port.dispatcher.release(connection, now)
             else:
                 connection.close("aborted")
-        self.record(FAILURE)
+        self.record(head.outcome)
         return True
 
     def on_downstream_lost(self) -> None:

@@ -5,7 +5,7 @@ from email.utils import formatdate
 from math import ceil, isfinite
 from typing import Final, NamedTuple
 
-from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.reasons import REJECT_HEADER, Reason
 
 
 class Refusal(NamedTuple):
@@ -74,7 +74,7 @@ def render(
         f"date: {formatdate(usegmt=True)}",
         "content-type: application/json",
         f"content-length: {len(body)}",
-        f"x-nova-reject: {reason}",
+        f"{REJECT_HEADER.decode()}: {reason}",
     ]
     if refusal.status == 405:
         lines.append("allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")

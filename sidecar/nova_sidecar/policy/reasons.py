@@ -45,6 +45,15 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+REJECT_HEADER: Final = b"x-nova-reject"
+"""Field of a refusal that carries its reason."""
+
+SHED: Final = frozenset(
+    reason.encode() for reason in (Reason.OVERLOADED, Reason.QUEUE_FULL, Reason.ACQUIRE_TIMEOUT, Reason.DRAINING)
+)
+"""Reasons in another sidecar's refusal that speak of load, not of failure."""
+
+
 class Reject(NamedTuple):
     """A refusal, as a value: the reason, and after how many seconds a new try makes sense (None: not known)."""
 

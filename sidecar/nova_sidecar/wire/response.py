@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
+from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
 from nova_sidecar.policy.retry import parse_retry_after
 from nova_sidecar.wire.fields import (
     CHUNKED,
@@ -19,7 +20,9 @@ from nova_sidecar.wire.fields import (
 from nova_sidecar.wire.grammar import MAX_HEAD, STATUS_LINE, Malformed, explain_response
 from nova_sidecar.wire.memo import Memo
 
-_NOTED: Final = frozenset((b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade"))
+_NOTED: Final = frozenset(
+    (b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade", REJECT_HEADER)
+)
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _CONTENT_LENGTH: Final = frozenset((b"content-length",))
 
@@ -27,12 +30,22 @@ _CONTENT_LENGTH: Final = frozenset((b"content-length",))
 class ResponseHead:
     """A response head, read once and shared by all responses with the same bytes; never changed."""
 
-    __slots__ = ("bodiless", "forward", "keep_alive", "length", "retry_after", "status")
+    __slots__ = ("bodiless", "forward", "keep_alive", "length", "outcome", "retry_after", "status")
 
     def __init__(
-        self, status: int, *, keep_alive: bool, length: int, forward: bytes, retry_after: float | None
+        self,
+        status: int,
+        *,
+        keep_alive: bool,
+        length: int,
+        forward: bytes,
+        retry_after: float | None,
+        reject: bytes | None = None,
     ) -> None:
         self.status = status
+        self.outcome: Outcome = SUCCESS if status < 500 else CANCELLED if reject in SHED else FAILURE
+        """What it says about the upstream. That its sidecar sheds load does not say that it fails: opening the
+        breaker on top would turn a short overload into an outage."""
         self.retry_after = retry_after
         """Seconds that Retry-After asks for, if it does."""
         self.keep_alive = keep_alive
@@ -88,6 +101,7 @@ class ResponseReader:
             length=0 if unframed else _length(noted, http10=http10),
             forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", joined(lines)),
             retry_after=parse_retry_after(noted[b"retry-after"][0]) if b"retry-after" in noted else None,
+            reject=noted[REJECT_HEADER][0] if REJECT_HEADER in noted else None,
         )
 
 
