@@ -89,9 +89,13 @@ class Dev:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def stop(self) -> None:
-        if self.process.poll() is None:
+        """End it as a supervisor would: killed, it could not end its app, which would outlive the test."""
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
 
 
 class Scene:

@@ -63,17 +63,17 @@ class ControlPlane:
         self.folder = folder.absolute()
         self.kubeconfig = self.folder / "kubeconfig"
         self._binary = node_binary
-        self._launcher: Launcher | None = None
 
     def __repr__(self) -> str:
-        running = sorted(self._launcher.state.processes) if self._launcher else []
+        state = self._state()
+        running = sorted(state.processes) if state else []
         return f"<ControlPlane {self.folder} {' '.join(running) or 'stopped'}>"
 
     def start(self) -> Path:
         """Start on free loopback ports and wait until it answers. Returns the administrator's kubeconfig."""
         addresses = Addresses.loopback()
         state = State(mode="control-plane", port=addresses.api_port, binaries=str(self._binary.parent))
-        self._launcher = launcher = Launcher(self.folder, state)
+        launcher = Launcher(self.folder, state)
         try:
             self.prepare(addresses, state.port)
             self.launch(launcher, addresses)
@@ -105,12 +105,15 @@ class ControlPlane:
             launcher.start("kube-scheduler", [binary, "kube-scheduler", *scheduler_flags(self.folder)])
 
     def stop(self) -> None:
-        """Stop what `start` started, even in another process. Harmless when nothing runs."""
-        state = states.load(self.folder / "state.json")
-        launcher = self._launcher or (Launcher(self.folder, state) if state else None)
-        if launcher is not None:
+        """Stop what was started in the folder, by whomever: the state file knows. Harmless when nothing runs."""
+        state = self._state()
+        if state is not None:
+            launcher = Launcher(self.folder, state)
             for name in STOP_ORDER:
                 launcher.stop(name)
+
+    def _state(self) -> State | None:
+        return states.load(self.folder / "state.json")
 
 
 def write_kubeconfig(file: Path, url: str, authority: Authority, user: str) -> None:
