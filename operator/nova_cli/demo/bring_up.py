@@ -10,7 +10,9 @@ from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
+from nova_cli.demo.claims import STOREFRONT
 from nova_cli.demo.stage import Stage
+from nova_cli.errors import CommandError
 from nova_cli.images.build import build
 from nova_cli.repository import find_repository
 
@@ -81,6 +83,9 @@ def apply_examples(stage: Stage, examples: Path, version: str) -> None:
     for service in SERVICES:
         stage.kubectl("wait", "--for=condition=Ready", f"novaservice/{service}", "--timeout=120s", patience=130)
     stage.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s", patience=70)
+    # kube-proxy gives a Service its endpoints up to a second after they are ready, and refuses connections until then
+    if not stage.eventually(lambda: stage.call(STOREFRONT)[0]["status"] == 200, within=30):
+        raise CommandError("the storefront does not answer although it is Ready; see its pods' logs")
 
 
 def _stale(stage: Stage, version: str) -> bool:
