@@ -153,8 +153,8 @@ BAD: dict[str, Bad] = {
     ),
     "unknown protocol": Bad(
         with_spec(ports=[{"port": 80, "protocol": "ftp"}]),
-        "$.spec.ports[0].protocol: expected one of http, websocket, got 'ftp'",
-        ("spec.ports[0].protocol: ", 'supported values: "http", "websocket"'),
+        "$.spec.ports[0].protocol: expected one of http, websocket, grpc, tcp, got 'ftp'",
+        ("spec.ports[0].protocol: ", 'supported values: "http", "websocket", "grpc", "tcp"'),
     ),
     "duration without a unit": Bad(
         with_spec(timeout="30"),
@@ -214,9 +214,9 @@ BAD: dict[str, Bad] = {
         ("spec.upstreams: ", "must have at most 64 items"),
     ),
     "override out of range": Bad(
-        with_upstream(circuitBreaker={"failureThreshold": 0}),
-        "$.spec.upstreams[0].circuitBreaker.failureThreshold: expected int >= 1",
-        ("spec.upstreams[0].circuitBreaker.failureThreshold: ", "should be greater than or equal to 1"),
+        with_upstream(circuitBreaker={"successThreshold": 0}),
+        "$.spec.upstreams[0].circuitBreaker.successThreshold: expected int >= 1",
+        ("spec.upstreams[0].circuitBreaker.successThreshold: ", "should be greater than or equal to 1"),
     ),
     "override of a nested field": Bad(
         with_upstream(retry={"backoff": {"base": "soon"}}),
@@ -226,7 +226,8 @@ BAD: dict[str, Bad] = {
     "override with an unknown value": Bad(
         with_upstream(retry={"when": ["always"]}),
         "$.spec.upstreams[0].retry.when[0]:"
-        " expected one of connect-failure, reset, timeout, 502, 503, 504, got 'always'",
+        " expected one of connect-failure, reset, timeout, 502, 503, 504, unavailable, resource-exhausted, aborted,"
+        " got 'always'",
         ("spec.upstreams[0].retry.when[0]: ", 'supported values: "connect-failure"'),
     ),
     "two ports of one name": Bad(
@@ -272,6 +273,16 @@ BAD: dict[str, Bad] = {
         with_spec(circuitBreaker={"openDuration": "0s"}),
         "spec.circuitBreaker",
         "openDuration must be longer than 0s",
+    ),
+    "window too long": _rule(
+        with_spec(circuitBreaker={"window": {"duration": "10m"}}),
+        "spec.circuitBreaker.window",
+        "duration must be from 1s to 300s",
+    ),
+    "endpoints out for too long": _rule(
+        with_spec(circuitBreaker={"endpoints": {"ejectDuration": "10m"}}),
+        "spec.circuitBreaker.endpoints",
+        "ejectDuration must be longer than 0s and not longer than maxEjectDuration",
     ),
     "backoff upside down": _rule(
         with_spec(retry={"backoff": {"base": "1s"}}), "spec.retry.backoff", "base must not be longer than max"

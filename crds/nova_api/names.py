@@ -14,6 +14,8 @@ ANNOTATION_CONFIG_HASH: Final = "nova.dev/config-hash"
 CONFIG_VOLUME: Final = "nova-config"
 CONFIG_DIRECTORY: Final = "/etc/nova"
 CONFIG_KEY: Final = "config.json"
+TLS_DIRECTORY: Final = "/etc/nova-tls"
+"""Parent of one folder per Secret with which upstreams are known."""
 
 INBOUND_PORT_BASE: Final = 15100
 STATUS_PORT: Final = 15020

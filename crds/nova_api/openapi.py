@@ -59,7 +59,10 @@ class Emitter:
         self.rules = rules
         self._forms: dict[Any, Callable[[tuple[Any, ...]], Schema]] = {
             Annotated: self._annotated,
-            Literal: lambda values: {"type": "string", "enum": list(values)},
+            Literal: lambda values: {
+                "type": "integer" if isinstance(values[0], int) else "string",
+                "enum": list(values),
+            },
             Override: lambda arguments: Emitter(defaults=False, rules=False).object(arguments[0]),
             Union: self._union,
             UnionType: self._union,

@@ -14,7 +14,84 @@ from nova_api.units import Duration, Share
 Mode = Literal["Off", "Shadow", "Enforce"]
 """Off: not there. Shadow: decides, counts and logs, but refuses nothing. Enforce: acts."""
 
-RetryCondition = Literal["connect-failure", "reset", "timeout", "502", "503", "504"]
+RetryCondition = Literal[
+    "connect-failure", "reset", "timeout", "502", "503", "504", "unavailable", "resource-exhausted", "aborted"
+]
+GrpcCode = Literal[
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+]  # fmt: skip
+StatusPattern = Annotated[str, Meta(pattern=r"^[45](xx|[0-9]{2})\Z")]
+HeaderName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
+
+
+class WindowPolicy(Model, frozen=True, kw_only=True):
+    """What the failure rate and the slow-call rate are taken over."""
+
+    type: Literal["Count", "Time"] = "Time"
+    """Count: the last calls, by number. Time: the calls of the last seconds."""
+
+    calls: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Length of a Count window, calls."""
+
+    duration: Duration = Duration(10)
+    """Length of a Time window; whole seconds count, 1s to 300s."""
+
+    minimum_calls: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    """Calls in the window before a rate is looked at; never more than the length of a Count window."""
+
+    failure_rate: Share = Share(0.5)
+    """Share of failed calls from which on the breaker opens; 0% switches it off."""
+
+    rules = (
+        Rule(
+            cel="duration(self.duration) >= duration('1s') && duration(self.duration) <= duration('300s')",
+            message="duration must be from 1s to 300s",
+            holds=lambda s: 1 <= s.duration <= 300,
+        ),
+    )
+
+
+class SlowCallPolicy(Model, frozen=True, kw_only=True):
+    """Calls that succeed but take too long."""
+
+    duration: Duration = Duration(0)
+    """Time to the response head from which on a call is slow; 0s: no call is."""
+
+    rate: Share = Share(1.0)
+    """Share of slow calls in the window from which on the breaker opens."""
+
+
+class EndpointBreakerPolicy(Model, frozen=True, kw_only=True):
+    """Takes single endpoints of an upstream out of rotation, so that one bad pod does not open the whole breaker."""
+
+    mode: Mode = "Enforce"
+    """Off, Shadow (counts what it would take out) or Enforce."""
+
+    failure_threshold: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """Consecutive failures of an endpoint that take it out."""
+
+    eject_duration: Duration = Duration(10)
+    """How long it stays out; multiplied by the number of times in a row, up to maxEjectDuration."""
+
+    max_eject_duration: Duration = Duration(300)
+    """Longest time it stays out."""
+
+    max_ejected: Share = Share(0.5)
+    """Largest share of the endpoints that is out at once. Of a single endpoint none is."""
+
+    panic_threshold: Share = Share(0.3)
+    """Share of endpoints in rotation below which all are used again: an answer from a bad one beats none."""
+
+    rules = (
+        Rule(
+            cel="duration(self.ejectDuration) > duration('0s')"
+            " && duration(self.ejectDuration) <= duration(self.maxEjectDuration)",
+            message="ejectDuration must be longer than 0s and not longer than maxEjectDuration",
+            holds=lambda s: 0 < s.eject_duration <= s.max_eject_duration,
+        ),
+    )
 
 
 class BreakerPolicy(Model, frozen=True, kw_only=True):
@@ -23,9 +100,30 @@ class BreakerPolicy(Model, frozen=True, kw_only=True):
     mode: Literal["Off", "Shadow", "Enforce", "ForcedOpen"] = "Enforce"
     """Off, Shadow (decides and counts, refuses nothing), Enforce, or ForcedOpen (refuses everything, for rehearsal)."""
 
-    failure_threshold: Annotated[int, Meta(ge=1, le=1000)] = 5
-    """Consecutive failures (status 5xx, timeout, reset, connect failure) that open the breaker. That the upstream's own
-    sidecar sheds load is no failure of it and does not count."""
+    failure_threshold: Annotated[int, Meta(ge=0, le=1000)] = 5
+    """Consecutive failures (timeout, reset, connect failure, and what failureStatuses and failureCodes name) that open
+    the breaker; 0: only the window does. That the upstream's own sidecar sheds load does not count."""
+
+    failure_statuses: Annotated[tuple[StatusPattern, ...], Meta(max_length=32)] = ("5xx",)
+    """HTTP statuses that are failures, such as 5xx or 429."""
+
+    failure_codes: Annotated[tuple[GrpcCode, ...], Meta(max_length=16)] = (
+        "UNKNOWN",
+        "DEADLINE_EXCEEDED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+    )
+    """gRPC statuses that are failures."""
+
+    window: WindowPolicy = WindowPolicy()
+    """Opens by the share of failures, where they do not come one after the other."""
+
+    slow_call: SlowCallPolicy = SlowCallPolicy()
+    """Opens by the share of slow calls."""
+
+    endpoints: EndpointBreakerPolicy = EndpointBreakerPolicy()
+    """The same for single endpoints of the upstream."""
 
     success_threshold: Annotated[int, Meta(ge=1, le=1000)] = 3
     """Consecutive successful probes in half_open that close it."""
@@ -89,9 +187,16 @@ class RetryPolicy(Model, frozen=True, kw_only=True):
     backoff: BackoffPolicy = BackoffPolicy()
     """Wait between attempts."""
 
-    when: tuple[RetryCondition, ...] = ("connect-failure", "reset", "503")
-    """What is retried. connect-failure is safe for every method; the others only for idempotent methods
-    (RFC 9110 section 9.2.2)."""
+    when: tuple[RetryCondition, ...] = ("connect-failure", "reset", "503", "unavailable")
+    """What is retried. connect-failure, and a stream that an HTTP/2 upstream refused unseen, are safe for every
+    request; the others only for idempotent methods (RFC 9110 section 9.2.2), requests that carry an Idempotency-Key,
+    and idempotentPaths. unavailable, resource-exhausted and aborted are gRPC statuses."""
+
+    idempotent_paths: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^/[!-~]*\Z", max_length=256)], ...], Meta(max_length=64)
+    ] = ()
+    """Paths or gRPC methods (/package.Service/Method) that are safe to repeat whatever their HTTP method; one that ends
+    in * stands for all that begin so."""
 
     max_body_bytes: Annotated[int, Meta(ge=0, le=16_777_216)] = 65_536
     """Request bodies up to this size are kept for a further attempt; larger ones are sent once."""
@@ -102,6 +207,15 @@ class PoolPolicy(Model, frozen=True, kw_only=True):
 
     size: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """Most connections open at once to one upstream. HTTP/1.1 carries one request on each."""
+
+    grpc_connections: Annotated[int, Meta(ge=1, le=100)] = 4
+    """Connections to one upstream over which HTTP/2 streams take turns; 1: a single connection."""
+
+    balance: Literal["RoundRobin", "LeastRequest"] = "LeastRequest"
+    """How an endpoint is chosen: in turn, or the less busy of two drawn at random."""
+
+    warm_connections: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Connections kept open in all even when nobody calls, so that the first request does not pay for one."""
 
     max_age: Duration = Duration(300)
     """Age at which a connection is renewed, so that new endpoints get their share; 0s: never."""
@@ -114,6 +228,45 @@ class PoolPolicy(Model, frozen=True, kw_only=True):
 
     jitter: Share = Share(0.1)
     """Each connection's maxAge and idleTimeout are shortened by a random share up to this."""
+
+
+class AdaptivePolicy(Model, frozen=True, kw_only=True):
+    """Finds the concurrency at which the app is fast, between minConcurrency and maxConcurrency."""
+
+    mode: Mode = "Off"
+    """Off: maxConcurrency stands. Shadow: the limit is found and shown. Enforce: it applies."""
+
+    min_concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] = 8
+    """Lowest limit."""
+
+    tolerance: Annotated[float, Meta(ge=1, le=10)] = 1.5
+    """How many times the usual latency the present one may be before the limit sinks."""
+
+
+class PriorityPolicy(Model, frozen=True, kw_only=True):
+    """Refuses what matters less first. A request's class is in a header: critical, sheddable, anything else normal."""
+
+    mode: Mode = "Off"
+    """Off, Shadow (counts what it would refuse) or Enforce."""
+
+    header: HeaderName = "x-nova-priority"
+    """Header that carries the class, in lower case. Whoever can set it decides; remove it from foreign traffic."""
+
+    sheddable: Share = Share(0.6)
+    """Utilization above which sheddable requests are refused; normal ones at threshold, critical ones at 100%."""
+
+
+class TenantPartitionPolicy(Model, frozen=True, kw_only=True):
+    """Keeps one tenant from taking every place."""
+
+    mode: Mode = "Off"
+    """Off, Shadow (counts what it would refuse) or Enforce."""
+
+    header: HeaderName = "x-tenant-id"
+    """Header that names the tenant, in lower case; requests without it share one partition."""
+
+    max_share: Share = Share(0.5)
+    """Largest share of the limit that one tenant's requests hold."""
 
 
 class BackpressurePolicy(Model, frozen=True, kw_only=True):
@@ -135,6 +288,15 @@ class BackpressurePolicy(Model, frozen=True, kw_only=True):
     max_queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
     """Most requests waiting at once; further ones are refused."""
 
+    adaptive: AdaptivePolicy = AdaptivePolicy()
+    """Finds the limit from latency in place of maxConcurrency."""
+
+    priority: PriorityPolicy = PriorityPolicy()
+    """Refuses what matters less first."""
+
+    tenants: TenantPartitionPolicy = TenantPartitionPolicy()
+    """Keeps one tenant from taking every place."""
+
 
 class CorrelationPolicy(Model, frozen=True, kw_only=True):
     """One id per request, taken over or made, passed on, echoed and logged."""
@@ -151,6 +313,9 @@ class AccessLogPolicy(Model, frozen=True, kw_only=True):
 
     mode: Literal["Off", "Errors", "All"] = "All"
     """Off, Errors (status 5xx, refusals and broken connections) or All."""
+
+    sample: Share = Share(1.0)
+    """Share of the other requests that is logged in mode All; errors always are."""
 
 
 class TimeoutPolicy(Model, frozen=True, kw_only=True):
@@ -176,3 +341,93 @@ class TimeoutPolicy(Model, frozen=True, kw_only=True):
             holds=lambda s: min(s.request, s.attempt, s.connect, s.stream_idle) > 0,
         ),
     )
+
+
+class FallbackPolicy(Model, frozen=True, kw_only=True):
+    """What a caller gets when the upstream has failed for good: the last good answer, a fixed one, or the error."""
+
+    mode: Mode = "Off"
+    """Off, Shadow (counts what it would answer) or Enforce."""
+
+    stale_for: Duration = Duration(0)
+    """Age up to which the last good response to the same GET is served, 0s: never. Private responses, and those to
+    requests with credentials, are not kept."""
+
+    max_bytes: Annotated[int, Meta(ge=0, le=268_435_456)] = 4_194_304
+    """Memory for kept responses; the least recently used leave."""
+
+    status: Annotated[int, Meta(ge=200, le=599)] = 200
+    """Status of the fixed answer."""
+
+    content_type: Annotated[str, Meta(pattern=r"^[ -~]*\Z", max_length=128)] = "application/json"
+    """Content-Type of the fixed answer."""
+
+    body: Annotated[str, Meta(max_length=16_384)] = ""
+    """The fixed answer, used where no kept response is young enough; empty: none, the error goes to the caller."""
+
+
+class WebSocketPolicy(Model, frozen=True, kw_only=True):
+    """Upgraded connections: how many, how long, and how they are told that the pod leaves."""
+
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    """Most upgraded connections at once; further upgrades are refused."""
+
+    idle_timeout: Duration = Duration(3600)
+    """Silence in both directions, pings included, after which a connection is closed; 0s: never."""
+
+    max_age: Duration = Duration(0)
+    """Age at which a connection is closed (1001), so that long sessions spread over new pods; 0s: never."""
+
+    jitter: Share = Share(0.1)
+    """Each connection's idleTimeout and maxAge are shortened by a random share up to this."""
+
+    close_code: Literal[1001, 1012] = 1012
+    """Code of the close frame when the pod leaves: 1012 service restart, 1001 going away (RFC 6455 section 7.4)."""
+
+    spread: Duration = Duration(20)
+    """Time over which the closes are spread when the pod leaves, so that clients do not come back in one herd."""
+
+    session_header: HeaderName = "x-session-id"
+    """Header of the upgrade that tells sessions apart; one seen again is a reconnect. Only a hash of it is kept."""
+
+
+class TcpPolicy(Model, frozen=True, kw_only=True):
+    """Relayed TCP connections."""
+
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Most connections at once; further ones are reset."""
+
+    idle_timeout: Duration = Duration(3600)
+    """Silence in both directions after which a connection is closed; 0s: never."""
+
+
+class TracingPolicy(Model, frozen=True, kw_only=True):
+    """Spans of requests, exported by OTLP. The W3C trace context is passed on whether this is on or off."""
+
+    mode: Literal["Off", "Enforce"] = "Off"
+    """Off or Enforce."""
+
+    endpoint: Annotated[str, Meta(pattern=r"^https?://[!-~]+\Z", max_length=512)] = "http://otel-collector:4318"
+    """OTLP/HTTP collector; /v1/traces is appended."""
+
+    sample: Share = Share(0.01)
+    """Share of requests without a caller's decision that is traced; a caller's decision (traceparent) is followed."""
+
+
+class SelfProtectionPolicy(Model, frozen=True, kw_only=True):
+    """Sheds load before the sidecar itself, or the kernel, gives up."""
+
+    mode: Mode = "Enforce"
+    """Off, Shadow (counts what it would refuse) or Enforce."""
+
+    max_loop_lag: Duration = Duration(1)
+    """How late the event loop may come round before new requests are refused."""
+
+    max_memory: Share = Share(0.9)
+    """Share of the container's memory limit above which new requests are refused."""
+
+    max_descriptors: Share = Share(0.9)
+    """Share of the process's file descriptors above which new connections are refused."""
+
+    max_connections: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """Most connections from callers at once; further ones are closed."""

@@ -15,9 +15,14 @@ from nova_api.policies import (
     BackpressurePolicy,
     BreakerPolicy,
     CorrelationPolicy,
+    FallbackPolicy,
     PoolPolicy,
     RetryPolicy,
+    SelfProtectionPolicy,
+    TcpPolicy,
     TimeoutPolicy,
+    TracingPolicy,
+    WebSocketPolicy,
 )
 from nova_api.units import Duration
 
@@ -37,23 +42,33 @@ class Inbound(Model, frozen=True, kw_only=True):
     """A listener for traffic to the app."""
 
     name: str
-    protocol: Literal["http", "websocket"] = "http"
+    protocol: Literal["http", "websocket", "grpc", "tcp"] = "http"
     listen: Address
     app: Address
     timeout: TimeoutPolicy = TimeoutPolicy()
     pool: PoolPolicy = PoolPolicy()
 
 
+class Tls(Model, frozen=True, kw_only=True):
+    """TLS to an upstream. `directory` may hold ca.crt, and tls.crt with tls.key for a client certificate; they are read
+    again when they change. Without ca.crt the machine's own authorities count; without a directory ("") all of it."""
+
+    server_name: Annotated[str, Meta(min_length=1, max_length=253)]
+    directory: str = ""
+
+
 class Outbound(Model, frozen=True, kw_only=True):
     """A listener for traffic from the app to one upstream."""
 
     name: str
-    protocol: Literal["http"] = "http"
+    protocol: Literal["http", "grpc", "tcp"] = "http"
     listen: Address
     upstream: Address
+    tls: Tls | None = None
     timeout: TimeoutPolicy = TimeoutPolicy()
     circuit_breaker: BreakerPolicy = BreakerPolicy()
     retry: RetryPolicy = RetryPolicy()
+    fallback: FallbackPolicy = FallbackPolicy()
     pool: PoolPolicy = PoolPolicy()
 
 
@@ -86,6 +101,10 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     backpressure: BackpressurePolicy = BackpressurePolicy()
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
+    web_socket: WebSocketPolicy = WebSocketPolicy()
+    tcp: TcpPolicy = TcpPolicy()
+    tracing: TracingPolicy = TracingPolicy()
+    self_protection: SelfProtectionPolicy = SelfProtectionPolicy()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     resolver: Literal["dns", "system"] = "dns"
     """dns: the name servers of /etc/resolv.conf, never /etc/hosts, which points upstreams back at the sidecar.

@@ -6,7 +6,7 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.model import M, Override
 from nova_api.policies import TimeoutPolicy
-from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig
+from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig, Tls
 from nova_api.units import Duration
 from nova_api.v1alpha1 import NovaService, ServicePort, Upstream
 
@@ -33,6 +33,10 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         backpressure=spec.backpressure,
         correlation=spec.correlation,
         access_log=spec.access_log,
+        web_socket=spec.web_socket,
+        tcp=spec.tcp,
+        tracing=spec.tracing,
+        self_protection=spec.self_protection,
         log_level=spec.sidecar.log_level,
         resolver="system" if local else "dns",
         admin=_local_admin() if local else Admin(),
@@ -86,9 +90,11 @@ def _outbound(service: NovaService, index: int, listen: str) -> Outbound:
         protocol=upstream.protocol,
         listen=Address(host=listen, port=upstream.port),
         upstream=Address(host=upstream.host, port=upstream.port),
+        tls=_tls(upstream),
         timeout=_upstream_timeout(upstream),
         circuit_breaker=_over(upstream.circuit_breaker, spec.circuit_breaker, f"{path}.circuitBreaker"),
         retry=_over(upstream.retry, spec.retry, f"{path}.retry"),
+        fallback=upstream.fallback,
         pool=_over(upstream.pool, spec.pool, f"{path}.pool"),
     )
 
@@ -100,6 +106,13 @@ def _upstream_timeout(upstream: Upstream) -> TimeoutPolicy:
         connect=upstream.connect_timeout,
         stream_idle=upstream.stream_idle_timeout,
     )
+
+
+def _tls(upstream: Upstream) -> Tls | None:
+    if upstream.tls is None:
+        return None
+    directory = f"{names.TLS_DIRECTORY}/{upstream.tls.secret}" if upstream.tls.secret else ""
+    return Tls(server_name=upstream.tls.server_name or upstream.host, directory=directory)
 
 
 def _over(override: Override[M] | None, base: M, path: str) -> M:

@@ -15,8 +15,13 @@ from nova_api.policies import (
     BackpressurePolicy,
     BreakerPolicy,
     CorrelationPolicy,
+    FallbackPolicy,
     PoolPolicy,
     RetryPolicy,
+    SelfProtectionPolicy,
+    TcpPolicy,
+    TracingPolicy,
+    WebSocketPolicy,
 )
 from nova_api.units import Duration
 
@@ -87,8 +92,9 @@ class ServicePort(Model, frozen=True, kw_only=True):
     name: PortName = "http"
     """Name of the port, unique in the service."""
 
-    protocol: Literal["http", "websocket"] = "http"
-    """http, or websocket for HTTP/1.1 with upgrades that live long."""
+    protocol: Literal["http", "websocket", "grpc", "tcp"] = "http"
+    """http, websocket for HTTP/1.1 with upgrades that live long, grpc for HTTP/2 without TLS (prior knowledge), or tcp
+    for a plain relay."""
 
     port: Port
     """Port of the Service."""
@@ -135,6 +141,17 @@ class Shutdown(Model, frozen=True, kw_only=True):
     )
 
 
+class UpstreamTls(Model, frozen=True, kw_only=True):
+    """How the sidecar knows an upstream, and how it is known to it."""
+
+    server_name: Host | None = None
+    """Name that the certificate must have, also sent as SNI; the upstream's host when left out."""
+
+    secret: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z", max_length=253)] | None = None
+    """Secret in the service's namespace with ca.crt, or with tls.crt and tls.key for a client certificate, or all
+    three. Renewed files are taken over without a restart. Without ca.crt the image's public authorities count."""
+
+
 class Upstream(Model, frozen=True, kw_only=True):
     """A service that the app calls. The app keeps the address it has; the sidecar stands in between."""
 
@@ -149,8 +166,11 @@ class Upstream(Model, frozen=True, kw_only=True):
     port: Port
     """Port the app uses."""
 
-    protocol: Literal["http"] = "http"
-    """http: HTTP/1.1, upgrades included."""
+    protocol: Literal["http", "grpc", "tcp"] = "http"
+    """http: HTTP/1.1, upgrades included. grpc: HTTP/2. tcp: a plain relay."""
+
+    tls: UpstreamTls | None = None
+    """TLS from the sidecar to the upstream; the app itself goes on speaking plainly. `{}` is enough."""
 
     timeout: Duration = Duration(15)
     """Whole budget of a call until its response head arrives, all attempts and waits included."""
@@ -169,6 +189,9 @@ class Upstream(Model, frozen=True, kw_only=True):
 
     retry: Override[RetryPolicy] | None = None
     """Differences from the service's retry."""
+
+    fallback: FallbackPolicy = FallbackPolicy()
+    """What callers get when the upstream has failed for good. Only for http."""
 
     pool: Override[PoolPolicy] | None = None
     """Differences from the service's pool."""
@@ -268,6 +291,18 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
     access_log: AccessLogPolicy = AccessLogPolicy()
     """One JSON line per request."""
+
+    web_socket: WebSocketPolicy = WebSocketPolicy()
+    """Upgraded connections."""
+
+    tcp: TcpPolicy = TcpPolicy()
+    """Relayed TCP connections."""
+
+    tracing: TracingPolicy = TracingPolicy()
+    """Spans of requests, exported by OTLP."""
+
+    self_protection: SelfProtectionPolicy = SelfProtectionPolicy()
+    """Sheds load before the sidecar itself gives up."""
 
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""

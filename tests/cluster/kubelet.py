@@ -100,9 +100,9 @@ class Kubelet:
         address = f"127.88.{self._network}.{self._last}"
         self._servers[uid] = server = _Server((address, names.STATUS_PORT), _Handler)
         server.report = {"service": self._service, "lastError": None}
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()  # first: `stop` waits for it
         self._seen[uid] = self._annotation(pod)
         self._mount(pod)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
         self._api.patch(POD, self._namespace, pod["metadata"]["name"], {"status": status}, subresource="status")

@@ -12,6 +12,8 @@ class Refusal(NamedTuple):
     """How one reason is answered."""
 
     status: int
+    code: int
+    """gRPC status code of a call that is refused."""
     close: bool
     """Whether the client's connection is closed after it."""
     message: str
@@ -20,39 +22,43 @@ class Refusal(NamedTuple):
 
 REFUSALS: Final[dict[Reason, Refusal]] = {
     # the caller's fault: what follows on the connection cannot be trusted
-    Reason.BAD_REQUEST: Refusal(400, True, "the request breaks HTTP"),
-    Reason.URI_TOO_LONG: Refusal(414, True, "the request target is too long"),
-    Reason.HEADER_TOO_LARGE: Refusal(431, True, "the request head is too large"),
-    Reason.UNSUPPORTED_METHOD: Refusal(405, True, "the method is not served here"),
-    Reason.UNSUPPORTED_VERSION: Refusal(505, True, "the HTTP version is not served here"),
-    Reason.NOT_IMPLEMENTED: Refusal(501, True, "the transfer coding is not known here"),
-    Reason.REQUEST_TIMEOUT: Refusal(408, True, "the request did not arrive in time"),
-    Reason.CLIENT_CLOSED: Refusal(499, True, "the client went away"),
+    Reason.BAD_REQUEST: Refusal(400, 13, True, "the request breaks HTTP"),
+    Reason.URI_TOO_LONG: Refusal(414, 13, True, "the request target is too long"),
+    Reason.HEADER_TOO_LARGE: Refusal(431, 8, True, "the request head is too large"),
+    Reason.FLOOD: Refusal(400, 11, True, "the connection carries frames that only cost work"),
+    Reason.UNSUPPORTED_METHOD: Refusal(405, 12, True, "the method is not served here"),
+    Reason.UNSUPPORTED_VERSION: Refusal(505, 12, True, "the HTTP version is not served here"),
+    Reason.NOT_IMPLEMENTED: Refusal(501, 12, True, "the transfer coding is not known here"),
+    Reason.REQUEST_TIMEOUT: Refusal(408, 4, True, "the request did not arrive in time"),
+    Reason.CLIENT_CLOSED: Refusal(499, 1, True, "the client went away"),
     # protection of the app and of this sidecar: the connection stays good
-    Reason.OVERLOADED: Refusal(503, False, "the service is at its limit of concurrent requests"),
-    Reason.QUEUE_FULL: Refusal(503, False, "too many requests wait for a place"),
-    Reason.ACQUIRE_TIMEOUT: Refusal(503, False, "no place came free in time"),
-    Reason.DRAINING: Refusal(503, True, "this instance is leaving"),
+    Reason.OVERLOADED: Refusal(503, 8, False, "the service is at its limit of concurrent requests"),
+    Reason.QUEUE_FULL: Refusal(503, 8, False, "too many requests wait for a place"),
+    Reason.ACQUIRE_TIMEOUT: Refusal(503, 8, False, "no place came free in time"),
+    Reason.DRAINING: Refusal(503, 14, True, "this instance is leaving"),
+    Reason.TENANT_LIMIT: Refusal(429, 8, False, "this tenant has as many requests under way as it may"),
+    Reason.CONNECTION_LIMIT: Refusal(503, 8, True, "there are as many connections as allowed"),
+    Reason.SIDECAR_OVERLOADED: Refusal(503, 14, True, "the sidecar itself is at its limit"),
     # the upstream is not to be called, or cannot be
-    Reason.CIRCUIT_OPEN: Refusal(503, False, "the upstream has failed repeatedly and is left alone for a while"),
-    Reason.POOL_EXHAUSTED: Refusal(503, False, "no connection to the upstream came free in time"),
-    Reason.NO_ENDPOINT: Refusal(503, False, "the upstream has no known address"),
-    Reason.CONNECT_FAILURE: Refusal(503, False, "no connection to the upstream could be made"),
+    Reason.CIRCUIT_OPEN: Refusal(503, 14, False, "the upstream has failed repeatedly and is left alone for a while"),
+    Reason.POOL_EXHAUSTED: Refusal(503, 14, False, "no connection to the upstream came free in time"),
+    Reason.NO_ENDPOINT: Refusal(503, 14, False, "the upstream has no known address"),
+    Reason.CONNECT_FAILURE: Refusal(503, 14, False, "no connection to the upstream could be made"),
     # the upstream was called and failed
-    Reason.UPSTREAM_RESET: Refusal(502, False, "the upstream closed the connection before it answered"),
-    Reason.BAD_RESPONSE: Refusal(502, False, "the upstream's response breaks HTTP"),
-    Reason.RESPONSE_HEAD_TOO_LARGE: Refusal(502, False, "the head of the upstream's response is too large"),
-    Reason.ATTEMPT_TIMEOUT: Refusal(504, False, "the upstream did not answer in time"),
-    Reason.STREAM_IDLE_TIMEOUT: Refusal(504, True, "the upstream took no more of the request"),
-    Reason.DEADLINE_EXCEEDED: Refusal(504, False, "the request's whole time is over"),
-    Reason.INTERNAL_ERROR: Refusal(500, True, "the proxy failed"),
+    Reason.UPSTREAM_RESET: Refusal(502, 14, False, "the upstream closed the connection before it answered"),
+    Reason.BAD_RESPONSE: Refusal(502, 13, False, "the upstream's response breaks HTTP"),
+    Reason.RESPONSE_HEAD_TOO_LARGE: Refusal(502, 13, False, "the head of the upstream's response is too large"),
+    Reason.ATTEMPT_TIMEOUT: Refusal(504, 4, False, "the upstream did not answer in time"),
+    Reason.STREAM_IDLE_TIMEOUT: Refusal(504, 4, True, "the upstream took no more of the request"),
+    Reason.DEADLINE_EXCEEDED: Refusal(504, 4, False, "the request's whole time is over"),
+    Reason.INTERNAL_ERROR: Refusal(500, 13, True, "the proxy failed"),
 }
 
 _PHRASES: Final = {
     400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 414: "URI Too Long",
-    431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
-    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
-    505: "HTTP Version Not Supported",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 
 

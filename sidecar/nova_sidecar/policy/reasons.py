@@ -16,6 +16,7 @@ class Reason(StrEnum):
     HEADER_TOO_LARGE = "header_too_large"
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_METHOD = "unsupported_method"  # CONNECT: this is no forward proxy
+    FLOOD = "flood"  # HTTP/2 frames that cost work and carry none: rapid reset, CONTINUATION, SETTINGS, PING
     UNSUPPORTED_VERSION = "unsupported_version"  # neither HTTP/1.0 nor HTTP/1.1
     NOT_IMPLEMENTED = "not_implemented"  # a transfer coding other than chunked
     REQUEST_TIMEOUT = "request_timeout"  # the head did not arrive in time
@@ -26,6 +27,9 @@ class Reason(StrEnum):
     QUEUE_FULL = "queue_full"
     ACQUIRE_TIMEOUT = "acquire_timeout"  # no free place within acquireTimeout
     DRAINING = "draining"
+    TENANT_LIMIT = "tenant_limit"  # one tenant holds its whole share
+    CONNECTION_LIMIT = "connection_limit"  # as many upgraded or relayed connections as allowed
+    SIDECAR_OVERLOADED = "sidecar_overloaded"  # event loop, memory or descriptors of the sidecar itself
 
     # The upstream is not to be called, or cannot be
     CIRCUIT_OPEN = "circuit_open"
@@ -49,7 +53,16 @@ REJECT_HEADER: Final = b"x-nova-reject"
 """Field of a refusal that carries its reason."""
 
 SHED: Final = frozenset(
-    reason.encode() for reason in (Reason.OVERLOADED, Reason.QUEUE_FULL, Reason.ACQUIRE_TIMEOUT, Reason.DRAINING)
+    reason.encode()
+    for reason in (
+        Reason.OVERLOADED,
+        Reason.QUEUE_FULL,
+        Reason.ACQUIRE_TIMEOUT,
+        Reason.DRAINING,
+        Reason.TENANT_LIMIT,
+        Reason.CONNECTION_LIMIT,
+        Reason.SIDECAR_OVERLOADED,
+    )
 )
 """Reasons in another sidecar's refusal that speak of load, not of failure."""
 

@@ -28,6 +28,9 @@ _FAILURES: Final[dict[RetryCondition, Reason | int]] = {
     "502": 502,
     "503": 503,
     "504": 504,
+    "resource-exhausted": 8,  # numbers below 100 are gRPC status codes
+    "aborted": 10,
+    "unavailable": 14,
 }
 
 
