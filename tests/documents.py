@@ -156,6 +156,11 @@ BAD: dict[str, Bad] = {
         "$.spec.ports[0].protocol: expected one of http, websocket, grpc, tcp, got 'ftp'",
         ("spec.ports[0].protocol: ", 'supported values: "http", "websocket", "grpc", "tcp"'),
     ),
+    "unknown close code": Bad(
+        with_spec(webSocket={"closeCode": 1000}),
+        "$.spec.webSocket.closeCode: expected one of 1001, 1012, got 1000",
+        ("spec.webSocket.closeCode: ", "supported values: 1001, 1012"),
+    ),
     "duration without a unit": Bad(
         with_spec(timeout="30"),
         "$.spec.timeout: expected a duration such as 250ms, 5s or 1h30m, got '30'",

@@ -14,7 +14,7 @@ def choices(hint: Any, path: str) -> tuple[str, ...]:
     for step in _STEP.finditer(path):
         hint = _below(_plain(hint), step[1])
     hint = _plain(hint)
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
 
 
 def _plain(hint: Any) -> Any:
