@@ -10,9 +10,13 @@ from msgspec.structs import replace
 from nova_api.policies import BackoffPolicy, RetryPolicy
 from nova_api.units import Duration, Share
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.policy.retry import Retrier, Suppressed, parse_retry_after
+from nova_sidecar.policy.retry import Retrier, Suppressed, is_repetition, parse_retry_after
 
-ALL = RetryPolicy(when=("connect-failure", "reset", "timeout", "502", "503", "504"))
+ALL = RetryPolicy(
+    when=(
+        "connect-failure", "reset", "timeout", "502", "503", "504", "unavailable", "resource-exhausted", "aborted",
+    )
+)  # fmt: skip
 
 
 def make(policy: RetryPolicy = ALL, **changes: Any) -> Retrier:
@@ -33,10 +37,13 @@ def ask(retrier: Retrier, **changes: Any) -> float | Suppressed:
         ("502", 502),
         ("503", 503),
         ("504", 504),
+        ("resource-exhausted", 8),
+        ("aborted", 10),
+        ("unavailable", 14),
     ],
 )
 def test_each_condition_covers_its_failure_and_no_other(condition: Any, failure: Reason | int) -> None:
-    failures = [*Reason, 200, 404, 429, 500, 502, 503, 504]
+    failures = [*Reason, *range(17), 200, 404, 429, 500, 502, 503, 504]
     allowed = [f for f in failures if isinstance(ask(make(when=(condition,)), failure=f), float)]
     assert allowed == [failure]
 
@@ -53,6 +60,62 @@ def test_other_methods_are_repeated_only_if_nothing_was_sent(method: bytes) -> N
     assert isinstance(ask(make(), method=method, failure=Reason.CONNECT_FAILURE), float)
 
 
+def test_a_key_or_the_policy_makes_any_method_repeatable() -> None:
+    assert isinstance(ask(make(), method=b"POST", repeatable=True), float)
+    assert isinstance(ask(make(), method=b"POST", failure=14, repeatable=True), float)
+
+
+def test_what_was_refused_unseen_is_as_safe_as_no_connection() -> None:
+    for failure in (Reason.UPSTREAM_RESET, 14):
+        assert isinstance(ask(make(when=("connect-failure",)), method=b"POST", failure=failure, unseen=True), float)
+        for when in (("reset",), ()):
+            refused = ask(make(when=when), method=b"POST", failure=14, unseen=True)
+            assert refused is Suppressed.NOT_RETRYABLE_CONDITION
+    assert ask(make(), unseen=True, attempt=3) is Suppressed.ATTEMPTS_EXHAUSTED
+
+
+@pytest.mark.parametrize(("pushback", "wait"), [(b"0", 0.0), (b"250", 0.25), (b"9999", 9.999)])
+def test_the_servers_pushback_is_the_wait(pushback: bytes, wait: float) -> None:
+    assert ask(make(), failure=14, pushback=pushback, retry_after=3.0) == wait
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/search", True),
+        ("/search/", False),
+        ("/pay/quote", True),
+        ("/pay/", True),
+        ("/pay", False),
+        ("/shop.Cart/Get", True),
+        ("/shop.Cart/GetAll", False),
+        ("/", False),
+    ],
+)
+def test_listed_paths(path: str, expected: bool) -> None:
+    retrier = make(idempotent_paths=("/search", "/pay/*", "/shop.Cart/Get"))
+    assert retrier.listed(path) is expected
+    assert make().listed(path) is False
+    assert make(idempotent_paths=("/*",)).listed(path) is True
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, False),
+        (b"1", False),
+        (b"0", False),
+        (b"01", False),
+        (b"2", True),
+        (b"10", True),
+        (b"x", False),
+        (b"", False),
+    ],
+)
+def test_repetitions_are_told_by_the_attempt(value: bytes | None, expected: bool) -> None:
+    assert is_repetition(value) is expected
+
+
 @pytest.mark.parametrize(
     ("changes", "call", "expected"),
     [
@@ -62,6 +125,15 @@ def test_other_methods_are_repeated_only_if_nothing_was_sent(method: bytes) -> N
         ({}, {"replayable": False, "failure": Reason.CONNECT_FAILURE}, Suppressed.BODY_NOT_REPLAYABLE),
         ({"attempts": 3}, {"attempt": 3}, Suppressed.ATTEMPTS_EXHAUSTED),
         ({"attempts": 1}, {"attempt": 1}, Suppressed.ATTEMPTS_EXHAUSTED),
+        ({}, {"nested": True}, Suppressed.NESTED),
+        ({}, {"nested": True, "failure": Reason.CONNECT_FAILURE}, Suppressed.NESTED),
+        ({}, {"pushback": b"-1"}, Suppressed.PUSHBACK),
+        ({}, {"pushback": b"soon"}, Suppressed.PUSHBACK),
+        ({}, {"pushback": b""}, Suppressed.PUSHBACK),
+        ({}, {"pushback": b"10001"}, Suppressed.DEADLINE),
+        ({}, {"pushback": b"1" * 400}, Suppressed.DEADLINE),
+        ({}, {"pushback": b"5", "failure": 500}, Suppressed.NOT_RETRYABLE_CONDITION),
+        ({}, {"pushback": b"5", "attempt": 3}, Suppressed.ATTEMPTS_EXHAUSTED),
         ({}, {"remaining": 0.0}, Suppressed.DEADLINE),
         ({}, {"remaining": 2.0, "retry_after": 2.0}, Suppressed.DEADLINE),
         ({"budget": Share(0), "min_per_second": 0}, {}, Suppressed.BUDGET_EXHAUSTED),
