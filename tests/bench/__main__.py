@@ -8,20 +8,26 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import measure, report, tools
+from . import grpcload, load, measure, proxies, proxies_grpc, report, tools
 from .machine import Cores
-from .processes import running, wait_until_serving
-from .proxies import BUILDERS, Build, Proxy, nova, upstream
+from .processes import Address, running, wait_until_accepting, wait_until_serving
+from .proxies import BUILDERS, Build, Proxy
 
 _ROOT = Path(__file__).parents[2]
 _QUICK = ("nova", "envoy", "haproxy", "nginx")
+_WORKLOADS = ("http1", "grpc")
 _FLOOR = 2.0
+_IDLE = 10_000
+_CALLS = 25_000
+"""Calls prepared for each connection; who answers more of them in a round ends it early."""
+_CONNECTIONS = 8
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,6 +37,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     known = ", ".join(("direct", *BUILDERS))
     parser.add_argument("--only", type=_names, metavar="NAMES", help=f"comma-separated, of: {known}")
+    parser.add_argument(
+        "--workloads", type=_workloads, default=_WORKLOADS, metavar="KINDS", help=f"of: {', '.join(_WORKLOADS)}"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="under a minute: fewer and shorter rounds, no *_policies rows"
     )
@@ -53,14 +62,19 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _workloads(text: str) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in text.split(","))
+    if unknown := [kind for kind in kinds if kind not in _WORKLOADS]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}")
+    return kinds
+
+
 def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        plan = _plan(options)
-        python = tools.interpreter(options.python)
-        document = _run(plan, options.only or (_QUICK if options.quick else tuple(BUILDERS)), python)
+        document = _run(options, tools.interpreter(options.python))
     except tools.Unavailable as reason:
         print(f"cannot measure: {reason}", file=sys.stderr)
         return 3
@@ -81,11 +95,38 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _plan(options: argparse.Namespace) -> measure.Plan:
-    quick: bool = options.quick
-    rounds = options.rounds or (2 if quick else 3)
-    seconds = options.seconds or (2 if quick else 3)
-    few, short = (1, 1) if quick else (rounds, 2)
+@dataclass(frozen=True)
+class Suite:
+    """One kind of traffic: what is measured, the upstream, the proxies before it, and how to see that they serve."""
+
+    plan: measure.Plan
+    upstream: Callable[[Path], Proxy]
+    builders: Mapping[str, Build]
+    wait: Callable[[Address, subprocess.Popen[bytes], Path], None]
+
+
+def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter) -> Iterator[Suite]:
+    if "http1" in options.workloads:
+        plan = _http_plan(options)
+        yield Suite(
+            plan,
+            partial(proxies.upstream, sizes=plan.sizes),
+            {**BUILDERS, "nova": partial(proxies.nova, python=python)},
+            lambda address, process, errors: wait_until_serving(
+                address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
+            ),
+        )
+    if "grpc" in options.workloads:
+        yield Suite(
+            _grpc_plan(options, folder),
+            proxies_grpc.upstream,
+            {**proxies_grpc.BUILDERS, "nova": partial(proxies_grpc.nova, python=python)},
+            wait_until_accepting,
+        )
+
+
+def _http_plan(options: argparse.Namespace) -> measure.Plan:
+    rounds, seconds, few, short = _lengths(options)
     same = measure.Scenario("http1", "full load, all requests the same", rounds, seconds, connections=32, size=100)
     unique = measure.Scenario(
         "http1_unique", "full load, no two requests the same", few, short, connections=32, size=100, unique=True
@@ -94,25 +135,74 @@ def _plan(options: argparse.Namespace) -> measure.Plan:
         measure.Scenario(f"fixed_{rate}", f"{rate} requests/s", few, short, connections=16, size=1024, rate=rate)
         for rate in (1000, 5000)
     )
-    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(same, unique, *fixed))
+    return measure.Plan(
+        wrk=tools.program("wrk"),
+        cores=Cores.choose(),
+        scenarios=(same, unique, *fixed),
+        idle=0 if options.quick else _IDLE,
+    )
 
 
-def _run(plan: measure.Plan, names: Sequence[str], python: tools.Interpreter) -> dict[str, Any]:
+def _grpc_plan(options: argparse.Namespace, folder: Path) -> measure.Plan:
+    rounds, seconds, few, short = _lengths(options)
+    blocks = folder / "calls"
+    calls = load.Calls(proxies_grpc.PATH, 32, request_bytes=100, response_bytes=proxies_grpc.RESPONSE_BYTES)
+    if not options.quick:
+        grpcload.write_calls(blocks, calls.path, _CONNECTIONS, _CALLS)
+    kinds = (
+        ("grpc_unary", "gRPC, all calls alike", rounds, seconds, calls),
+        (
+            "grpc_unary_traced",
+            "gRPC, each call with its own trace and timeout",
+            few,
+            short,
+            replace(calls, blocks=blocks),
+        ),
+        ("grpc_stream", "gRPC, 100 streams on each connection", few, short, replace(calls, streams=100)),
+        ("grpc_single", "gRPC, one stream on each connection", few, short, replace(calls, streams=1)),
+    )
+    scenarios = tuple(
+        measure.Scenario(key, title, n, length, connections=_CONNECTIONS, size=calls.response_bytes, calls=each)
+        for key, title, n, length, each in kinds
+        if not options.quick or key == "grpc_unary"
+    )
+    return measure.Plan(wrk="", cores=Cores.choose(), scenarios=scenarios)
+
+
+def _lengths(options: argparse.Namespace) -> tuple[int, int, int, int]:
+    """Rounds and seconds of the first scenario, then of the others."""
+    quick: bool = options.quick
+    rounds = options.rounds or (2 if quick else 3)
+    seconds = options.seconds or (2 if quick else 3)
+    return (rounds, seconds, 1, 1) if quick else (rounds, seconds, rounds, 2)
+
+
+def _run(options: argparse.Namespace, python: tools.Interpreter) -> dict[str, Any]:
+    names = options.only or (_QUICK if options.quick else tuple(BUILDERS))
     skipped: dict[str, str] = {}
-    builders: dict[str, Build] = {**BUILDERS, "nova": partial(nova, python=python)}
+    found: list[tuple[measure.Plan, measure.Measured]] = []
+    with tempfile.TemporaryDirectory(prefix="nova-bench-") as temporary:
+        folder = Path(temporary)
+        for number, suite in enumerate(_suites(options, folder, python)):
+            found.append((suite.plan, _measure(suite, names, _folder(folder, str(number)), skipped)))
+    versions = {name: _version(name) for name in names if name not in skipped}
+    return report.figures(found, skipped, versions, python)
+
+
+def _measure(suite: Suite, names: Sequence[str], folder: Path, skipped: dict[str, str]) -> measure.Measured:
+    """Start everything of a suite and load it."""
+    cores = suite.plan.cores
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nova-bench-")))
-        direct = stack.enter_context(_started("upstream", _build_upstream(folder, plan), plan.cores.load, plan, folder))
+        source = suite.upstream(_folder(folder, "upstream"))
+        direct = stack.enter_context(_started("upstream", source, cores.load, suite, folder))
         rows = list(direct)
-        for name in (name for name in names if name != "direct"):
+        for name in (name for name in names if name in suite.builders):
             try:
-                made = builders[name](_folder(folder, name), direct[0].address)
-                rows += stack.enter_context(_started(name, made, plan.cores.proxy, plan, folder))
+                made = suite.builders[name](_folder(folder, name), direct[0].address)
+                rows += stack.enter_context(_started(name, made, cores.proxy, suite, folder))
             except tools.Unavailable as reason:
                 skipped[name] = str(reason)
-        measured = measure.measure(plan, rows)
-        versions = {name: _version(name) for name in names if name not in skipped}
-    return report.figures(plan, measured, skipped, versions, python)
+        return measure.measure(suite.plan, rows)
 
 
 def _folder(parent: Path, name: str) -> Path:
@@ -121,17 +211,13 @@ def _folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def _build_upstream(folder: Path, plan: measure.Plan) -> Proxy:
-    return upstream(_folder(folder, "upstream"), plan.sizes)
-
-
 @contextlib.contextmanager
-def _started(name: str, made: Proxy, core: int, plan: measure.Plan, folder: Path) -> Iterator[list[measure.Row]]:
+def _started(name: str, made: Proxy, core: int, suite: Suite, folder: Path) -> Iterator[list[measure.Row]]:
     """The rows of a program that serves."""
     errors = folder / name / "stderr"
     with running(made.command, core=core, errors=errors) as process:
         for address in made.rows.values():
-            wait_until_serving(address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors)
+            suite.wait(address, process, errors)
         yield [measure.Row(row, address, process.pid) for row, address in made.rows.items()]
 
 

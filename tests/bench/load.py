@@ -1,11 +1,14 @@
-"""The two loads: as much as goes (wrk, closed loop) and a fixed rate (`fixedrate.py`, open loop)."""
+"""The loads: as much as goes (wrk and `grpcload.py`, closed loops), a fixed rate (`fixedrate.py`, open loop), and
+connections that only stand there (`idle.py`)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from .processes import Address, pinned
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 _UNIQUE = Path(__file__).with_name("unique.lua")
 _FIXED_RATE = Path(__file__).with_name("fixedrate.py")
+_GRPC = Path(__file__).with_name("grpcload.py")
+_IDLE = Path(__file__).with_name("idle.py")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,45 @@ def fixed_rate(address: Address, path: str, *, rate: int, seconds: float, connec
     target = [address.host, str(address.port), path, str(rate), str(seconds), str(connections)]
     seen = json.loads(_run([sys.executable, "-S", "-E", str(_FIXED_RATE), *target], core, seconds))
     return Answer(seconds=seconds, **seen)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What one gRPC call looks like, and how many are under way on each connection."""
+
+    path: str
+    streams: int
+    request_bytes: int
+    response_bytes: int
+    blocks: Path | None = None  #: header blocks of calls that are all different; None: all alike
+
+
+def grpc(address: Address, calls: Calls, *, seconds: int, connections: int, core: int) -> Answer:
+    """Each stream is followed by the next one as soon as its answer is complete."""
+    sizes = [str(number) for number in (seconds, connections, calls.streams, calls.request_bytes, calls.response_bytes)]
+    blocks = [str(calls.blocks)] if calls.blocks else []
+    command = [sys.executable, "-S", "-E", str(_GRPC), address.host, str(address.port), calls.path, *sizes, *blocks]
+    return Answer(**json.loads(_run(command, core, seconds)))
+
+
+@contextlib.contextmanager
+def idle(address: Address, path: str, connections: int, core: int) -> Iterator[None]:
+    """Hold so many keep-alive connections that have had one answer each.
+
+    Raises:
+        ConnectionError: not all of them were answered within a minute.
+    """
+    command = [sys.executable, "-S", "-E", str(_IDLE), address.host, str(address.port), path, str(connections)]
+    with subprocess.Popen(pinned(command, core), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            said = process.stdout.readline().strip()
+            if said != str(connections):
+                raise ConnectionError(f"{address} answered {said or 'none'} of {connections} connections")
+            yield
+        finally:
+            process.stdin.close()
 
 
 def _run(command: list[str], core: int, seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import load
 from .machine import Cores, Meter, Usage, memory
@@ -44,21 +44,24 @@ class Scenario:
     size: int
     rate: int = 0
     unique: bool = False
+    calls: load.Calls | None = None
 
     def __str__(self) -> str:
+        streams = f" of {self.calls.streams} streams" if self.calls else ""
         return (
-            f"{self.title}: {self.size} B, {self.connections} connections, "
+            f"{self.title}: {self.size} B, {self.connections} connections{streams}, "
             f"median of {self.rounds} rounds of {self.seconds} s"
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and with what."""
+    """What is measured with one set of processes, and with what. `idle` is a number of idle connections, 0 for none."""
 
     wrk: str
     cores: Cores
     scenarios: tuple[Scenario, ...]
+    idle: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -76,19 +79,27 @@ class Measured:
     samples: dict[str, Samples] = field(default_factory=dict)
     rss_mb: dict[str, float] = field(default_factory=dict)
     pss_mb: dict[str, float] = field(default_factory=dict)
+    idle_mb: dict[str, float] = field(default_factory=dict)
+    """Resident memory with the idle connections of the plan, where there are any."""
 
 
 def measure(plan: Plan, rows: Sequence[Row]) -> Measured:
     """Warm up, go through the scenarios, then read the memory."""
     measured = Measured()
-    first = plan.scenarios[0]
+    warm_up = replace(plan.scenarios[0], seconds=1)
     for row in rows:
-        load.full_load(plan.wrk, row.address, _path(first), seconds=1, connections=32, core=plan.cores.load)
+        _load(plan, warm_up, row)
     for scenario in plan.scenarios:
         measured.samples[scenario.key] = _rounds(plan, scenario, rows)
     for row in rows:
         used = memory(row.pid)
         measured.rss_mb[row.name], measured.pss_mb[row.name] = used.rss_mb, used.pss_mb
+    if plan.idle:
+        for row in rows:
+            _progress(f"{plan.idle} idle connections: {row.name}")
+            with load.idle(row.address, _path(plan.scenarios[0]), plan.idle, plan.cores.load):
+                measured.idle_mb[row.name] = memory(row.pid).rss_mb
+        _progress("")
     return measured
 
 
@@ -117,6 +128,8 @@ def _sample(plan: Plan, scenario: Scenario, row: Row) -> Sample:
 def _load(plan: Plan, scenario: Scenario, row: Row) -> load.Answer:
     core, seconds, connections = plan.cores.load, scenario.seconds, scenario.connections
     path = _path(scenario)
+    if scenario.calls:
+        return load.grpc(row.address, scenario.calls, seconds=seconds, connections=connections, core=core)
     if scenario.rate:
         return load.fixed_rate(
             row.address, path, rate=scenario.rate, seconds=seconds, connections=connections, core=core

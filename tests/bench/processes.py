@@ -98,6 +98,24 @@ def wait_until_serving(address: Address, path: str, size: int, process: subproce
     raise Unavailable(f"{state}: {' | '.join(lines[-3:]) or 'nothing on stderr'}")
 
 
+def wait_until_accepting(address: Address, process: subprocess.Popen[bytes], errors: Path) -> None:
+    """Return when something listens there.
+
+    Raises:
+        Unavailable: the program ended or did not listen within 15 s; its last words are in the message.
+    """
+    deadline = time.monotonic() + 15
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection((address.host, address.port), timeout=2).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    lines = errors.read_text(errors="replace").strip().splitlines()
+    raise Unavailable(f"does not listen at {address}: {' | '.join(lines[-3:]) or 'nothing on stderr'}")
+
+
 def _probe(address: Address, path: str, size: int) -> str:
     """What is wrong with the answer; empty when it is right."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=2)

@@ -40,7 +40,7 @@ worker_processes 1;
 pid nginx.pid;
 error_log stderr error;
 {user}
-events {{ worker_connections 4096; }}
+events {{ worker_connections 12000; }}
 http {{
   access_log off;
   keepalive_timeout 1h;
@@ -74,7 +74,8 @@ _NGINX_PROXY = """
 _HAPROXY = """
 global
   nbthread 1
-  maxconn 4096
+  maxconn 12000
+  no strict-limits
 defaults
   mode http
   timeout connect 1s
@@ -147,13 +148,13 @@ def envoy(folder: Path, app: Address, *, policies: bool) -> Proxy:
     (port,) = free_ports(1)
     address = Address("127.0.0.1", port)
     config = folder / "envoy.json"
-    config.write_text(json.dumps(_envoy_bootstrap(address, app, policies=policies)))
+    config.write_text(json.dumps(envoy_bootstrap(address, app, policies=policies)))
     options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
     row = "envoy_policies" if policies else "envoy"
     return Proxy(command=(tools.envoy(), *options, "-c", str(config)), rows={row: address})
 
 
-def _envoy_bootstrap(listen: Address, app: Address, *, policies: bool) -> dict[str, Any]:
+def envoy_bootstrap(listen: Address, app: Address, *, policies: bool) -> dict[str, Any]:
     manager = {
         "@type": _http("filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "inbound",

@@ -19,20 +19,21 @@ _REFERENCES = ("envoy", "envoy_policies", "haproxy", "haproxy_policies", "nginx"
 
 
 def figures(
-    plan: Plan,
-    measured: Measured,
+    found: Sequence[tuple[Plan, Measured]],
     skipped: Mapping[str, str],
     versions: Mapping[str, str],
     python: Interpreter,
 ) -> dict[str, Any]:
     """The document that is written as JSON. Every figure is the median over the rounds."""
-    groups = {scenario.key: _group(scenario, measured) for scenario in plan.scenarios}
+    scenarios = [(scenario, measured) for plan, measured in found for scenario in plan.scenarios]
+    cores = found[0][0].cores
     return {
-        **groups,
+        **{scenario.key: _group(scenario, measured) for scenario, measured in scenarios},
+        **{key: value for plan, measured in found if plan.idle for key, value in _memory(plan, measured).items()},
         "skipped": dict(skipped),
-        "noise": _noise(measured),
-        "scenarios": {scenario.key: str(scenario) for scenario in plan.scenarios},
-        "cores": {"proxy": plan.cores.proxy, "load": plan.cores.load},
+        "noise": _noise([measured for _, measured in found]),
+        "scenarios": {scenario.key: str(scenario) for scenario, _ in scenarios},
+        "cores": {"proxy": cores.proxy, "load": cores.load},
         "machine": {"system": platform.platform(), "python": platform.python_version()},
         "sidecar_python": asdict(python),
         "versions": dict(versions),
@@ -94,9 +95,26 @@ def _memory_ratios(samples: Samples, measured: Measured) -> dict[str, float]:
     return {f"ratio_rss_{name}": round(rss["nova"] / rss[name], 2) for name, _ in _pairs(samples)}
 
 
-def _noise(measured: Measured) -> dict[str, float]:
+def _memory(plan: Plan, measured: Measured) -> dict[str, Any]:
+    """Resident memory at rest and with idle connections, and what one of them costs."""
+    names = [name for name in measured.idle_mb if name not in ("direct", "nova_outbound")]
+    rest, full = measured.rss_mb, measured.idle_mb
+    each = {name: (full[name] - rest[name]) * 2**20 / plan.idle for name in names}
+    others = [name for name in _REFERENCES if name in names and "nova" in names]
+    rss = {name: {"rest_mb": round(rest[name], 1), f"with_{plan.idle}_mb": round(full[name], 1)} for name in names}
+    return {
+        "rss": {**rss, **{f"ratio_{name}": round(rest["nova"] / rest[name], 2) for name in others}},
+        "idle_connection_bytes": {
+            **{name: round(each[name]) for name in names},
+            **{f"ratio_{name}": round(each["nova"] / each[name], 2) for name in others if each[name] > 0},
+        },
+    }
+
+
+def _noise(found: Sequence[Measured]) -> dict[str, float]:
     every = [
         sample
+        for measured in found
         for samples in measured.samples.values()
         for name, taken in samples.items()
         if name != "direct"
@@ -113,6 +131,8 @@ def table(document: Mapping[str, Any]) -> str:
         rows = {name: value for name, value in document[key].items() if isinstance(value, dict)}
         lines += [title, _HEADER, *(_line(name, value) for name, value in rows.items())]
         lines += [*_ratio_lines(document[key]), ""]
+    if "rss" in document:
+        lines += _memory_lines(document)
     lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
     lines += [f"the sidecar ran on {Interpreter(**document['sidecar_python'])}"]
     return "\n".join([*lines, *_warnings(document)])
@@ -137,6 +157,16 @@ def _line(name: str, value: Mapping[str, float]) -> str:
         f"{name:<18}{value['rps']:>9,.0f}{f'±{spread:.0%}':>8}{value['p50_ms']:>9.2f}{value['p99_ms']:>9.2f}"
         f"{value['rss_mb']:>8.1f}{value['cpu_us_per_request']:>12.1f}{value['errors']:>8}"
     )
+
+
+def _memory_lines(document: Mapping[str, Any]) -> list[str]:
+    rss, bytes_each = document["rss"], document["idle_connection_bytes"]
+    lines = ["memory at rest, with idle keep-alive connections, and what one of them costs"]
+    for name, value in rss.items():
+        if isinstance(value, dict):
+            rest, full = value.values()
+            lines.append(f"{name:<18}{rest:>9.1f} MB{full:>9.1f} MB{bytes_each[name]:>9,} B")
+    return [*lines, ""]
 
 
 def _warnings(document: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def document(**full: list[Sample]) -> dict[str, object]:
     memory = dict.fromkeys(full, 40.0) | {"envoy": 80.0}
     fixed = {name: taken[:1] for name, taken in full.items()}
     measured = Measured(samples={"http1": full, "fixed_1000": fixed}, rss_mb=memory, pss_mb=memory)
-    return report.figures(PLAN, measured, {"nginx": "nginx is missing"}, {"envoy": "1.40.0"}, PYTHON)
+    return report.figures([(PLAN, measured)], {"nginx": "nginx is missing"}, {"envoy": "1.40.0"}, PYTHON)
 
 
 def test_reads_the_report_of_wrk() -> None:
