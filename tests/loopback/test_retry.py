@@ -264,3 +264,143 @@ def test_an_open_breaker_is_not_retried_against(start: StartSidecar, app: StartA
     with sidecar.connect() as client:
         assert client.exchange(request()).status == 503
     assert len(it.requests) == 2
+
+
+def busy_twice(start: StartSidecar, app: StartApp, data: bytes, **policy: object) -> int:
+    """How often an app that answers 503 twice is called for this request; the last answer is what the client gets."""
+    it = app(fails_first(2))
+    sidecar = start(upstream(it.address, **policy))
+    with sidecar.connect() as client:
+        client.send(data)
+        answer = client.response()
+    assert answer.status == (503 if len(it.requests) == 1 else 200)
+    return len(it.requests)
+
+
+@pytest.mark.parametrize(
+    ("key", "calls"),
+    [("Idempotency-Key: 8e03978e-40d5-43e8-bc93-6894a57f9324", 3), ("Idempotency-Key:", 1), ("X-Key: 1", 1)],
+)
+def test_a_key_makes_a_post_repeatable(start: StartSidecar, app: StartApp, key: str, calls: int) -> None:
+    assert busy_twice(start, app, request("POST", "/orders", key, body=b"1 bike")) == calls
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"), [("/search", 3), ("/search?q=bike", 3), ("/search/all", 1), ("/quotes/7", 3), ("/", 1)]
+)
+def test_listed_paths_are_repeatable(start: StartSidecar, app: StartApp, target: str, calls: int) -> None:
+    listed = ("/search", "/quotes/*")
+    assert busy_twice(start, app, request("POST", target, body=b"?"), idempotent_paths=listed) == calls
+
+
+def test_a_key_goes_on_and_is_the_same_on_every_attempt(start: StartSidecar, app: StartApp) -> None:
+    it = app(fails_first(2))
+    sidecar = start(upstream(it.address))
+    with sidecar.connect() as client:
+        client.exchange(request("POST", "/", "Idempotency-Key: abc", body=b"order"))
+    assert [each.get("idempotency-key") for each in it.requests] == ["abc"] * 3
+    assert [each.get("x-nova-attempt") for each in it.requests] == [None, "2", "3"]
+
+
+def test_expect_and_a_further_attempt(start: StartSidecar, listener: Listener) -> None:
+    """The client is told once to go on; what it sent is kept, trailers included."""
+    sidecar = start(upstream(listener.address))
+    with sidecar.connect() as client:
+        client.send(request("PUT", "/", "Transfer-Encoding: chunked", "Expect: 100-continue"))
+        first = listener.accept()
+        first.head()
+        first.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert client.response(interim=True).status == 100
+        client.send(chunked(b"one", b"two", trailers=["X-Sum: 6"]))
+        first.read_until(b"X-Sum: 6\r\n\r\n")
+        first.reset()
+        second = listener.accept()
+        arrived = second.request()
+        second.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert (arrived.body, arrived.trailers) == (b"onetwo", [("X-Sum", "6")])
+        second.send(response(body=b"done"))
+        assert client.response(interim=True).body == b"done"
+
+
+def test_expect_refused_by_the_first_attempt(start: StartSidecar, listener: Listener) -> None:
+    """No byte of the body was asked for yet; the second attempt asks for it."""
+    sidecar = start(upstream(listener.address))
+    with sidecar.connect() as client:
+        client.send(request("PUT", "/", "Content-Length: 5", "Expect: 100-continue"))
+        first = listener.accept()
+        first.head()
+        first.send(response("503 Busy", "Connection: close"))
+        second = listener.accept()
+        second.head()
+        second.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert client.response(interim=True).status == 100
+        client.send(b"hello")
+        assert second.read_exactly(5) == b"hello"
+        second.send(response(body=b"done"))
+        assert client.response().body == b"done"
+
+
+def test_a_repetition_is_not_repeated_further_down(start: StartSidecar, app: StartApp) -> None:
+    """The caller's sidecar retries already; three times three calls help nobody."""
+    it = app(fails_first(9))
+    sidecar = start(upstream(it.address))
+    with sidecar.connect() as client:
+        for _ in range(2):  # a head that is remembered says the same as a new one
+            assert client.exchange(request("GET", "/", "X-Nova-Attempt: 2")).status == 503
+    assert [each.all("x-nova-attempt") for each in it.requests] == [["2"]] * 2
+    assert suppressed(sidecar, "nested") == 2
+
+
+@pytest.mark.parametrize("given", ["1", "0", "first", ""])
+def test_other_attempt_numbers_are_not_believed(start: StartSidecar, app: StartApp, given: str) -> None:
+    it = app(fails_first(2))
+    sidecar = start(upstream(it.address))
+    with sidecar.connect() as client:
+        assert client.exchange(request("GET", "/", f"X-Nova-Attempt: {given}")).status == 200
+    assert [each.get("x-nova-attempt") for each in it.requests] == [None, "2", "3"]
+
+
+@pytest.mark.parametrize("body", ["length", "chunked"])
+def test_a_failure_that_was_repeated_says_so_and_is_not_repeated_further_up(
+    start: StartSidecar, app: StartApp, body: str
+) -> None:
+    """Two sidecars in a row in front of an upstream that fails: three calls and not nine."""
+    failure = response("503 Down", body=b"no")
+    if body == "chunked":
+        failure = response("503 Down", "Transfer-Encoding: chunked", body=None) + chunked(b"no")
+    it = app(lambda _: failure)
+    near = start(upstream(it.address, attempts=3))
+    far = start(upstream(near.address(), attempts=3))
+    with far.connect() as client:
+        answer = client.exchange(request())
+    assert (answer.status, answer.get("x-nova-retried"), answer.body) == (503, "3", b"no")
+    assert len(it.requests) == 3
+    assert suppressed(far, "nested") == 1
+
+
+def test_an_upstream_that_cannot_be_reached_is_repeated_by_one_layer(start: StartSidecar) -> None:
+    near = start(upstream(("127.0.0.1", free_ports(1)[0]), attempts=3))
+    far = start(upstream(near.address(), attempts=3))
+    with far.connect() as client:
+        answer = client.exchange(request())
+    assert (answer.status, answer.get("x-nova-reject"), answer.get("x-nova-retried")) == (503, "connect_failure", "3")
+    assert near.metric("nova_retries_total") == 2
+    assert far.metric("nova_retries_total") == 0
+
+
+def test_a_layer_without_budget_does_not_hand_the_retry_up(start: StartSidecar, app: StartApp) -> None:
+    it = app(lambda _: response("503 Down"))
+    sidecar = start(upstream(it.address, budget=Share(0), min_per_second=0))
+    with sidecar.connect() as client:
+        assert client.exchange(request()).get("x-nova-retried") == "1"
+    assert len(it.requests) == 1
+
+
+def test_what_another_sidecar_sheds_is_repeated_within_the_budget(start: StartSidecar, app: StartApp) -> None:
+    """One pod is full, the next may not be; but a service that is full gets a fifth more, not three times as much."""
+    it = app(lambda _: response("503 Busy", "x-nova-reject: overloaded", "Retry-After: 0"))
+    sidecar = start(upstream(it.address, budget=Share(0.2), min_per_second=0))
+    with sidecar.connect() as client:
+        for _ in range(50):
+            assert client.exchange(request()).status == 503
+    assert 55 <= len(it.requests) <= 60

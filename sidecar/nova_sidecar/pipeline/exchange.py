@@ -27,6 +27,7 @@ from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.upstream import UpstreamConnection
+from nova_sidecar.transport.tcp import reset_on_close
 from nova_sidecar.wire.chunked import LAST_CHUNK, chunk
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.request import RequestHead
@@ -206,8 +207,12 @@ class Exchange:
         assert connection is not None  # noqa: S101 - it called
         self.upstream_seconds = now - self.sent_at
         status = head.status
-        if status >= 500 and self._retry_status(head, now):
-            return
+        forward = head.forward
+        if status >= 500:
+            mark = self._retry_status(head, now)
+            if mark is None:
+                return
+            forward += mark
         downstream = self.downstream
         request = self.head
         if request.keep_alive and not port.leaving and not request.http10 and not downstream.unread:
@@ -215,7 +220,7 @@ class Exchange:
             tail = port.echo
         else:
             keep, tail = self._ending_of_head()
-        downstream.transport.write(b"".join((head.forward, tail, self.correlation, port.head_end, body)))
+        downstream.transport.write(b"".join((forward, tail, self.correlation, port.head_end, body)))
         self.status = status
         self.bytes_out = len(body)
         self.upstream = None
@@ -234,8 +239,12 @@ class Exchange:
         now = self.port.clock()
         self.upstream_seconds = now - self.sent_at
         status = head.status
-        if status >= 500 and self._retry_status(head, now):
-            return
+        forward = head.forward
+        if status >= 500:
+            mark = self._retry_status(head, now)
+            if mark is None:
+                return
+            forward += mark
         if status == 101:
             self._open_tunnel(head)
             return
@@ -250,7 +259,7 @@ class Exchange:
             tail = b"transfer-encoding: chunked\r\n" + tail
         self.state = RESPONDING
         self.status = status
-        downstream.transport.write(b"".join((head.forward, tail, self.correlation, self.port.head_end)))
+        downstream.transport.write(b"".join((forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
         if status >= 500:
             self.record(head.outcome)
@@ -265,8 +274,9 @@ class Exchange:
         return True, b"connection: keep-alive\r\n" + port.echo if request.http10 else port.echo
 
     def on_interim(self, head: ResponseHead) -> None:
-        """100 Continue, 103 Early Hints and their like go on; HTTP/1.0 does not know them (RFC 9110 section 15.2)."""
-        if not self.head.http10:
+        """100 Continue, 103 Early Hints and their like go on; HTTP/1.0 does not know them (RFC 9110 section 15.2).
+        A client that has begun its body was told to: a further attempt's 100 is nothing new to it."""
+        if not self.head.http10 and not (head.status == 100 and self.bytes_in):
             self.downstream.transport.write(head.forward + b"\r\n")
 
     def on_response_body(self, data: bytes) -> None:
@@ -371,13 +381,17 @@ class Exchange:
         """Try again, or refuse."""
         self.record(FAILURE)
         self.state = WAITING
-        if not again.retry(self, reason, None, self.port.clock()):
-            self.refuse(Reject(reason), why)
+        mark = again.retry(self, reason, self.port.clock())
+        if mark is not None:
+            self.refuse(Reject(reason), why, mark)
 
-    def _retry_status(self, head: ResponseHead, now: float) -> bool:
-        """Whether a response is dropped in favour of another attempt."""
-        if self.port.retrier is None or not again.retry(self, head.status, head.retry_after, now):
-            return False
+    def _retry_status(self, head: ResponseHead, now: float) -> bytes | None:
+        """None: the response is dropped in favour of another attempt. Else a line to add to it, or nothing."""
+        if self.port.retrier is None:
+            return b""
+        mark = again.retry(self, head.status, now, retry_after=head.retry_after, retried=head.retried)
+        if mark is not None:
+            return mark
         connection, self.upstream = self.upstream, None
         if connection is not None:
             if connection.exchange is None and not self.downstream.unread:
@@ -385,7 +399,7 @@ class Exchange:
             else:
                 connection.close("aborted")
         self.record(head.outcome)
-        return True
+        return None
 
     def on_downstream_lost(self) -> None:
         """The client went away: whatever is under way for it is cancelled."""
@@ -401,11 +415,11 @@ class Exchange:
 
     # --- the end
 
-    def refuse(self, reject: Reject, why: str = "") -> None:
+    def refuse(self, reject: Reject, why: str = "", mark: bytes = b"") -> None:
         """Answer with a refusal; the exchange is over."""
         port, downstream = self.port, self.downstream
         self._count(reject.reason)
-        data, self.status, keep = port.refusal(self, reject, why)
+        data, self.status, keep = port.refusal(self, reject, why, mark or again.mark(self))
         downstream.transport.write(data)
         self._complete(port.clock())
         downstream.finished(keep=keep)
@@ -439,6 +453,7 @@ class Exchange:
         elif self.state is WAITING and self.attempts:
             self.port.dispatcher.cancel(self)
         self.record(outcome)
+            reset_on_close(connection.transport)  # an end in order may be taken for half of one, and work go on
 
     def _complete(self, now: float) -> None:
         self.state = DONE

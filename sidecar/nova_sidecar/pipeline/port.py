@@ -38,7 +38,7 @@ from nova_sidecar.transport.endpoints import Resolver
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.request import ATTEMPT, FORWARDED_FOR, RequestHead, RequestLine, RequestReader, Upgrades
+from nova_sidecar.wire.request import FORWARDED_FOR, RequestHead, RequestLine, RequestReader, Upgrades
 from nova_sidecar.wire.response import ResponseReader
 
 _UNREADABLE: Final = RequestHead(RequestLine(b"-", b"-", http10=False), b"", {}, keep_alive=False)
@@ -131,7 +131,11 @@ class Port:
         captured = {deadline.HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
         target = _target(settings)
         self.reader = RequestReader(
-            capture=frozenset(captured), upgrades=_upgrades(settings), host=f"{target.host}:{target.port}".encode()
+            capture=frozenset(captured),
+            upgrades=_upgrades(settings),
+            host=f"{target.host}:{target.port}".encode(),
+            keyed=self.retrier is not None and self.retrier.on,
+            listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
         self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log)
@@ -233,8 +237,7 @@ class Port:
             forwarded += b"transfer-encoding: chunked\r\n"
         return b"".join((head.forward, forwarded, line, self.echo, exchange.correlation, self.head_end))
 
-    def refusal(self, exchange: Exchange, reject: Reject, why: str) -> tuple[bytes, int, bool]:
-        """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept."""
+        `mark` is a line for callers that might repeat it."""
         head = exchange.head
         refusal = refusals.REFUSALS[reject.reason]
         unread = head.expects and exchange.downstream.unread
@@ -262,6 +265,7 @@ class Port:
     def leave(self) -> None:
         """From now on every response closes its connection."""
         self.leaving = True
+            mark=mark,
 
     def close_idle(self) -> None:
         """Close the connections of clients that have no exchange under way."""

@@ -64,11 +64,12 @@ _PHRASES: Final = {
 
 def render(
     reason: Reason, *, why: str, retry_after: float | None, correlation: tuple[bytes, bytes] | None,
-    head_only: bool, keep: bool, http10: bool,
+    head_only: bool, keep: bool, http10: bool, mark: bytes = b"",
 ) -> bytes:  # fmt: skip
     """The whole response. `correlation` is the header's name and the id; `why` stands in for the table's sentence.
 
-    `retry_after` is rounded up to whole seconds, as the header has them (RFC 9110 section 10.2.3).
+    `retry_after` is rounded up to whole seconds, as the header has them (RFC 9110 section 10.2.3); `mark` is one more
+    field line.
     """
     refusal = REFUSALS[reason]
     answer = {"error": str(reason), "message": why or refusal.message}
@@ -90,7 +91,7 @@ def render(
         lines.append("connection: close")
     elif http10:
         lines.append("connection: keep-alive")
-    head = "\r\n".join(lines).encode("ascii") + b"\r\n"
+    head = "\r\n".join(lines).encode("ascii") + b"\r\n" + mark
     if correlation is not None:
         head += correlation[0] + b": " + correlation[1] + b"\r\n"
     return head + b"\r\n" + (b"" if head_only else body)

@@ -4,10 +4,11 @@ Absolute-form targets are accepted and turned into origin-form with the Host the
 target and Host can never disagree. CONNECT is refused: this is not a tunnel. The request line goes on as HTTP/1.1.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.policy.retry import IDEMPOTENT
+from nova_sidecar.policy.retry import ATTEMPT, IDEMPOTENT, KEY, is_repetition
 from nova_sidecar.wire.fields import (
     CHUNKED,
     HOP_BY_HOP,
@@ -32,7 +33,6 @@ from nova_sidecar.wire.memo import Memo
 
 Upgrades = Literal["none", "websocket", "any"]
 
-ATTEMPT: Final = b"x-nova-attempt"
 FORWARDED_FOR: Final = b"x-forwarded-for"
 
 _LINES: Final = 256
@@ -50,12 +50,15 @@ class RequestLine:
 
     __slots__ = ("authority", "forward", "http10", "idempotent", "is_head", "method", "path", "verb")
 
-    def __init__(self, method: bytes, target: bytes, *, http10: bool, authority: bytes | None = None) -> None:
+    def __init__(
+        self, method: bytes, target: bytes, *, http10: bool, authority: bytes | None = None,
+        listed: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
         self.method = method
         self.verb = method.decode("ascii")
         self.path = target.partition(b"?")[0].decode("ascii")
         """Without the query string."""
-        self.idempotent = method in IDEMPOTENT
+        self.idempotent = method in IDEMPOTENT or (listed is not None and listed(self.path))
         self.is_head = method == b"HEAD"
         self.http10 = http10
         self.authority = authority
@@ -70,19 +73,22 @@ class RequestHead:
     """A request head, read once and shared by all requests with the same bytes; never changed."""
 
     __slots__ = (
-        "captured", "expects", "forward", "http10", "idempotent", "is_head", "keep_alive", "length", "method", "path",
-        "upgrade", "verb",
+        "captured", "expects", "forward", "http10", "idempotent", "is_head", "keep_alive", "length", "method",
+        "nested", "path", "upgrade", "verb",
     )  # fmt: skip
 
     def __init__(
         self, line: RequestLine, forward: bytes, captured: dict[bytes, bytes], *, keep_alive: bool, length: int = 0,
-        expects: bool = False, upgrade: bool = False,
+        expects: bool = False, upgrade: bool = False, keyed: bool = False, nested: bool = False,
     ) -> None:  # fmt: skip
         self.method = line.method
         self.verb = line.verb
         self.path = line.path
         """Without the query string."""
-        self.idempotent = line.idempotent
+        self.idempotent = line.idempotent or keyed
+        """Whether it is safe to send it twice: by its method, its key, or the policy."""
+        self.nested = nested
+        """Whether it is itself a repetition, by another sidecar's retry."""
         self.is_head = line.is_head
         self.http10 = line.http10
         self.keep_alive = keep_alive
@@ -106,14 +112,20 @@ class RequestReader:
     """Reads request heads for one port and remembers them.
 
     `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace; `host` stands
-    in where an HTTP/1.0 request has no Host.
+    in where an HTTP/1.0 request has no Host. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says
+    which paths are.
     """
 
-    __slots__ = ("_capture", "_fields", "_host", "_lines", "_upgrades", "_usual_host", "memo")
+    __slots__ = ("_capture", "_fields", "_host", "_lines", "_listed", "_upgrades", "_usual_host", "memo")
 
-    def __init__(self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes) -> None:
+    def __init__(
+        self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes, keyed: bool = False,
+        listed: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
+        noted = _NOTED | capture | ({KEY} if keyed else set())
         self._capture = capture
-        self._fields = FieldTable(noted=_NOTED | capture, dropped=HOP_BY_HOP | capture, volatile=capture)
+        self._fields = FieldTable(noted=noted, dropped=HOP_BY_HOP | capture, volatile=capture | {KEY})
+        self._listed = listed
         self._upgrades = upgrades
         self._host = host
         self._usual_host: list[bytes] = []  # most clients of a port say the same one: it is looked at once
@@ -139,17 +151,23 @@ class RequestReader:
         for name in self._capture:
             if name in noted:
                 captured[name] = b", ".join(noted[name])
+        nested = is_repetition(captured.get(ATTEMPT))
+        if nested:  # goes on, so that nobody further down repeats it either
+            lines.append(b"%b: %b" % (ATTEMPT, captured[ATTEMPT]))
         if (
             len(noted) == len(captured) + 1
             and noted.get(b"host") == self._usual_host
             and not (line.http10 or line.authority)
         ):  # nothing to look at but a Host that was looked at before
-            return RequestHead(line, b"\r\n".join((line.forward, *lines, b"")), captured, keep_alive=True)
-        return self._read_fields(line, lines, noted, captured)
+            return RequestHead(
+                line, b"\r\n".join((line.forward, *lines, b"")), captured, keep_alive=True, nested=nested
+            )
+        return self._read_fields(line, lines, noted, captured, nested=nested)
 
     def _read_fields(
-        self, line: RequestLine, lines: list[bytes], noted: dict[bytes, list[bytes]], captured: dict[bytes, bytes]
-    ) -> RequestHead:
+        self, line: RequestLine, lines: list[bytes], noted: dict[bytes, list[bytes]], captured: dict[bytes, bytes],
+        *, nested: bool,
+    ) -> RequestHead:  # fmt: skip
         """What the fields say about connection, host, upgrade and body."""
         http10 = line.http10
         options = _NO_OPTIONS
@@ -173,6 +191,8 @@ class RequestReader:
             length=_length(noted, http10=http10),
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
+            keyed=KEY in noted and bool(noted[KEY][0]),
+            nested=nested,
         )
 
     def _read_line(self, start: bytes, head: bytes) -> RequestLine:
@@ -186,7 +206,7 @@ class RequestReader:
         authority = None
         if target[:1] != b"/" or method == b"CONNECT":
             target, authority = _origin_form(method, target)
-        line = RequestLine(method, target, http10=minor == b"0", authority=authority)
+        line = RequestLine(method, target, http10=minor == b"0", authority=authority, listed=self._listed)
         if len(start) <= _LONGEST_LINE:
             if len(self._lines) >= _LINES:
                 self._lines.clear()

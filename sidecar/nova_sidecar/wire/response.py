@@ -4,7 +4,7 @@ from typing import Final
 
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
-from nova_sidecar.policy.retry import parse_retry_after
+from nova_sidecar.policy.retry import RETRIED, parse_retry_after
 from nova_sidecar.wire.fields import (
     CHUNKED,
     HOP_BY_HOP,
@@ -21,7 +21,7 @@ from nova_sidecar.wire.grammar import MAX_HEAD, STATUS_LINE, Malformed, explain_
 from nova_sidecar.wire.memo import Memo
 
 _NOTED: Final = frozenset(
-    (b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade", REJECT_HEADER)
+    (b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade", REJECT_HEADER, RETRIED)
 )
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _CONTENT_LENGTH: Final = frozenset((b"content-length",))
@@ -30,7 +30,7 @@ _CONTENT_LENGTH: Final = frozenset((b"content-length",))
 class ResponseHead:
     """A response head, read once and shared by all responses with the same bytes; never changed."""
 
-    __slots__ = ("bodiless", "forward", "keep_alive", "length", "outcome", "retry_after", "status")
+    __slots__ = ("bodiless", "forward", "keep_alive", "length", "outcome", "retried", "retry_after", "status")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class ResponseHead:
         forward: bytes,
         retry_after: float | None,
         reject: bytes | None = None,
+        retried: bool = False,
     ) -> None:
         self.status = status
         self.outcome: Outcome = SUCCESS if status < 500 else CANCELLED if reject in SHED else FAILURE
@@ -48,6 +49,8 @@ class ResponseHead:
         breaker on top would turn a short overload into an outage."""
         self.retry_after = retry_after
         """Seconds that Retry-After asks for, if it does."""
+        self.retried = retried
+        """Whether a layer further down has repeated the request already."""
         self.keep_alive = keep_alive
         self.bodiless = status < 200 or status in (204, 304)
         """Whether there is never a body, whatever the fields say (RFC 9112 section 6.3)."""
@@ -102,6 +105,7 @@ class ResponseReader:
             forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", joined(lines)),
             retry_after=parse_retry_after(noted[b"retry-after"][0]) if b"retry-after" in noted else None,
             reject=noted[REJECT_HEADER][0] if REJECT_HEADER in noted else None,
+            retried=RETRIED in noted,
         )
 
 
