@@ -1,0 +1,297 @@
+"""Header compression (RFC 7541): blocks to fields with the peer's dynamic table, and fields to blocks without one.
+
+Decoding. gRPC calls come in two kinds. Clients without tracing send the same few bytes in each call: a block decoded
+before, under a table that has not changed since, is one look-up. Clients with tracing put a `traceparent` and a
+`grpc-timeout` of its own into each call and into the table, so every index in every block is another: such blocks are
+decoded field by field, which has to be quick. For that both tables are one list, with the static one reversed at its
+end: index i is `table[-i]`, whichever table it belongs to. Strings that repeat are remembered, see `huffman`.
+
+Encoding. Static indices, and literals that no table takes up, without Huffman: a block depends on nothing but its
+fields, can be remembered, and takes another field by having its bytes appended.
+"""
+
+from typing import Final
+
+from nova_sidecar.wire.http2 import huffman
+from nova_sidecar.wire.http2.frames import ConnectionFault, ErrorCode
+from nova_sidecar.wire.http2.static import NAMES, PAIRS, STATIC, Field
+
+Fields = tuple[Field, ...]
+
+DEFAULT_TABLE: Final = 4096
+"""Bytes of the dynamic table that hold until SETTINGS say otherwise (RFC 9113 section 6.5.2)."""
+ENTRY_COST: Final = 32
+"""What a field counts beside its name and value (RFC 7541 section 4.1)."""
+
+_STATIC: Final = len(STATIC)
+_LARGEST_STATIC: Final = max(len(name) + len(value) + ENTRY_COST for name, value in STATIC)
+_MEMO_BYTES: Final = 16 * 1024
+_LONGEST_INTEGER: Final = 4
+_SECRET_NAMES: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
+
+
+class ListTooLarge(Exception):  # noqa: N818 - it names what the message is
+    """A header list over its limit (RFC 9113 section 10.5.1). The table is as it should be: only the stream suffers."""
+
+
+class Secret(bytes):
+    """A value that came as a literal never to be indexed, and must go on as one (RFC 7541 section 6.2.3).
+
+    Equal only to its like, so that a remembered block never gives the secret away.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Secret and bytes.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return ~bytes.__hash__(self)
+
+
+class Decoder:
+    """Decodes the header blocks of one direction of a connection, in order.
+
+    `max_table` is what this side announced as SETTINGS_HEADER_TABLE_SIZE, at least 4096: a peer may use that much
+    before it has read the announcement. `max_list` bounds the list that one block may become, names, values and 32
+    bytes for each field together.
+    """
+
+    __slots__ = (
+        "_largest",
+        "_limit",
+        "_max_list",
+        "_max_table",
+        "_memo",
+        "_memo_room",
+        "_table",
+        "_used",
+        "generation",
+    )
+
+    def __init__(self, max_table: int = DEFAULT_TABLE, max_list: int = 65_536) -> None:
+        if max_table < DEFAULT_TABLE:
+            raise ValueError("a peer may use a table of 4096 bytes before it learns otherwise")
+        self._max_table = max_table
+        self._max_list = max_list
+        self._limit = DEFAULT_TABLE
+        self._table: list[Field] = list(reversed(STATIC))  # oldest, ..., newest, static 61, ..., static 1
+        self._used = 0
+        self._largest = _LARGEST_STATIC  # no entry was ever larger
+        self._memo: dict[bytes, Fields] = {}
+        self._memo_room = _MEMO_BYTES
+        self.generation = 0
+        """How often the dynamic table has changed."""
+
+    def decode(self, block: bytes) -> Fields:
+        """The fields of a block, in order; the same object for the same block, as long as the table stays the same.
+
+        Raises ConnectionFault, after which the decoder is of no use, or ListTooLarge, after which it is.
+        """
+        found = self._memo.get(block)
+        if found is not None:
+            return found
+        generation = self.generation
+        try:
+            fields = self._fields(block)
+        except IndexError:
+            raise _fault("a header block ends too early or has an index that is in no table") from None
+        if len(fields) * self._largest + 2 * len(block) > self._max_list:
+            self._check_list(fields)
+        found = tuple(fields)
+        if generation == self.generation:
+            self._memo_room -= len(block) + ENTRY_COST
+            if self._memo_room < 0:
+                self._forget()
+            self._memo[block] = found
+        return found
+
+    def _fields(self, block: bytes) -> list[Field]:  # noqa: PLR0912 - one loop: a call per field would cost more
+        fields: list[Field] = []
+        append, table = fields.append, self._table
+        at, end = 0, len(block)
+        while at < end:
+            byte = block[at]
+            at += 1
+            if byte > 0x80:  # a whole field from a table
+                if byte == 0xFF:
+                    index, at = _integer(block, at, 0x7F)
+                    append(table[-index])
+                else:
+                    append(table[128 - byte])
+                continue
+            if byte >= 0x40:
+                if byte == 0x80:
+                    raise _fault("an index of zero")
+                prefix = byte & 0x3F
+                index, at = _integer(block, at, 0x3F) if prefix == 0x3F else (prefix, at)
+            elif byte < 0x20:
+                prefix = byte & 0xF
+                index, at = _integer(block, at, 0xF) if prefix == 0xF else (prefix, at)
+            else:
+                if fields:
+                    raise _fault("a table size update that does not stand first")
+                at = self._resize(block, at - 1)
+                continue
+            if index:
+                name = table[-index][0]
+            else:
+                name, at = _string(block, at)
+            length = block[at]  # `_string`, without the price of a call
+            at += 1
+            coded = length & 0x80
+            length &= 0x7F
+            if length == 0x7F:
+                length, at = _integer(block, at, 0x7F)
+            value = block[at : at + length]
+            at += length
+            if at > end:
+                raise IndexError
+            if coded:
+                value = huffman.decode(value)
+            if byte >= 0x40:
+                field = (name, value)
+                self._insert(field)
+                append(field)
+            else:
+                append((name, Secret(value) if byte >= 0x10 else value))
+        return fields
+
+    def _insert(self, field: Field) -> None:
+        """Add an entry; the oldest make room, and one larger than the table empties it (RFC 7541 section 4.4)."""
+        size = len(field[0]) + len(field[1]) + ENTRY_COST
+        if self._used + size > self._limit:
+            self._evict(self._limit - size)
+        self._changed()
+        if size > self._limit:
+            return
+        self._largest = max(self._largest, size)
+        self._used += size
+        self._table.insert(-_STATIC, field)
+
+    def _evict(self, room: int) -> None:
+        """Drop the oldest entries until the others take no more than this."""
+        table, used, count = self._table, self._used, 0
+        while used > room and used:
+            name, value = table[count]
+            used -= len(name) + len(value) + ENTRY_COST
+            count += 1
+        del table[:count]
+        self._used = used
+
+    def _resize(self, block: bytes, at: int) -> int:
+        """Take over a table size update; the position after it (RFC 7541 section 6.3)."""
+        size, at = block[at] & 0x1F, at + 1
+        if size == 0x1F:
+            size, at = _integer(block, at, 0x1F)
+        if size > self._max_table:
+            raise _fault("a table size above the one announced")
+        self._limit = size
+        self._evict(size)
+        self._changed()
+        return at
+
+    def _changed(self) -> None:
+        self.generation += 1
+        if self._memo:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._memo.clear()
+        self._memo_room = _MEMO_BYTES
+
+    def _check_list(self, fields: list[Field]) -> None:
+        if sum(len(name) + len(value) for name, value in fields) + ENTRY_COST * len(fields) > self._max_list:
+            raise ListTooLarge(f"the header list is larger than {self._max_list} bytes")
+
+
+def _fault(why: str) -> ConnectionFault:
+    return ConnectionFault(ErrorCode.COMPRESSION_ERROR, why)
+
+
+def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
+    """The rest of an integer whose prefix was full, and the position after it (RFC 7541 section 5.1)."""
+    value, shift = prefix, 0
+    while True:
+        byte = block[at]
+        at += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift >= 7 * _LONGEST_INTEGER:
+            raise _fault("an integer is too large")
+
+
+def _string(block: bytes, at: int) -> tuple[bytes, int]:
+    """A string and the position after it (RFC 7541 section 5.2)."""
+    length = block[at]
+    at += 1
+    coded = length & 0x80
+    length &= 0x7F
+    if length == 0x7F:
+        length, at = _integer(block, at, 0x7F)
+    text = block[at : at + length]
+    at += length
+    if at > len(block):
+        raise IndexError
+    return huffman.decode(text) if coded else text, at
+
+
+def _prefixed(value: int, prefix: int, pattern: int) -> bytes:
+    """An integer behind a pattern of bits (RFC 7541 section 5.1); `prefix` is its largest value there."""
+    if value < prefix:
+        return bytes((pattern | value,))
+    octets = bytearray((pattern | prefix,))
+    value -= prefix
+    while value >= 0x80:
+        octets.append(value & 0x7F | 0x80)
+        value >>= 7
+    octets.append(value)
+    return bytes(octets)
+
+
+_SHORT: Final = tuple(bytes((length,)) for length in range(0x7F))
+_INDEXED: Final = {field: bytes((0x80 | index,)) for field, index in PAIRS.items()}
+_WITHOUT_INDEXING, _NEVER_INDEXED = 0x00, 0x10
+
+
+def text(value: bytes) -> bytes:
+    """A string with its length, not Huffman-coded."""
+    length = len(value)
+    return (_SHORT[length] if length < 0x7F else _prefixed(length, 0x7F, 0)) + value
+
+
+def literal_name(name: bytes) -> bytes:
+    """The first half of `literal`: what stays the same while values change. The value follows as `text`."""
+    pattern = _NEVER_INDEXED if name in _SECRET_NAMES else _WITHOUT_INDEXING
+    return _named(name, pattern)
+
+
+def _named(name: bytes, pattern: int) -> bytes:
+    index = NAMES.get(name)
+    return _prefixed(index, 0xF, pattern) if index else bytes((pattern,)) + text(name)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field that no table takes up; credentials and cookies are marked so for all hops that follow."""
+    return literal_name(name) + text(value)
+
+
+def never_indexed(name: bytes, value: bytes) -> bytes:
+    """A field that no table on the way may take up (RFC 7541 section 7.1.3)."""
+    return _named(name, _NEVER_INDEXED) + text(value)
+
+
+def encode(fields: Fields | list[Field]) -> bytes:
+    """A block for these fields, which any decoder reads in any state."""
+    return b"".join([_encode(name, value) for name, value in fields])
+
+
+def _encode(name: bytes, value: bytes) -> bytes:
+    if type(value) is Secret:
+        return never_indexed(name, value)
+    return _INDEXED.get((name, value)) or literal(name, value)
