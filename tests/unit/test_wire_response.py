@@ -2,6 +2,8 @@
 
 import pytest
 
+from nova_api.policies import BreakerPolicy
+from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome, Outcomes
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.wire.fields import CHUNKED, UNTIL_CLOSE
 from nova_sidecar.wire.grammar import MAX_HEAD, Malformed
@@ -10,7 +12,7 @@ from nova_sidecar.wire.response import ResponseHead, ResponseReader
 
 def read(*lines: str, start: str = "HTTP/1.1 200 OK") -> ResponseHead:
     text = "\r\n".join([start, *lines, "", ""]).encode("latin-1")
-    return ResponseReader(drop=frozenset((b"x-correlation-id",))).read(text)
+    return ResponseReader(drop=frozenset((b"x-correlation-id",)), outcomes=Outcomes(BreakerPolicy())).read(text)
 
 
 def test_a_head_goes_on_as_it_came_without_what_ends_here() -> None:
@@ -62,6 +64,22 @@ def test_http10_goes_on_as_http11_and_is_not_kept() -> None:
 def test_retry_after_is_read() -> None:
     assert read("Retry-After: 3", start="HTTP/1.1 503 Busy").retry_after == 3
     assert read(start="HTTP/1.1 503 Busy").retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("start", "lines", "outcome"),
+    [
+        ("HTTP/1.1 200 OK", (), SUCCESS),
+        ("HTTP/1.1 404 Not Found", (), SUCCESS),
+        ("HTTP/1.1 500 Oops", (), FAILURE),
+        ("HTTP/1.1 503 Busy", (), FAILURE),
+        ("HTTP/1.1 503 Busy", ("X-Nova-Reject: overloaded",), CANCELLED),
+        ("HTTP/1.1 429 Too Many", ("X-Nova-Reject: tenant_limit",), CANCELLED),
+        ("HTTP/1.1 503 Busy", ("X-Nova-Reject: connect_failure",), FAILURE),
+    ],
+)
+def test_what_an_answer_says_about_the_upstream(start: str, lines: tuple[str, ...], outcome: Outcome) -> None:
+    assert read(*lines, start=start).outcome is outcome
 
 
 @pytest.mark.parametrize(

@@ -162,12 +162,12 @@ def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:
     )
     yield counter(
         "nova_breaker_transitions",
-        "Transitions of the breaker.",
-        ("upstream", "from", "to"),
+        "Transitions of the breaker and what caused them.",
+        ("upstream", "from", "to", "cause"),
         (
-            ((name, *step.split("->")), count)
+            ((name, *step.replace("->", " ").split()), count)
             for name, breaker in breakers.items()
-            for step, count in breaker["transitions"].items()
+            for step, count in breaker["transitionsByCause"].items()
         ),
     )
     yield counter(

@@ -225,7 +225,9 @@ class Exchange:
         self.bytes_out = len(body)
         self.upstream = None
         if self.ticket is not None:
-            port.breaker.record(head.outcome, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
+            port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
+                head.outcome, now, self.ticket, self.upstream_seconds
+            )
             self.ticket = None
         if not downstream.unread:
             port.dispatcher.release(connection, now)
@@ -261,7 +263,7 @@ class Exchange:
         self.status = status
         downstream.transport.write(b"".join((forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
-        if status >= 500:
+        if head.outcome is not SUCCESS:
             self.record(head.outcome)
         elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
             self.record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
@@ -440,7 +442,9 @@ class Exchange:
         ticket = self.ticket
         if ticket is not None:
             self.ticket = None
-            self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]  # it gave the ticket
+            self.port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
+                outcome, self.port.clock(), ticket, self.upstream_seconds
+            )
 
     def drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""

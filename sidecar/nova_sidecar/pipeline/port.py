@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy
+from nova_api.policies import AccessLogPolicy, BackpressurePolicy, BreakerPolicy, CorrelationPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -29,6 +29,7 @@ from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.telemetry.logs import get_logger
@@ -137,7 +138,13 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
-        self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
+        self.outcomes = Outcomes(
+            settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy()
+        )
+        """What the answers of the app or upstream mean to the breaker."""
+        self._response_reader = ResponseReader(
+            drop=frozenset((header,)) if header else frozenset(), outcomes=self.outcomes
+        )
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log)
 
     def _build(
@@ -253,11 +260,16 @@ class Port:
         )
         return data, refusal.status, keep
 
-    def _log_transition(self, before: str, after: str, now: float) -> None:
+    def _log_transition(self, before: str, after: str, cause: str, now: float) -> None:
         """Rare by nature: a breaker stays open for a while each time."""
         stats = self.stats
         get_logger().warning(
-            "breaker moved", direction=stats.direction, name=stats.name, from_state=before, to_state=after
+            "breaker moved",
+            direction=stats.direction,
+            name=stats.name,
+            from_state=before,
+            to_state=after,
+            cause=cause,
         )
 
     # --- leaving

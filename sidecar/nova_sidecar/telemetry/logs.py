@@ -62,6 +62,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "seconds": "how long something took or will take",
     "from_state": "state of a breaker before: closed, open or half_open",
     "to_state": "state of a breaker after",
+    "cause": "why a breaker moved: consecutive, failure_rate, slow_rate, probe or configuration",
     "error": "what went wrong, in words",
     "stack": "where it went wrong, frame by frame, innermost last",
     "logger": "foreign library whose line this is (event `library message`)",

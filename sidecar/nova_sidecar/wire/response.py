@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
+from nova_sidecar.policy.outcome import CANCELLED, SUCCESS, Outcome, Outcomes
 from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
 from nova_sidecar.policy.retry import RETRIED, parse_retry_after
 from nova_sidecar.wire.fields import (
@@ -40,13 +40,12 @@ class ResponseHead:
         length: int,
         forward: bytes,
         retry_after: float | None,
-        reject: bytes | None = None,
+        outcome: Outcome = SUCCESS,
         retried: bool = False,
     ) -> None:
         self.status = status
-        self.outcome: Outcome = SUCCESS if status < 500 else CANCELLED if reject in SHED else FAILURE
-        """What it says about the upstream. That its sidecar sheds load does not say that it fails: opening the
-        breaker on top would turn a short overload into an outage."""
+        self.outcome = outcome
+        """What it says about the upstream."""
         self.retry_after = retry_after
         """Seconds that Retry-After asks for, if it does."""
         self.retried = retried
@@ -64,11 +63,13 @@ class ResponseHead:
 
 
 class ResponseReader:
-    """Reads response heads for one port and remembers them; `drop` names fields (lower case) that Nova replaces."""
+    """Reads response heads for one port and remembers them; `drop` names fields (lower case) that Nova replaces,
+    `outcomes` what a status says about the upstream."""
 
-    __slots__ = ("_fields", "memo")
+    __slots__ = ("_fields", "_outcomes", "memo")
 
-    def __init__(self, *, drop: frozenset[bytes]) -> None:
+    def __init__(self, *, drop: frozenset[bytes], outcomes: Outcomes) -> None:
+        self._outcomes = outcomes.of_status
         self._fields = FieldTable(noted=_NOTED, dropped=HOP_BY_HOP | drop)
         self.memo: Memo[ResponseHead] = Memo()
 
@@ -104,9 +105,14 @@ class ResponseReader:
             length=0 if unframed else _length(noted, http10=http10),
             forward=b"HTTP/1.1 %b %b\r\n%b" % (code, phrase or b"", joined(lines)),
             retry_after=parse_retry_after(noted[b"retry-after"][0]) if b"retry-after" in noted else None,
-            reject=noted[REJECT_HEADER][0] if REJECT_HEADER in noted else None,
+            outcome=self._outcome(status, noted.get(REJECT_HEADER)),
             retried=RETRIED in noted,
         )
+
+    def _outcome(self, status: int, reject: list[bytes] | None) -> Outcome:
+        """That the upstream's own sidecar sheds load does not say that the upstream fails: opening the breaker on top
+        would turn a short overload into an outage."""
+        return CANCELLED if reject is not None and reject[0] in SHED else self._outcomes[status]
 
 
 def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:

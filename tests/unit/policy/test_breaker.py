@@ -76,7 +76,7 @@ def test_failures_that_finish_together_open_it_once() -> None:
         tickets.append(breaker.ticket)
     for ticket in tickets:
         breaker.record(FAILURE, 1.0, ticket)
-    assert breaker.transitions["closed", "open"] == 1
+    assert breaker.transitions["closed", "open", "consecutive"] == 1
     assert breaker.admit(10.9) == Reject(Reason.CIRCUIT_OPEN, pytest.approx(0.1))
 
 
@@ -97,12 +97,10 @@ def test_recovery_takes_consecutive_probes_one_at_a_time() -> None:
     assert breaker.state == "half_open"
     assert call(breaker, SUCCESS, 10.3) is None
     assert breaker.state == "closed"
-    assert breaker.transitions == {
-        ("closed", "open"): 1,
-        ("open", "half_open"): 1,
-        ("half_open", "open"): 0,
-        ("half_open", "closed"): 1,
-        ("open", "closed"): 0,
+    assert {step: count for step, count in breaker.transitions.items() if count} == {
+        ("closed", "open", "consecutive"): 1,
+        ("open", "half_open", "probe"): 1,
+        ("half_open", "closed", "probe"): 1,
     }
 
 
@@ -220,7 +218,7 @@ def test_off_watches_nothing() -> None:
     breaker = opened()
     breaker.configure(policy(mode="Off"), 1.0)
     assert breaker.admit(1.0) is None
-    assert breaker.transitions["open", "closed"] == 1
+    assert breaker.transitions["open", "closed", "configuration"] == 1
 
 
 def test_failures_from_before_off_are_forgotten() -> None:
@@ -272,18 +270,18 @@ def test_open_seconds_add_up_over_several_open_times() -> None:
 
 def test_listeners_hear_every_transition() -> None:
     breaker = make(success_threshold=1)
-    heard: list[tuple[str, str, float]] = []
-    breaker.on_transition.append(lambda before, after, now: heard.append((before, after, now)))
+    heard: list[tuple[str, str, str, float]] = []
+    breaker.on_transition.append(lambda *step: heard.append(step))
     for _ in range(3):
         call(breaker, FAILURE, 1.0)
     call(breaker, FAILURE, 11.0)
     call(breaker, SUCCESS, 40.0)
     assert heard == [
-        ("closed", "open", 1.0),
-        ("open", "half_open", 11.0),
-        ("half_open", "open", 11.0),
-        ("open", "half_open", 40.0),
-        ("half_open", "closed", 40.0),
+        ("closed", "open", "consecutive", 1.0),
+        ("open", "half_open", "probe", 11.0),
+        ("half_open", "open", "probe", 11.0),
+        ("open", "half_open", "probe", 40.0),
+        ("half_open", "closed", "probe", 40.0),
     ]
 
 
@@ -293,15 +291,26 @@ def test_snapshot_and_repr_tell_the_state() -> None:
     assert breaker.snapshot(3.0) == {
         "mode": "Enforce",
         "state": "open",
+        "cause": "consecutive",
         "failures": 0,
         "successes": 0,
+        "calls": 0,
+        "failedCalls": 0,
+        "slowCalls": 0,
         "probesInFlight": 0,
         "retryAfter": 8.0,
         "openSeconds": 2.0,
         "rejected": 1,
         "wouldReject": 0,
         "transitions": {
-            f"{before}->{after}": int((before, after) == ("closed", "open")) for before, after in TRANSITIONS
+            "closed->open": 1,
+            "open->half_open": 0,
+            "half_open->open": 0,
+            "half_open->closed": 0,
+            "open->closed": 0,
+        },
+        "transitionsByCause": {
+            f"{before}->{after} {cause}": int(cause == "consecutive") for before, after, cause in TRANSITIONS
         },
     }
     assert repr(breaker) == "<Breaker open failures=0 successes=0 probes=0 generation=1>"

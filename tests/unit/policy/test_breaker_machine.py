@@ -50,7 +50,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.stale: list[int] = []
         self.open_since = -inf
 
-    def moved(self, before: str, after: str, now: float) -> None:
+    def moved(self, before: str, after: str, cause: str, now: float) -> None:
         self.moves.append((before, after, now))
         self.stale += self.current
         self.current, self.log = [], []
@@ -119,8 +119,8 @@ class BreakerMachine(RuleBasedStateMachine):
     def the_transitions_lead_to_the_state(self) -> None:
         counts = self.breaker.transitions
         assert sum(counts.values()) == len(self.moves)
-        entered = sum(count for (_, after), count in counts.items() if after == self.breaker.state)
-        left = sum(count for (before, _), count in counts.items() if before == self.breaker.state)
+        entered = sum(count for (_, after, _), count in counts.items() if after == self.breaker.state)
+        left = sum(count for (before, _, _), count in counts.items() if before == self.breaker.state)
         assert entered - left == (0 if self.breaker.state == "closed" else 1)
 
     @invariant()
