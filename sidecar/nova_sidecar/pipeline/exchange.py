@@ -26,8 +26,8 @@ from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
-from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.transport.tcp import reset_on_close
+from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.wire.chunked import LAST_CHUNK, chunk
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.request import RequestHead
@@ -225,9 +225,7 @@ class Exchange:
         self.bytes_out = len(body)
         self.upstream = None
         if self.ticket is not None:
-            port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
-                head.outcome, now, self.ticket, self.upstream_seconds
-            )
+            port.breaker.record(head.outcome, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
             self.ticket = None
         if not downstream.unread:
             port.dispatcher.release(connection, now)
@@ -263,7 +261,7 @@ class Exchange:
         self.status = status
         downstream.transport.write(b"".join((forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
-        if head.outcome is not SUCCESS:
+        if status >= 500:
             self.record(head.outcome)
         elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
             self.record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
@@ -442,9 +440,7 @@ class Exchange:
         ticket = self.ticket
         if ticket is not None:
             self.ticket = None
-            self.port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
-                outcome, self.port.clock(), ticket, self.upstream_seconds
-            )
+            self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]  # it gave the ticket
 
     def drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""
@@ -453,11 +449,11 @@ class Exchange:
             self.timer = None
         connection, self.upstream = self.upstream, None
         if connection is not None:
+            reset_on_close(connection.transport)  # an end in order may be taken for half of one, and work go on
             connection.close(why)
         elif self.state is WAITING and self.attempts:
             self.port.dispatcher.cancel(self)
         self.record(outcome)
-            reset_on_close(connection.transport)  # an end in order may be taken for half of one, and work go on
 
     def _complete(self, now: float) -> None:
         self.state = DONE

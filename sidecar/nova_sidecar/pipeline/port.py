@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from nova_api.policies import AccessLogPolicy, BackpressurePolicy, BreakerPolicy, CorrelationPolicy
+from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -29,9 +29,8 @@ from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import Limiter
-from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
-from nova_sidecar.policy.retry import Retrier
+from nova_sidecar.policy.retry import ATTEMPT, Retrier
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
@@ -138,13 +137,7 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
-        self.outcomes = Outcomes(
-            settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy()
-        )
-        """What the answers of the app or upstream mean to the breaker."""
-        self._response_reader = ResponseReader(
-            drop=frozenset((header,)) if header else frozenset(), outcomes=self.outcomes
-        )
+        self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log)
 
     def _build(
@@ -244,6 +237,9 @@ class Port:
             forwarded += b"transfer-encoding: chunked\r\n"
         return b"".join((head.forward, forwarded, line, self.echo, exchange.correlation, self.head_end))
 
+    def refusal(self, exchange: Exchange, reject: Reject, why: str, mark: bytes) -> tuple[bytes, int, bool]:
+        """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept.
+
         `mark` is a line for callers that might repeat it."""
         head = exchange.head
         refusal = refusals.REFUSALS[reject.reason]
@@ -257,6 +253,7 @@ class Port:
             head_only=head.is_head,
             keep=keep,
             http10=head.http10,
+            mark=mark,
         )
         return data, refusal.status, keep
 
@@ -277,7 +274,6 @@ class Port:
     def leave(self) -> None:
         """From now on every response closes its connection."""
         self.leaving = True
-            mark=mark,
 
     def close_idle(self) -> None:
         """Close the connections of clients that have no exchange under way."""
