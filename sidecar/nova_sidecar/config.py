@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from nova_api.errors import ConfigError
 from nova_api.proxy import ProxyConfig, decode, digest
 from nova_sidecar.telemetry.logs import get_logger
+from nova_sidecar.telemetry.tracing import available
 
 MAX_BYTES: Final = 1 << 20  # a ConfigMap holds no more (Kubernetes: "ConfigMaps", 1 MiB)
 POLL_INTERVAL: Final = 0.25
@@ -39,6 +40,7 @@ def document(text: bytes) -> Document:
     """Check the bytes of a document. Raises ConfigError."""
     config = decode(text)
     _keep_apart(config)
+    _require_packages(config)
     return Document(text, config, digest(text))
 
 
@@ -69,6 +71,13 @@ def _read_all(descriptor: int, limit: int) -> bytes:
         parts.append(part)
         limit -= len(part)
     return b"".join(parts)
+
+
+def _require_packages(config: ProxyConfig) -> None:
+    if config.tracing.mode == "Enforce" and not available():
+        raise ConfigError(
+            "$.tracing.mode", "expected Off, since this installation has no OpenTelemetry; nova[tracing] has"
+        )
 
 
 def _keep_apart(config: ProxyConfig) -> None:

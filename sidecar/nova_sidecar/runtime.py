@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -29,6 +30,7 @@ from nova_sidecar.pipeline.proxy import ListenError, Proxy
 from nova_sidecar.telemetry.accesslog import AccessLogWriter
 from nova_sidecar.telemetry.logs import Logs, get_logger, log_loop_errors
 from nova_sidecar.telemetry.sink import LineSink
+from nova_sidecar.telemetry.tracing import Exporter, Tracer
 from nova_sidecar.transport.resolver import DnsResolver, SystemResolver
 
 STDOUT: Final = 1
@@ -62,11 +64,20 @@ class Sidecar:
         sink.attach(loop)
         self._access_log = AccessLogWriter(sink, loop.call_later, service=config.service, namespace=config.namespace)
         self._resolver = SystemResolver() if config.resolver == "system" else DnsResolver()
+        self.tracer = Tracer(loop, partial(_exporter, config.service, config.namespace))
+        self.tracer.configure(_collector(config))
         rng = Random()  # noqa: S311 - for jitter and correlation ids, which are no secrets
-        self.proxy = Proxy(config, resolver=self._resolver, access_log=self._access_log, rng=rng)
+        self.proxy = Proxy(config, resolver=self._resolver, access_log=self._access_log, rng=rng, spans=self.tracer)
         self.drain = Drain(self.proxy)
         self.reloader = Reloader(path, document, apply=self._apply, load=reload, notify=notify)
-        self.view = View(proxy=self.proxy, reloader=self.reloader, drain=self.drain, sink=sink, version=version("nova"))
+        self.view = View(
+            proxy=self.proxy,
+            reloader=self.reloader,
+            drain=self.drain,
+            sink=sink,
+            tracer=self.tracer,
+            version=version("nova"),
+        )
         exposition = Exposition((ProxyCollector(self.view), RuntimeCollector(self.view)))
         self.admin = AdminServers(config.admin, Pages(self.view, exposition))
 
@@ -105,6 +116,7 @@ class Sidecar:
         await self.admin.close()
         await self._resolver.close()
         self._access_log.close()
+        self.tracer.close()
 
     async def _apply(self, document: Document) -> None:
         """Put a document into force. Raises ConfigError and changes nothing when it cannot be."""
@@ -113,7 +125,19 @@ class Sidecar:
             await self.proxy.apply(document.config)
         except ListenError as error:
             raise ConfigError(error.path, error.rule) from error
+        self.tracer.configure(_collector(document.config))
         self.logs.set_level(document.config.log_level)
+
+
+def _collector(config: ProxyConfig) -> str | None:
+    return config.tracing.endpoint if config.tracing.mode == "Enforce" else None
+
+
+def _exporter(service: str, namespace: str, endpoint: str) -> Exporter:
+    """Called in the exporting thread, so that these imports hold nobody up."""
+    from nova_sidecar.telemetry.otlp import OtlpExporter  # noqa: PLC0415 - 15 MB, only where tracing is on
+
+    return OtlpExporter(endpoint, service=service, namespace=namespace, version=version("nova"))
 
 
 def _refuse_fixed(now: ProxyConfig, then: ProxyConfig) -> None:

@@ -76,6 +76,7 @@ class ProxyCollector(Collector):
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
         yield from _limiter(stats["limiter"])
+        yield _spans(stats["tracing"])
 
 
 def counter(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
@@ -150,6 +151,11 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         yield gauge(name, text, (), [((), limiter[field])])
     yield counter("nova_limiter_queued", "Requests that had to wait for a place.", (), [((), limiter["queued"])])
+
+
+def _spans(tracing: Mapping[str, Any]) -> Metric:
+    rows = [((outcome,), tracing[outcome]) for outcome in ("exported", "failed", "dropped")]
+    return counter("nova_spans", "Spans of sampled requests, by what became of them.", ("outcome",), rows)
 
 
 def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ from nova_sidecar.admin.drain import Drain
 from nova_sidecar.config import Reloader
 from nova_sidecar.pipeline.proxy import Proxy
 from nova_sidecar.telemetry.sink import LineSink
+from nova_sidecar.telemetry.tracing import Tracer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class View:
     reloader: Reloader
     drain: Drain
     sink: LineSink
+    tracer: Tracer
     version: str
     listening: bool = False
     """Whether every listener of the data path is open."""
@@ -55,5 +57,5 @@ class View:
         return {name: port["breaker"]["state"] for name, port in self.stats()["outbound"].items()}
 
     def stats(self) -> dict[str, Any]:
-        """State of every port, pool, limiter and breaker, as the data path keeps it."""
-        return self.proxy.snapshot(time.monotonic())
+        """State of every port, pool, limiter and breaker, as the data path keeps it, and of the export of spans."""
+        return {**self.proxy.snapshot(time.monotonic()), "tracing": self.tracer.snapshot()}

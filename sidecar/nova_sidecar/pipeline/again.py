@@ -56,6 +56,8 @@ def retry(
             return b""
         return _mark(exchange) if answer in _SPENT else mark(exchange)
     port.stats.retries += 1
+    if exchange.span is not None:
+        exchange.span.event(now, "nova.retry", str(failure), exchange.attempts + 1)
     exchange.state = BACKOFF
     exchange.downstream.wheel.arm(exchange.downstream, exchange.deadline_at)
     exchange.timer = port.loop.call_later(answer, _start, exchange)

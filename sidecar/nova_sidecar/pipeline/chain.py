@@ -16,6 +16,7 @@ from nova_sidecar.pipeline.filters import (
     MetricsFilter,
     RetryFilter,
 )
+from nova_sidecar.pipeline.tracing import TracingFilter
 from nova_sidecar.policy.limiter import Queued
 from nova_sidecar.policy.reasons import Reject
 
@@ -36,6 +37,7 @@ class Chain(NamedTuple):
 def build_chain(
     *,
     correlation: CorrelationFilter | None,
+    tracing: TracingFilter | None,
     deadline: DeadlineFilter,
     limiter: LimiterFilter | None,
     retry: RetryFilter | None,
@@ -45,6 +47,7 @@ def build_chain(
     """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
     request: list[OnRequest | None] = [
         correlation.on_request if correlation else None,  # first: every refusal below carries the id
+        tracing.on_request if tracing else None,  # before whatever may refuse: refusals belong into the trace
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
         limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
         retry.on_request if retry else None,  # only requests that go upstream earn retries
@@ -52,6 +55,7 @@ def build_chain(
     complete: list[OnComplete | None] = [
         metrics.on_complete,  # before the place is given on: counters never run behind the next request
         access_log.on_complete if access_log else None,
+        tracing.on_complete if tracing else None,
         limiter.on_complete if limiter else None,  # last: it may set another exchange going
     ]
     return Chain(tuple(f for f in request if f), tuple(f for f in complete if f))

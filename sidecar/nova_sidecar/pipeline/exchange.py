@@ -24,6 +24,7 @@ from nova_sidecar.pipeline.tunnel import Tunnel
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.trace import Span
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.tcp import reset_on_close
@@ -42,8 +43,8 @@ class Exchange:
 
     __slots__ = (
         "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "chunked", "correlation", "deadline_at",
-        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "sent_at",
-        "stale", "started", "state", "status", "ticket", "timer", "upstream", "upstream_seconds",
+        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "sent_at", "span",
+        "stale", "started", "state", "status", "ticket", "timer", "trace", "upstream", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, port: "Port", downstream: DownstreamConnection, head: RequestHead, now: float) -> None:
@@ -55,6 +56,9 @@ class Exchange:
         self.head_only = head.is_head
         self.started = now
         self.correlation = b""
+        self.trace = b""
+        """Field lines with the trace context that goes upstream; empty when tracing is off."""
+        self.span: Span | None = None
         self.deadline_at = 0.0
         self.body = RequestBody(head, port.body_limit) if head.length else None
         self.place = False

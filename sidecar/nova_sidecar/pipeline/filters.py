@@ -1,6 +1,7 @@
 """Adapters between policies, which know no HTTP, and exchanges, which know no policy."""
 
 import time
+from binascii import crc32
 from bisect import bisect_left
 from typing import Final
 
@@ -182,3 +183,30 @@ class AccessLogFilter:
                 "" if endpoint is None else endpoint,
             )
         )
+
+
+class SampledAccessLogFilter(AccessLogFilter):
+    """Leaves an entry for every error and for a share of the rest, the same requests in every sidecar that sees their
+    correlation id."""
+
+    __slots__ = ("_least_skipped", "_owed", "_share")
+
+    def __init__(self, log: AccessLog, stats: PortStats, *, share: float) -> None:
+        super().__init__(log, stats, errors_only=False)
+        self._share = share
+        self._least_skipped = round(share * (1 << 32))
+        self._owed = 0.0
+
+    def on_complete(self, exchange: Exchange, now: float) -> None:
+        """Hand over the entry, if it is an error or drawn."""
+        if exchange.reason is not None or exchange.status >= 500 or self._drawn(exchange.correlation):
+            super().on_complete(exchange, now)
+
+    def _drawn(self, correlation: bytes) -> bool:
+        if correlation:
+            return crc32(correlation) < self._least_skipped
+        self._owed += self._share  # without an id, every so many requests
+        if self._owed < 1:
+            return False
+        self._owed -= 1
+        return True

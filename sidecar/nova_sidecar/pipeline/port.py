@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy
+from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy, TracingPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -22,15 +22,18 @@ from nova_sidecar.pipeline.filters import (
     LimiterFilter,
     MetricsFilter,
     RetryFilter,
+    SampledAccessLogFilter,
     ShadowLimiterFilter,
 )
 from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import ATTEMPT, Retrier
+from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
@@ -51,11 +54,11 @@ _SAME_INSTANT: Final = 1e-5
 class Shared:
     """What all ports of one proxy have in common."""
 
-    __slots__ = ("access_log", "clock", "ids", "limiter", "loop", "resolver", "rng", "wheel")
+    __slots__ = ("access_log", "clock", "ids", "limiter", "loop", "resolver", "rng", "spans", "wheel")
 
     def __init__(
         self, *, access_log: AccessLog, clock: Callable[[], float], ids: CorrelationIds, limiter: Limiter[Exchange],
-        resolver: Resolver, rng: Random,
+        resolver: Resolver, rng: Random, spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.access_log = access_log
@@ -64,6 +67,8 @@ class Shared:
         self.limiter = limiter
         self.resolver = resolver
         self.rng = rng
+        self.spans = spans
+        """Takes spans where `tracing` is on; None where nobody would."""
         self.wheel = Wheel(self.loop, clock)
 
 
@@ -129,6 +134,8 @@ class Port:
         self.head_end = b"\r\n\r\n" if header else b"\r\n"
         inbound = isinstance(settings, Inbound)
         captured = {deadline.HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
+        if config.tracing.mode == "Enforce":
+            captured |= CONTEXT
         target = _target(settings)
         self.reader = RequestReader(
             capture=frozenset(captured),
@@ -138,7 +145,7 @@ class Port:
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
         self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
-        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log)
+        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
 
     def _build(
         self,
@@ -146,22 +153,27 @@ class Port:
         correlation: CorrelationPolicy,
         backpressure: BackpressurePolicy,
         access_log: AccessLogPolicy,
+        tracing: TracingPolicy,
     ) -> Chain:
         stats, shared = self.stats, self._shared
         limiter_class = ShadowLimiterFilter if backpressure.mode == "Shadow" else LimiterFilter
         limited = isinstance(settings, Inbound) and backpressure.mode != "Off"
         return build_chain(
             correlation=CorrelationFilter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None,
+            tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
             deadline=DeadlineFilter(float(settings.timeout.request)),
             limiter=limiter_class(shared.limiter, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),
-            access_log=(
-                AccessLogFilter(shared.access_log, stats, errors_only=access_log.mode == "Errors")
-                if access_log.mode != "Off"
-                else None
-            ),
+            access_log=_access_log(access_log, shared.access_log, stats) if access_log.mode != "Off" else None,
         )
+
+    def _tracing(self, settings: Inbound | Outbound, policy: TracingPolicy) -> TracingFilter | None:
+        target, shared = _target(settings), self._shared
+        if shared.spans is None:
+            return None
+        sampler = Sampler(float(policy.sample), shared.rng)
+        return TracingFilter(sampler, shared.spans, self.stats, (target.host, target.port))
 
     # --- for downstream connections
 
@@ -235,7 +247,7 @@ class Port:
             forwarded += b"x-nova-attempt: %d\r\n" % exchange.attempts
         if head.length == CHUNKED:
             forwarded += b"transfer-encoding: chunked\r\n"
-        return b"".join((head.forward, forwarded, line, self.echo, exchange.correlation, self.head_end))
+        return b"".join((head.forward, forwarded, exchange.trace, line, self.echo, exchange.correlation, self.head_end))
 
     def refusal(self, exchange: Exchange, reject: Reject, why: str, mark: bytes) -> tuple[bytes, int, bool]:
         """The answer that refuses an exchange: its bytes, its status, and whether the connection is kept.
@@ -311,6 +323,12 @@ def _upgrades(settings: Inbound | Outbound) -> Upgrades:
     if isinstance(settings, Outbound):
         return "any"
     return "websocket" if settings.protocol == "websocket" else "none"
+
+
+def _access_log(policy: AccessLogPolicy, log: AccessLog, stats: PortStats) -> AccessLogFilter:
+    if policy.mode == "All" and policy.sample < 1:
+        return SampledAccessLogFilter(log, stats, share=float(policy.sample))
+    return AccessLogFilter(log, stats, errors_only=policy.mode == "Errors")
 
 
 def _deadline_line(now: float, ends: float) -> bytes:

@@ -13,6 +13,7 @@ from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.port import Port, Shared
 from nova_sidecar.pipeline.stats import Direction, ProxyStats
+from nova_sidecar.pipeline.tracing import SpanLog
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer, Phase
 from nova_sidecar.policy.limiter import Limiter
@@ -65,6 +66,7 @@ class Proxy:
         resolver: Resolver,
         access_log: AccessLog,
         rng: Random,
+        spans: SpanLog | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -84,6 +86,7 @@ class Proxy:
             limiter=self.limiter,
             resolver=resolver,
             rng=rng,
+            spans=spans,
         )
 
     async def start(self) -> None:

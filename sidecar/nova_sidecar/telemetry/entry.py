@@ -1,10 +1,14 @@
-"""What one exchange leaves behind for the access log.
+"""What one exchange leaves behind for the access log, and for the trace it belongs to where that is sampled.
 
 The data path fills an `AccessEntry` once per exchange and hands it over; formatting and writing happen in batches
 outside of it. No field ever holds a query string, a header value other than the correlation id, or a body.
 """
 
+from typing import NamedTuple
+
 import msgspec
+
+from nova_sidecar.policy.trace import Span
 
 
 class AccessEntry(msgspec.Struct, gc=False):
@@ -35,4 +39,29 @@ class AccessEntry(msgspec.Struct, gc=False):
     downstream: str
     """IP address of the client."""
     upstream: str
+    """``ip:port`` of the last attempt; empty where there was none."""
+
+
+class SpanEntry(NamedTuple):
+    """What one sampled exchange leaves behind for the exporter. No query string, header value or body in it."""
+
+    span: Span
+    time: float
+    """End of the exchange, seconds since the epoch."""
+    now: float
+    """The same instant on the monotonic clock, which the span's events are noted by."""
+    seconds: float
+    """Length of the exchange."""
+    direction: str
+    name: str
+    server: tuple[str, int]
+    """Host and port that the exchange was for: the app or the upstream, as configured."""
+    method: str
+    path: str
+    status: int
+    reason: str
+    attempts: int
+    correlation_id: str
+    client: str
+    endpoint: str
     """``ip:port`` of the last attempt; empty where there was none."""
