@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy, TracingPolicy
-from nova_api.proxy import Inbound, Outbound, ProxyConfig
+from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.chain import Chain, build_chain
@@ -102,6 +102,7 @@ class Port:
             rng=shared.rng,
             counters=stats,
             clock=shared.clock,
+            tls=_tls(settings),
         )
 
     # --- configuration
@@ -117,6 +118,7 @@ class Port:
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
+            tls=_tls(settings),
         )
 
     def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
@@ -317,6 +319,10 @@ class Port:
 
 def _target(settings: Inbound | Outbound) -> Any:
     return settings.app if isinstance(settings, Inbound) else settings.upstream
+
+
+def _tls(settings: Inbound | Outbound) -> Tls | None:
+    return settings.tls if isinstance(settings, Outbound) else None
 
 
 def _upgrades(settings: Inbound | Outbound) -> Upgrades:

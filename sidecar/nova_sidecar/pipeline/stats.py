@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
 from nova_sidecar.transport.seat import CloseReason
+from nova_sidecar.transport.tls import TlsStats
 
 Direction = Literal["inbound", "outbound"]
 
@@ -42,6 +43,7 @@ class PortStats:
         "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
         "duration", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed", "shadow_rejected",
+        "tls",
     )  # fmt: skip
 
     def __init__(self, direction: Direction, name: str) -> None:
@@ -64,6 +66,7 @@ class PortStats:
         self.connections_opened = 0
         self.connect_failures = 0
         self.connections_closed: dict[CloseReason, int] = dict.fromkeys(CLOSE_REASONS, 0)
+        self.tls = TlsStats()
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0

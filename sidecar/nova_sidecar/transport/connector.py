@@ -7,6 +7,7 @@ certificates and on the words for what went wrong. Name resolution is not part o
 import asyncio
 import socket
 from collections.abc import Callable
+from math import inf
 from typing import Final, Literal
 
 from nova_api.proxy import Tls
@@ -28,7 +29,7 @@ class Connector:
     Reads certificates again when they change, until `close`.
     """
 
-    __slots__ = ("_alpn", "_loop", "_stats", "_timeout", "_tls")
+    __slots__ = ("_alpn", "_loop", "_stats", "_tls", "timeout")
 
     def __init__(self, *, timeout: float, tls: Tls | None, alpn: Alpn | None, stats: TlsStats) -> None:
         self._loop = asyncio.get_running_loop()
@@ -39,7 +40,7 @@ class Connector:
 
     def configure(self, *, timeout: float, tls: Tls | None) -> None:
         """Take over new values for connections opened from now on; `timeout` in seconds."""
-        self._timeout = timeout
+        self.timeout = timeout
         if self._tls is not None:
             if self._tls.settings == tls:
                 return
@@ -51,50 +52,62 @@ class Connector:
         if self._tls is not None:
             self._tls.close()
 
-    async def open(self, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint) -> None:
+    async def open(self, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint, ends: float = inf) -> None:
         """Connect; the protocol is told by `connection_made`, after the handshake where there is one.
 
-        Raises ConnectError, within the timeout. A protocol that `connection_made` was called for may still be cut off
-        by a cancellation in the very same moment; then it has its transport, and the caller closes it.
+        Raises ConnectError, within the timeout and before `ends` (an instant of the loop's clock). A protocol that
+        `connection_made` was called for may still be cut off by a cancellation in the very same moment; then it has
+        its transport, and the caller closes it.
         """
+        ends = min(ends, self._loop.time() + self.timeout)
         if self._tls is None:
-            await self._open_plain(protocol, endpoint)
+            await self._open_plain(protocol, endpoint, ends)
         else:
-            await self._open_tls(self._tls, protocol, endpoint)
+            await self._open_tls(self._tls, protocol, endpoint, ends)
 
-    async def _open_plain(self, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint) -> None:
+    async def _open_plain(self, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint, ends: float) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout_at(ends):
                 await self._loop.create_connection(protocol, *endpoint)
         except OSError as error:  # TimeoutError is one
             raise ConnectError(_words(error)) from error
 
-    async def _open_tls(self, tls: TlsClient, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint) -> None:
+    async def _open_tls(
+        self, tls: TlsClient, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint, ends: float
+    ) -> None:
         """In two steps, so that an address nobody answers at and a handshake that goes wrong are told apart."""
-        context = tls.context
-        if context is None:
+        if tls.context is None:
             self._stats.failed("files")
             raise ConnectError(f"no connection: {tls.broken}")
-        sock = socket.socket(_FAMILIES[":" in endpoint[0]], socket.SOCK_STREAM)
-        connected = False
+        sock = await self._tcp(endpoint, ends)
         try:
-            sock.setblocking(False)
-            async with asyncio.timeout(self._timeout):
-                await self._loop.sock_connect(sock, endpoint)
-                connected = True
+            async with asyncio.timeout_at(ends):
                 transport, _ = await self._loop.create_connection(
-                    protocol, sock=sock, ssl=context, server_hostname=tls.settings.server_name
+                    protocol, sock=sock, ssl=tls.context, server_hostname=tls.settings.server_name
                 )
         except OSError as error:  # TimeoutError and ssl.SSLError are such
             sock.close()
-            if not connected:
-                raise ConnectError(_words(error)) from error
             self._stats.failed(failure_of(error))
             raise ConnectError(f"no TLS connection: {words_of(error)}") from error
         except BaseException:
             sock.close()
             raise
         self._check_alpn(transport)
+
+    async def _tcp(self, endpoint: Endpoint, ends: float) -> socket.socket:
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(_FAMILIES[":" in endpoint[0]], socket.SOCK_STREAM)
+            sock.setblocking(False)
+            async with asyncio.timeout_at(ends):
+                await self._loop.sock_connect(sock, endpoint)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, OSError):
+                raise ConnectError(_words(error)) from error
+            raise
+        return sock
 
     def _check_alpn(self, transport: asyncio.BaseTransport) -> None:
         """HTTP/2 needs the server's word (RFC 9113 section 3.2); a server that knows no ALPN speaks HTTP/1.1."""

@@ -4,28 +4,34 @@ A caller gets a connection at once when there is one; otherwise it is told later
 Only opening a connection and asking for addresses take a task.
 """
 
-import asyncio
 from collections.abc import Callable
-from functools import partial
+from math import inf
 from random import Random
 from typing import Final, Protocol
 
 from nova_api.policies import PoolPolicy
-from nova_api.proxy import Address
+from nova_api.proxy import Address, Tls
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.rotation import Lifespan
-from nova_sidecar.transport.endpoints import Endpoint, Resolution, ResolveError, Resolver, literal
+from nova_sidecar.telemetry.logs import get_logger
+from nova_sidecar.transport.connector import Connector
+from nova_sidecar.transport.discovery import Discovery
+from nova_sidecar.transport.endpoints import Endpoint, Resolver
+from nova_sidecar.transport.opening import Opening
 from nova_sidecar.transport.pool import Pool
 from nova_sidecar.transport.seat import CloseReason, Seat
+from nova_sidecar.transport.tls import TlsStats
 from nova_sidecar.transport.upstream import UpstreamConnection
+from nova_sidecar.transport.warmth import Warmth
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.response import ResponseReader
 
 MAX_WAITING: Final = 1024
 """Callers that wait for a connection at once; further ones are refused."""
-MIN_REFRESH: Final = 1.0
-MAX_REFRESH: Final = 30.0
-"""Bounds on the seconds between two looks at an upstream's addresses."""
+LOG_PERIOD: Final = 10.0
+"""Seconds between two log lines about connections that cannot be made."""
+RENEW_AGAIN: Final = 5.0
+"""Seconds for which a connection serves on when its successor could not be opened."""
 
 
 class Counters(Protocol):
@@ -34,6 +40,7 @@ class Counters(Protocol):
     connections_opened: int
     connect_failures: int
     connections_closed: dict[CloseReason, int]
+    tls: TlsStats
 
 
 class Waiter(Protocol):
@@ -61,25 +68,27 @@ class Dispatcher:
         rng: Random,
         counters: Counters,
         clock: Callable[[], float],
+        tls: Tls | None = None,
     ) -> None:
         # for the life of the port
-        self._loop = asyncio.get_running_loop()
-        self._resolver = resolver
         self._wheel = wheel
         self._counters = counters
         self._clock = clock
         self._connections: set[UpstreamConnection] = set()
-        self._opening: dict[Waiter, asyncio.Task[None]] = {}
+        self._openings: set[Opening] = set()
+        self._opening: dict[Waiter, Opening] = {}
         self._unresolved: dict[Waiter, None] = {}
-        self._refresher: asyncio.Task[None] | None = None
-        self._kick = asyncio.Event()
+        self._next_log = -inf
         self._closed = False
         self.pool: Pool[UpstreamConnection, Waiter] = Pool(policy, Lifespan(policy, rng))
+        self.connector = Connector(timeout=connect_timeout, tls=tls, alpn="http/1.1", stats=counters.tls)
+        self._warmth = Warmth(self._missing, self._open_ahead, rng)
+        self._discovery = Discovery(address, resolver, found=self._take_over, missing=self._fail_unresolved)
         # until the next configuration
         self.reader = reader
-        self._address = address
-        self._connect_timeout = connect_timeout
-        self._locate()
+        self._policy = policy
+        self._tls = tls
+        self._discovery.locate(address)
 
     # --- for the exchange
 
@@ -97,7 +106,7 @@ class Dispatcher:
         """Give back a connection whose response is complete; a caller that waits gets it."""
         pool = self.pool
         why = pool.retire(connection, now)
-        if why:
+        if why and not (why == "age" and self._renew(connection, why)):
             connection.close(why)
         elif pool.queue:
             pool.next_waiter().on_connection(connection)  # type: ignore[union-attr]  # there is one
@@ -109,9 +118,10 @@ class Dispatcher:
 
     def cancel(self, waiter: Waiter) -> Reason:
         """The caller waits no more; what it would have been refused for."""
-        task = self._opening.pop(waiter, None)
-        if task is not None:
-            task.cancel()
+        opening = self._opening.pop(waiter, None)
+        if opening is not None:
+            opening.wanted = None
+            opening.cancel()
             return Reason.CONNECT_FAILURE
         if waiter in self._unresolved:
             del self._unresolved[waiter]
@@ -122,7 +132,7 @@ class Dispatcher:
     def _queue(self, waiter: Waiter) -> Reason | None:
         if not self.pool.endpoints:
             self._unresolved[waiter] = None
-            self._kick.set()
+            self._discovery.look_soon()
             return None
         if self.pool.waiting >= MAX_WAITING:
             return Reason.POOL_EXHAUSTED
@@ -132,7 +142,7 @@ class Dispatcher:
     # --- for connections
 
     def lost(self, connection: UpstreamConnection, reason: CloseReason) -> None:
-        """A connection is closed, by whomever. One that was never taken in is accounted for in `_settle`: not every
+        """A connection is closed, by whomever. One that was never taken in is accounted for by its opening: not every
         loop tells of the end of a connection whose opening was cancelled."""
         if connection not in self._connections:
             return
@@ -141,10 +151,12 @@ class Dispatcher:
         self._counters.connections_closed[reason] += 1
         self.pool.forget(connection)
         self._serve_next()
+        self._warmth.top_up()
 
     def idle_expired(self, connection: UpstreamConnection, now: float) -> None:
-        """A connection was idle for too long."""
-        connection.close("idle")
+        """A connection was idle for too long; one that is to be kept warm goes when its successor is there."""
+        if self.pool.open > self._policy.warm_connections or not self._renew(connection, "idle"):
+            connection.close("idle")
 
     def _serve_next(self) -> None:
         """A place is free: open a connection for who waits."""
@@ -162,82 +174,92 @@ class Dispatcher:
     # --- opening
 
     def _open(self, seat: Seat[UpstreamConnection], waiter: Waiter) -> None:
+        opening = self._opening[waiter] = Opening(self, seat, waiter)
+        self._openings.add(opening)
+
+    def _open_ahead(self, replaces: tuple[UpstreamConnection, CloseReason] | None = None) -> bool:
+        seat = None if self._closed else self.pool.reserve()
+        if seat is None:
+            return False
+        self._openings.add(Opening(self, seat, replaces=replaces))
+        return True
+
+    def _missing(self) -> int:
+        wanted = min(self._policy.warm_connections, self._policy.size)
+        return wanted - self.pool.open if wanted and self.pool.endpoints else 0
+
+    def _renew(self, connection: UpstreamConnection, why: CloseReason) -> bool:
+        """Open a successor; False where there is no room for one, or the connection must go at once."""
+        if connection.close_reason or self.pool.queue or not self._open_ahead((connection, why)):
+            return False
+        connection.retire_at = inf
+        return True
+
+    def fresh(self, seat: Seat[UpstreamConnection]) -> UpstreamConnection:
+        """A connection that is to be opened."""
         lifespan = self.pool.lifespan
-        connection = UpstreamConnection(
+        return UpstreamConnection(
             self, seat, retire_at=lifespan.retire_at(self._clock()), idle_limit=lifespan.idle_limit()
         )
-        task = self._loop.create_task(self._connect(connection))
-        self._opening[waiter] = task
-        task.add_done_callback(partial(self._settle, connection, waiter))
 
-    async def _connect(self, connection: UpstreamConnection) -> None:
-        async with asyncio.timeout(self._connect_timeout):
-            await self._loop.create_connection(lambda: connection, *connection.endpoint)
+    def connect_failed(self, seat: Seat[UpstreamConnection]) -> None:
+        """An endpoint does not take connections; perhaps the name has others by now."""
+        self._counters.connect_failures += 1
+        self._discovery.look_soon()
 
-    def _settle(self, connection: UpstreamConnection, waiter: Waiter, task: asyncio.Task[None]) -> None:
-        """An attempt to connect is over: made, failed or cancelled, and its caller may have left in the meantime.
-
-        A callback and not the end of the task, because a task that is cancelled before its first step never runs.
-        """
-        wanted = self._opening.get(waiter) is task
-        if wanted:
+    def settled(self, opening: Opening, connection: UpstreamConnection | None, why: str) -> None:
+        """A connection is there, or will not be; its caller may have left in the meantime."""
+        self._openings.discard(opening)
+        waiter: Waiter | None = opening.wanted
+        if waiter is not None:
             del self._opening[waiter]
-        error = None if task.cancelled() else task.exception()
-        if not task.cancelled() and error is None and not connection.close_reason:
-            self._take_in(connection, waiter if wanted else None)
+        if connection is not None:
+            self._take_in(connection, opening, waiter)
             return
-        if connection.transport is not None:  # made in the very moment it was no longer wanted, or lost at once
-            connection.close("aborted")
-        self.pool.drop(connection.seat)
-        if error is not None:
-            self._counters.connect_failures += 1
-            self._kick.set()
-        if wanted:
-            waiter.on_no_connection(Reason.CONNECT_FAILURE, _connect_words(error))
+        if opening.ahead:
+            self._failed_ahead(opening, why)
+        elif waiter is not None:
+            self._log(why)
+            waiter.on_no_connection(Reason.CONNECT_FAILURE, why)
         self._serve_next()
 
-    def _take_in(self, connection: UpstreamConnection, waiter: Waiter | None) -> None:
+    def _take_in(self, connection: UpstreamConnection, opening: Opening, waiter: Waiter | None) -> None:
         self._counters.connections_opened += 1
         self._connections.add(connection)
+        self._warmth.succeeded()
         if waiter is not None:
             waiter.on_connection(connection)
         else:
             self.release(connection, self._clock())
+        if opening.replaces is not None:
+            self._succeed(*opening.replaces)
+
+    def _succeed(self, old: UpstreamConnection, why: CloseReason) -> None:
+        """The successor is there: the old one goes, when it has finished what it carries."""
+        if old in old.seat.idle:
+            old.close(why)
+        elif not old.close_reason:
+            old.close_reason = why
+
+    def _failed_ahead(self, opening: Opening, why: str) -> None:
+        if self._closed:
+            return
+        self._log(why)
+        self._warmth.failed()
+        if opening.replaces is not None:
+            old = opening.replaces[0]
+            old.retire_at = self._clock() + RENEW_AGAIN
+            if old in old.seat.idle:
+                self._wheel.arm(old, self._clock() + RENEW_AGAIN)
+
+    def _log(self, why: str) -> None:
+        now = self._clock()
+        if now >= self._next_log:
+            self._next_log = now + LOG_PERIOD
+            address = self._discovery.address
+            get_logger().warning("no connection", address=f"{address.host}:{address.port}", error=why)
 
     # --- addresses
-
-    def _locate(self) -> None:
-        """Find the endpoints: at once for an IP literal, else in the background from now on."""
-        if self._refresher is not None:
-            self._refresher.cancel()
-            self._refresher = None
-        found = literal(self._address.host, self._address.port)
-        if found is not None:
-            self._take_over((found,))
-        else:
-            self._refresher = self._loop.create_task(self._refresh(self._address))
-
-    async def _refresh(self, address: Address) -> None:
-        """Keep the endpoints up to date; on failure the last known ones stay."""
-        while True:
-            self._kick.clear()
-            try:
-                resolution = await self._resolver.resolve(address.host, address.port)
-            except ResolveError as error:
-                self._fail_unresolved(str(error))
-                resolution = Resolution((), MIN_REFRESH)
-            if resolution.addresses:
-                self._take_over(resolution.addresses)
-            else:
-                self._fail_unresolved(f"{address.host} has no address")
-            await asyncio.sleep(MIN_REFRESH)
-            rest = min(resolution.ttl, MAX_REFRESH) - MIN_REFRESH
-            if rest > 0:
-                try:
-                    async with asyncio.timeout(rest):
-                        await self._kick.wait()
-                except TimeoutError:
-                    pass
 
     def _take_over(self, endpoints: tuple[Endpoint, ...]) -> None:
         for connection in self.pool.replace_endpoints(endpoints):
@@ -249,6 +271,7 @@ class Dispatcher:
                 waiter.on_connection(answer)
             elif answer is not None:
                 waiter.on_no_connection(answer, "too many callers wait for a connection")
+        self._warmth.top_up()
 
     def _fail_unresolved(self, why: str) -> None:
         waiting, self._unresolved = list(self._unresolved), {}
@@ -258,33 +281,39 @@ class Dispatcher:
     # --- configuration and end
 
     def configure(
-        self, address: Address, policy: PoolPolicy, *, connect_timeout: float, reader: ResponseReader
+        self,
+        address: Address,
+        policy: PoolPolicy,
+        *,
+        connect_timeout: float,
+        reader: ResponseReader,
+        tls: Tls | None = None,
     ) -> None:
-        """Take over new values; connections in use go on, idle ones to a former address are closed."""
+        """Take over new values; connections in use go on, idle ones to a former address, or with other TLS settings,
+        are closed."""
         self.reader = reader
-        self._connect_timeout = connect_timeout
+        self._policy = policy
+        self.connector.configure(timeout=connect_timeout, tls=tls)
         self.pool.configure(policy)
-        if address != self._address:
-            self._address = address
-            self._locate()
+        if tls != self._tls:
+            self._tls = tls
+            self._take_over(())
+            self._discovery.locate(address)
+        elif address != self._discovery.address:
+            self._discovery.locate(address)
+        self._warmth.top_up()
 
     def close(self) -> None:
         """Close every connection now."""
         self._closed = True
-        if self._refresher is not None:
-            self._refresher.cancel()
-        for task in list(self._opening.values()):
-            task.cancel()
+        self._discovery.close()
+        self._warmth.close()
+        self.connector.close()
+        for opening in list(self._openings):
+            opening.cancel()
         for connection in list(self._connections):
             connection.close("shutdown")
 
     def __repr__(self) -> str:
-        return f"<Dispatcher {self._address.host}:{self._address.port} {self.pool!r}>"
-
-
-def _connect_words(error: BaseException | None) -> str:
-    if error is None:
-        return "the connection was closed as soon as it was made"
-    if isinstance(error, TimeoutError):
-        return "no connection within the connect timeout"
-    return f"no connection: {getattr(error, 'strerror', None) or error}"
+        address = self._discovery.address
+        return f"<Dispatcher {address.host}:{address.port} {self.pool!r}>"

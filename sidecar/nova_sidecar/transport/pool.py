@@ -11,8 +11,8 @@ Rules:
 """
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from nova_api.policies import PoolPolicy
 from nova_sidecar.policy.rotation import Lifespan
@@ -21,6 +21,9 @@ from nova_sidecar.transport.seat import CloseReason, Seat
 
 W = TypeVar("W")
 C = TypeVar("C", bound="Pooled")
+
+LOOK_AHEAD: Final = 8
+"""Endpoints looked at to find another one than those that did not answer."""
 
 
 class Pooled(Protocol):
@@ -77,6 +80,32 @@ class Pool(Generic[C, W]):
                 if not connection.close_reason:
                     return connection
         return None
+
+    def reserve(self) -> Seat[C] | None:
+        """A seat for one more connection, whether idle ones are there or not (it counts already); None: no room."""
+        ring = self._ring
+        if not ring or self.open >= self._policy.size:
+            return None
+        self._at = at = (self._at + 1) % len(ring)
+        return self._take(ring[at])
+
+    def another(self, tried: Sequence[Seat[C]]) -> Seat[C] | None:
+        """A seat to open a connection in where those tried did not answer (it counts already), of the other family
+        than the last one before others; None: there is none among the next few, or no room."""
+        ring, size = self._ring, len(self._ring)
+        if self.open >= self._policy.size:
+            return None
+        near = [ring[(self._at + step) % size] for step in range(1, min(size, LOOK_AHEAD) + 1)]
+        fresh = [seat for seat in near if seat not in tried]
+        if not fresh:
+            return None
+        family = ":" in tried[-1].endpoint[0]
+        return self._take(next((seat for seat in fresh if (":" in seat.endpoint[0]) is not family), fresh[0]))
+
+    def _take(self, seat: Seat[C]) -> Seat[C]:
+        self.open += 1
+        seat.open += 1
+        return seat
 
     def wait(self, waiter: W) -> None:
         """Put a caller into the queue."""

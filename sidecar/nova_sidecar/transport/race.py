@@ -18,31 +18,30 @@ STAGGER: Final = 0.25
 
 async def race(
     attempt: Callable[[T], Awaitable[Any]],
-    candidates: Iterable[T],
+    following: Callable[[], T | None],
     *,
     lost: Callable[[T, BaseException | None], None],
     stagger: float = STAGGER,
 ) -> T:
-    """The candidate whose attempt succeeded first. `lost` hears of every other one that was begun: with its error, or
-    None where it was given up without one.
+    """The candidate whose attempt succeeded first. `following` gives the next candidate, None while there is none;
+    the first time there must be one. `lost` hears of every other candidate that was begun: with its error, or None
+    where it was given up without one.
 
-    Raises the error of the last attempt to fail when all do; cancelled itself, it cancels what it began and tells
+    Raises the error of the last attempt to fail when all do. Cancelled itself, it cancels what it began and tells
     `lost` of nothing.
     """
     running: dict[asyncio.Future[Any], T] = {}
-    rest = iter(candidates)
     error: BaseException | None = None
     try:
         while True:
-            following = next(rest, None)
-            if following is not None:
-                running[asyncio.ensure_future(attempt(following))] = following
+            candidate = following()
+            if candidate is not None:
+                running[asyncio.ensure_future(attempt(candidate))] = candidate
             elif not running:
                 assert error is not None, "a race needs a candidate"  # noqa: S101 - a rule for the caller
                 raise error
-            done, _ = await asyncio.wait(
-                running, timeout=stagger if following is not None else None, return_when=asyncio.FIRST_COMPLETED
-            )
+            patience = stagger if candidate is not None else None
+            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             winner = next((running[task] for task in done if task.exception() is None), None)
             if winner is not None:
                 _tell(running, winner, lost)

@@ -1,0 +1,116 @@
+"""One connection being opened: for a caller, for whoever comes next, or in advance.
+
+An endpoint that does not answer costs its caller little: while the pool has others, the next one is tried after a
+quarter of a second, or at once when the connection is refused, and the first to answer is used (race.py). All of it is
+one attempt of the exchange and no retry, since nothing of the request was sent; it has the connect timeout in all. Only
+when up to `MOST_ADDRESSES` have failed does the exchange hear of a connect failure.
+"""
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from nova_sidecar.transport.connector import ConnectError, Connector
+from nova_sidecar.transport.pool import Pool
+from nova_sidecar.transport.race import STAGGER, race
+from nova_sidecar.transport.seat import CloseReason, Seat
+from nova_sidecar.transport.upstream import UpstreamConnection
+
+MOST_ADDRESSES: Final = 3
+"""Endpoints tried for one connection."""
+
+
+class Opener(Protocol):
+    """What an opening needs of the dispatcher it belongs to."""
+
+    connector: Connector
+    pool: Pool[UpstreamConnection, Any]
+
+    def fresh(self, seat: Seat[UpstreamConnection]) -> UpstreamConnection:
+        """A connection that is not open yet, in a seat that counts it already."""
+
+    def connect_failed(self, seat: Seat[UpstreamConnection]) -> None:
+        """An endpoint did not take a connection, or others were faster by far; called for each."""
+
+    def settled(self, opening: "Opening", connection: UpstreamConnection | None, why: str) -> None:
+        """It is over: a connection that is open, or None and why there is none. Called once."""
+
+
+class Opening:
+    """See the module. `wanted` is whoever asked, None once it has left; `ahead` when nobody did. `replaces` is the
+    connection that goes when this one is there, and why."""
+
+    __slots__ = ("_first", "_opener", "_running", "_task", "_tried", "ahead", "replaces", "wanted")
+
+    def __init__(
+        self,
+        opener: Opener,
+        seat: Seat[UpstreamConnection],
+        wanted: Any | None = None,
+        replaces: tuple[UpstreamConnection, CloseReason] | None = None,
+    ) -> None:
+        self._opener = opener
+        self.wanted = wanted
+        self.ahead = wanted is None
+        self.replaces = replaces
+        self._first: UpstreamConnection | None = opener.fresh(seat)
+        self._tried = [seat]
+        self._running = {self._first}
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._settle)
+
+    def cancel(self) -> None:
+        """Give it up; it settles without a connection."""
+        self._task.cancel()
+
+    async def _run(self) -> UpstreamConnection:
+        loop, timeout = asyncio.get_running_loop(), self._opener.connector.timeout
+        ends = loop.time() + timeout
+
+        async def attempt(connection: UpstreamConnection) -> None:
+            await self._opener.connector.open(lambda: connection, connection.endpoint, ends)
+
+        if len(self._opener.pool.endpoints) > 1:
+            return await race(attempt, self._next, lost=self._lost, stagger=min(STAGGER, timeout / 4))
+        only = self._next()
+        assert only is not None  # noqa: S101 - the first one
+        try:
+            await attempt(only)
+        except ConnectError as error:
+            self._lost(only, error)
+            raise
+        return only
+
+    def _next(self) -> UpstreamConnection | None:
+        connection, self._first = self._first, None
+        if connection is None and len(self._tried) < MOST_ADDRESSES:
+            seat = self._opener.pool.another(self._tried)
+            if seat is not None:
+                self._tried.append(seat)
+                connection = self._opener.fresh(seat)
+                self._running.add(connection)
+        return connection
+
+    def _lost(self, connection: UpstreamConnection, _: BaseException | None) -> None:
+        self._drop(connection)
+        self._opener.connect_failed(connection.seat)
+
+    def _drop(self, connection: UpstreamConnection) -> None:
+        self._running.remove(connection)
+        if connection.transport is not None:  # made in the very moment it was no longer wanted, or lost at once
+            connection.close("aborted")
+        self._opener.pool.drop(connection.seat)
+
+    def _settle(self, task: asyncio.Task[UpstreamConnection]) -> None:
+        """A callback and not the end of the task, because a task that is cancelled before its first step never runs."""
+        error = None if task.cancelled() else task.exception()
+        made = None if task.cancelled() or error is not None else task.result()
+        if made is not None and made.close_reason:
+            self._lost(made, None)
+            made = None
+        for connection in [other for other in self._running if other is not made]:
+            self._drop(connection)
+        why = str(error) if error is not None else "the connection was closed as soon as it was made"
+        self._opener.settled(self, made, why)
+
+    def __repr__(self) -> str:
+        return f"<Opening {' '.join(connection.name for connection in self._running)}>"
