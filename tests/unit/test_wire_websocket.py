@@ -1,0 +1,261 @@
+"""The frame tracker against a plain reading of the RFC, and against wsproto, another implementation of it."""
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.frame_protocol import CloseReason, FrameProtocol, ParseFailed
+
+from nova_sidecar.wire.websocket import FrameTracker, Stop, close_frame
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTROL = (CLOSE, PING, PONG)
+
+
+class Frame(NamedTuple):
+    opcode: int
+    size: int
+    final: bool = True
+    reserved: int = 0
+
+
+def encode(frame: Frame, *, masked: bool) -> bytes:
+    first = frame.opcode | frame.reserved << 4 | (0x80 if frame.final else 0)
+    mask = 0x80 if masked else 0
+    if frame.size < 126:
+        head = bytes((first, mask | frame.size))
+    elif frame.size < 1 << 16:
+        head = bytes((first, mask | 126)) + frame.size.to_bytes(2)
+    else:
+        head = bytes((first, mask | 127)) + frame.size.to_bytes(8)
+    return head + (b"mask" if masked else b"") + b"\x88" * frame.size  # a payload that looks like close frames
+
+
+class Places(NamedTuple):
+    """Offsets at which a stream is between frames, between messages, and where its close frame begins."""
+
+    frames: set[int]
+    messages: set[int]
+    close: int | None
+
+
+def places(frames: list[Frame], *, masked: bool) -> tuple[bytes, Places]:
+    """The reference: offsets added up from what was put in."""
+    data, between_frames, between_messages, close, fragmented = b"", {0}, {0}, None, False
+    for frame in frames:
+        if frame.opcode == CLOSE and close is None:
+            close = len(data)
+        data += encode(frame, masked=masked)
+        if frame.opcode < CLOSE:
+            fragmented = not frame.final
+        between_frames.add(len(data))
+        if not fragmented:
+            between_messages.add(len(data))
+    return data, Places(between_frames, between_messages, close)
+
+
+SIZES = st.one_of(st.integers(0, 130), st.sampled_from([65_535, 65_536, 70_000]))
+
+
+@st.composite
+def conversations(draw: st.DrawFn, closes: bool = False) -> list[Frame]:
+    """Frames in an order that the RFC allows."""
+    frames: list[Frame] = []
+    for _ in range(draw(st.integers(0, 6))):
+        fragments = draw(st.integers(1, 3))
+        for index in range(fragments):
+            opcode = 0 if index else draw(st.sampled_from([TEXT, BINARY]))
+            reserved = 0 if index else draw(st.sampled_from([0, 4]))
+            frames.append(Frame(opcode, draw(SIZES), final=index == fragments - 1, reserved=reserved))
+            if draw(st.booleans()):
+                frames.append(Frame(draw(st.sampled_from([PING, PONG])), draw(st.integers(0, 125))))
+    if closes:
+        frames.append(Frame(CLOSE, draw(st.sampled_from([0, 2, 125]))))
+    return frames
+
+
+def chunks(data: bytes, cuts: list[int]) -> Iterator[tuple[int, bytes]]:
+    """The data in pieces, each with its end's offset."""
+    ends = sorted({cut % (len(data) + 1) for cut in cuts} | {len(data)})
+    start = 0
+    for end in ends:
+        yield end, data[start:end]
+        start = end
+
+
+CUTS = st.lists(st.integers(0, 300_000), max_size=12)
+
+
+@given(conversations(), CUTS, st.booleans())
+def test_it_knows_at_every_cut_whether_it_is_between_frames_and_messages(
+    frames: list[Frame], cuts: list[int], masked: bool
+) -> None:
+    data, expected = places(frames, masked=masked)
+    tracker = FrameTracker(masked=masked)
+    for end, piece in chunks(data, cuts):
+        assert tracker.feed(piece) == len(piece)
+        assert (tracker.between_frames, tracker.between_messages) == (end in expected.frames, end in expected.messages)
+    assert not tracker.lost
+    assert not tracker.closing
+
+
+@given(conversations(), st.integers(0, 300_000), st.booleans())
+def test_it_stops_at_the_first_end_of_a_message(frames: list[Frame], cut: int, masked: bool) -> None:
+    data, expected = places(frames, masked=masked)
+    start = cut % (len(data) + 1)
+    tracker = FrameTracker(masked=masked)
+    tracker.feed(data[:start])
+    if tracker.between_messages:
+        return
+    stop = start + tracker.feed(data[start:], Stop.MESSAGE_END)
+    assert stop == min(end for end in expected.messages if end > start)
+    assert tracker.between_messages
+
+
+@given(conversations(closes=True), CUTS, st.booleans())
+def test_it_stops_before_the_close_frame(frames: list[Frame], cuts: list[int], masked: bool) -> None:
+    data, expected = places(frames, masked=masked)
+    tracker = FrameTracker(masked=masked)
+    passed = 0
+    for _, piece in chunks(data, cuts):
+        if not tracker.closing:
+            passed += tracker.feed(piece, Stop.CLOSE)
+    assert tracker.closing
+    assert passed == expected.close
+
+
+@given(conversations(closes=True), CUTS)
+def test_what_follows_a_close_frame_means_nothing(frames: list[Frame], cuts: list[int]) -> None:
+    data, _ = places(frames, masked=True)
+    tracker = FrameTracker(masked=True)
+    for _, piece in chunks(data + b"\xff\xff\xff", cuts):
+        tracker.feed(piece)
+    assert tracker.closing
+    assert not tracker.lost
+    assert not tracker.between_frames
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x83\x80", "an opcode nobody defined"),
+        (b"\x8b\x80", "a control opcode nobody defined"),
+        (b"\x09\x80", "a ping in fragments"),
+        (b"\x89\xfe\x00\x7e", "a ping of 126 bytes"),
+        (b"\x88\x81", "a close frame of one byte"),
+        (b"\x88\xfe\x00\x7a", "a close frame that spells its length in two bytes"),
+        (b"\x80\x80", "a continuation of nothing"),
+        (b"\x01\x80mask\x81\x80", "a message within a message"),
+        (b"\x81\x00", "no mask"),
+        (b"\x82\xfe\x00\x7d", "two bytes for a length of 125"),
+        (b"\x82\xff" + (65_535).to_bytes(8), "eight bytes for a length of 65535"),
+        (b"\x82\xff" + (1 << 63).to_bytes(8), "a length of 64 bits"),
+    ],
+)
+def test_what_the_rfc_forbids_loses_the_track(data: bytes, why: str) -> None:
+    whole = FrameTracker(masked=True)
+    assert whole.feed(data + b"rest") == len(data) + 4, why
+    assert whole.lost, why
+    assert not whole.between_frames
+    bytewise = FrameTracker(masked=True)
+    for byte in data:
+        bytewise.feed(bytes((byte,)))
+    assert bytewise.lost, why
+    assert bytewise.feed(b"\x81\x80mask", Stop.MESSAGE_END) == 6, "a lost tracker lets everything pass"
+
+
+def test_a_server_must_not_mask() -> None:
+    tracker = FrameTracker(masked=False)
+    tracker.feed(encode(Frame(TEXT, 3), masked=True))
+    assert tracker.lost
+
+
+def test_an_incomplete_head_is_all_it_keeps() -> None:
+    tracker = FrameTracker(masked=True)
+    tracker.feed(encode(Frame(BINARY, 1 << 20), masked=True)[:13])
+    assert len(tracker._head) == 13
+    tracker.feed(b"k" + b"x" * 1000)
+    assert tracker._head == b""
+    assert tracker._left == (1 << 20) - 1000
+
+
+EXTENSION = ("eserved", "RSV", "close code", "CLOSE")
+"""What wsproto refuses and a tracker may not: bits of an extension, text that is none, codes it does not know."""
+
+
+def opinion(data: bytes) -> tuple[bool | None, bool]:
+    """Whether wsproto finds a breach (None: one that is no business of a tracker), and whether a close frame came."""
+    protocol = FrameProtocol(client=False, extensions=[])
+    protocol.receive_bytes(data)
+    try:
+        for frame in protocol.received_frames():
+            if frame.opcode == CLOSE:
+                return False, True
+    except ParseFailed as error:
+        foreign = error.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA or any(word in str(error) for word in EXTENSION)
+        return (None if foreign else True), False
+    return False, False
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_broken_streams_are_lost_where_wsproto_gives_up(seed: int) -> None:
+    rng = random.Random(seed)
+    told = {True: 0, False: 0}
+    for _ in range(3000):
+        frames = []
+        for _ in range(rng.randrange(1, 5)):
+            opcode = rng.choice([BINARY, BINARY, 0, PING, PONG, CLOSE])
+            frames.append(Frame(opcode, rng.choice([0, 2, 5, 125, 126, 200]), final=rng.random() < 0.7))
+        heads = [bytearray(encode(frame, masked=True)) for frame in frames]
+        for _ in range(rng.randrange(3)):  # lengths stay as they are: wsproto only judges frames that are complete
+            index, bit = rng.choice([(0, rng.randrange(8)), (0, rng.randrange(8)), (1, 7)])
+            rng.choice(heads)[index] ^= 1 << bit
+        data = b"".join(heads)
+        tracker = FrameTracker(masked=True)
+        at = 0
+        while at < len(data):
+            step = rng.choice([1, 2, 3, 50, 1000])
+            tracker.feed(data[at : at + step])
+            at += step
+        broken, closed = opinion(data)
+        if broken is not None:
+            told[broken] += 1
+            assert tracker.lost == broken, data
+            assert tracker.closing or not closed, data
+            assert closed or not tracker.between_messages or not tracker.closing, data
+    assert min(told.values()) > 200, told
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_bytes_whatever_are_followed_or_given_up(seed: int) -> None:
+    """No exception, nothing kept beyond a frame head, and never further than the data."""
+    rng = random.Random(seed)
+    for _ in range(2000):
+        tracker = FrameTracker(masked=rng.random() < 0.5)
+        for _ in range(rng.randrange(1, 20)):
+            piece = bytes(
+                rng.choice((0, 1, 2, 0x7E, 0x7F, 0x80, 0x81, 0x88, 0xFE, 0xFF)) for _ in range(rng.randrange(12))
+            )
+            stop = rng.choice([None, Stop.MESSAGE_END, Stop.CLOSE])
+            assert 0 <= tracker.feed(piece, stop) <= len(piece)
+            assert len(tracker._head) < 14
+
+
+def test_close_frames_are_read_by_others() -> None:
+    for client in (True, False):  # `client` reads what a server wrote
+        protocol = FrameProtocol(client=client, extensions=[])
+        protocol.receive_bytes(close_frame(1012, b"leaving", b"" if client else b"\x01\xfe\x7f\x80"))
+        (frame,) = protocol.received_frames()
+        assert (frame.opcode, frame.payload) == (CLOSE, (1012, "leaving"))
+
+
+def test_its_state_is_told() -> None:
+    tracker = FrameTracker(masked=False)
+    assert repr(tracker) == "<FrameTracker between messages>"
+    tracker.feed(b"\x01\x01")
+    assert repr(tracker) == "<FrameTracker in a frame>"
+    tracker.feed(b"x")
+    assert repr(tracker) == "<FrameTracker in a message>"
