@@ -75,9 +75,7 @@ def _read_all(descriptor: int, limit: int) -> bytes:
 
 def _require_packages(config: ProxyConfig) -> None:
     if config.tracing.mode == "Enforce" and not available():
-        raise ConfigError(
-            "$.tracing.mode", "expected Off, since this installation has no OpenTelemetry; nova[tracing] has"
-        )
+        raise ConfigError("$.tracing.mode", "expected Off, since OpenTelemetry is not installed (nova[tracing])")
 
 
 def _keep_apart(config: ProxyConfig) -> None:

@@ -25,7 +25,7 @@ PERIOD: Final = 0.5
 BATCH: Final = 128
 LIMIT: Final = 2048
 """Most spans kept, waiting and under way together."""
-EXPORT_TIMEOUT: Final = 5.0
+EXPORT_TIMEOUT: Final = 3.0
 """Seconds for one batch, the exporter's own repetitions included."""
 FLUSH_TIMEOUT: Final = 2.0
 """Longest wait at the end of the process for what is left."""
@@ -120,6 +120,7 @@ class Tracer:
             worker.leave()
             worker.join(FLUSH_TIMEOUT)
             worker.give_up()
+            sys.setswitchinterval(_USUAL_INTERVAL)
 
     def snapshot(self) -> dict[str, Any]:
         """For ``/stats``."""
