@@ -26,7 +26,7 @@ from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.trace import Span
 from nova_sidecar.transport.downstream import DownstreamConnection
-from nova_sidecar.transport.seat import CloseReason
+from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.tcp import reset_on_close
 from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.wire.chunked import LAST_CHUNK, chunk
@@ -43,7 +43,7 @@ class Exchange:
 
     __slots__ = (
         "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "chunked", "correlation", "deadline_at",
-        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "sent_at", "span",
+        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "seat", "sent_at", "span",
         "stale", "started", "state", "status", "ticket", "timer", "trace", "upstream", "upstream_seconds",
     )  # fmt: skip
 
@@ -70,6 +70,7 @@ class Exchange:
         self.ticket: int | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.upstream: UpstreamConnection | None = None
+        self.seat: Seat[UpstreamConnection] | None = None
         self.endpoint: str | None = None
         self.sent_at = 0.0
         self.upstream_seconds = 0.0
@@ -145,6 +146,7 @@ class Exchange:
         port = self.port
         self.state = SENT
         self.upstream = connection
+        self.seat = connection.seat
         self.endpoint = connection.name
         self.sent_at = now
         data = port.upstream_head(self, now)
@@ -229,8 +231,13 @@ class Exchange:
         self.bytes_out = len(body)
         self.upstream = None
         if self.ticket is not None:
-            port.breaker.record(head.outcome, now, self.ticket)  # type: ignore[union-attr]  # it gave the ticket
+            outcome, seat = head.outcome, connection.seat
+            port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
+                outcome, now, self.ticket, self.upstream_seconds
+            )
             self.ticket = None
+            if seat.failures or outcome is FAILURE:
+                port.dispatcher.judge(seat, outcome, now)
         if not downstream.unread:
             port.dispatcher.release(connection, now)
         else:
@@ -265,7 +272,7 @@ class Exchange:
         self.status = status
         downstream.transport.write(b"".join((forward, tail, self.correlation, self.port.head_end)))
         downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
-        if status >= 500:
+        if head.outcome is not SUCCESS:
             self.record(head.outcome)
         elif self.ticket is not None and self.port.breaker.state != "closed":  # type: ignore[union-attr]  # as above
             self.record(SUCCESS)  # a probe tells at once; a long body must not keep the breaker half open
@@ -394,8 +401,12 @@ class Exchange:
         if self.port.retrier is None:
             return b""
         mark = again.retry(self, head.status, now, retry_after=head.retry_after, retried=head.retried)
-        if mark is not None:
-            return mark
+        if mark is None:
+            self._drop_response(head, now)
+        return mark
+
+    def _drop_response(self, head: ResponseHead, now: float) -> None:
+        """The client gets another one."""
         connection, self.upstream = self.upstream, None
         if connection is not None:
             if connection.exchange is None and not self.downstream.unread:
@@ -403,7 +414,6 @@ class Exchange:
             else:
                 connection.close("aborted")
         self.record(head.outcome)
-        return None
 
     def on_downstream_lost(self) -> None:
         """The client went away: whatever is under way for it is cancelled."""
@@ -440,11 +450,16 @@ class Exchange:
         self.port.stats.rejected[reason] += 1
 
     def record(self, outcome: Outcome) -> None:
-        """Tell the breaker how the attempt ended, once."""
+        """Tell the breaker and the endpoint's health how the attempt ended, once."""
         ticket = self.ticket
         if ticket is not None:
             self.ticket = None
-            self.port.breaker.record(outcome, self.port.clock(), ticket)  # type: ignore[union-attr]  # it gave the ticket
+            now = self.port.clock()
+            self.port.breaker.record(  # type: ignore[union-attr]  # it gave the ticket
+                outcome, now, ticket, self.upstream_seconds
+            )
+            if self.seat is not None:
+                self.port.dispatcher.judge(self.seat, outcome, now)
 
     def drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""

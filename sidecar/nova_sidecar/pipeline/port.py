@@ -9,7 +9,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from nova_api.policies import AccessLogPolicy, BackpressurePolicy, CorrelationPolicy, TracingPolicy
+from nova_api.policies import (
+    AccessLogPolicy,
+    BackpressurePolicy,
+    BreakerPolicy,
+    CorrelationPolicy,
+    EndpointBreakerPolicy,
+    TracingPolicy,
+)
 from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -31,6 +38,7 @@ from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import ATTEMPT, Retrier
 from nova_sidecar.policy.trace import CONTEXT, Sampler
@@ -38,6 +46,7 @@ from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
+from nova_sidecar.transport.pool import NO_EJECTION
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
@@ -103,6 +112,7 @@ class Port:
             counters=stats,
             clock=shared.clock,
             tls=_tls(settings),
+            endpoints=_endpoints(settings),
         )
 
     # --- configuration
@@ -119,6 +129,7 @@ class Port:
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
             tls=_tls(settings),
+            endpoints=_endpoints(settings),
         )
 
     def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
@@ -146,7 +157,13 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
-        self._response_reader = ResponseReader(drop=frozenset((header,)) if header else frozenset())
+        self.outcomes = Outcomes(
+            settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy()
+        )
+        """What the answers of the app or upstream mean to the breaker."""
+        self._response_reader = ResponseReader(
+            drop=frozenset((header,)) if header else frozenset(), outcomes=self.outcomes
+        )
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
 
     def _build(
@@ -306,7 +323,7 @@ class Port:
         shown: dict[str, Any] = {
             "inFlight": self.stats.in_flight,
             "downstreamConnections": self.stats.downstream_active,
-            "pool": self.dispatcher.pool.snapshot(),
+            "pool": self.dispatcher.pool.snapshot(now),
         }
         if self.breaker is not None and self.retrier is not None:
             shown["breaker"] = self.breaker.snapshot(now)
@@ -323,6 +340,10 @@ def _target(settings: Inbound | Outbound) -> Any:
 
 def _tls(settings: Inbound | Outbound) -> Tls | None:
     return settings.tls if isinstance(settings, Outbound) else None
+
+
+def _endpoints(settings: Inbound | Outbound) -> EndpointBreakerPolicy:
+    return settings.circuit_breaker.endpoints if isinstance(settings, Outbound) else NO_EJECTION
 
 
 def _upgrades(settings: Inbound | Outbound) -> Upgrades:

@@ -81,8 +81,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_doublings",
         "_cause",
+        "_doublings",
         "_failures",
         "_generation",
         "_least_calls",

@@ -9,8 +9,9 @@ from math import inf
 from random import Random
 from typing import Final, Protocol
 
-from nova_api.policies import PoolPolicy
+from nova_api.policies import EndpointBreakerPolicy, PoolPolicy
 from nova_api.proxy import Address, Tls
+from nova_sidecar.policy.outcome import FAILURE, Outcome
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.telemetry.logs import get_logger
@@ -18,7 +19,7 @@ from nova_sidecar.transport.connector import Connector
 from nova_sidecar.transport.discovery import Discovery
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.opening import Opening
-from nova_sidecar.transport.pool import Pool
+from nova_sidecar.transport.pool import NO_EJECTION, Pool
 from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.tls import TlsStats
 from nova_sidecar.transport.upstream import UpstreamConnection
@@ -46,6 +47,9 @@ class Counters(Protocol):
 class Waiter(Protocol):
     """A caller that waits for a connection."""
 
+    seat: Seat[UpstreamConnection] | None
+    """The endpoint that its last attempt was at; a further one goes elsewhere. None while it waits."""
+
     def on_connection(self, connection: UpstreamConnection) -> None:
         """Here it is."""
 
@@ -69,6 +73,7 @@ class Dispatcher:
         counters: Counters,
         clock: Callable[[], float],
         tls: Tls | None = None,
+        endpoints: EndpointBreakerPolicy = NO_EJECTION,
     ) -> None:
         # for the life of the port
         self._wheel = wheel
@@ -80,7 +85,7 @@ class Dispatcher:
         self._unresolved: dict[Waiter, None] = {}
         self._next_log = -inf
         self._closed = False
-        self.pool: Pool[UpstreamConnection, Waiter] = Pool(policy, Lifespan(policy, rng))
+        self.pool: Pool[UpstreamConnection, Waiter] = Pool(policy, Lifespan(policy, rng), rng, endpoints)
         self.connector = Connector(timeout=connect_timeout, tls=tls, alpn="http/1.1", stats=counters.tls)
         self._warmth = Warmth(self._missing, self._open_ahead, rng)
         self._discovery = Discovery(address, resolver, found=self._take_over, missing=self._fail_unresolved)
@@ -94,9 +99,13 @@ class Dispatcher:
 
     def acquire(self, waiter: Waiter) -> UpstreamConnection | Reason | None:
         """A connection to use now; a Reason when there can be none; None: the waiter will be told."""
-        decision = self.pool.checkout()
+        pool = self.pool
+        if pool.ejector.out:
+            pool.readmit(self._clock())
+        decision = pool.checkout(waiter.seat)
         if isinstance(decision, UpstreamConnection):
             return decision
+        waiter.seat = None
         if decision is None:
             return self._queue(waiter)
         self._open(decision, waiter)
@@ -115,6 +124,11 @@ class Dispatcher:
             deadline = connection.deadline = now + connection.idle_limit
             if deadline < connection.wakes:
                 self._wheel.place(connection)
+
+    def judge(self, seat: Seat[UpstreamConnection], outcome: Outcome, now: float) -> None:
+        """Tell how an attempt at an endpoint ended; a success at one without `failures` need not be told."""
+        for connection in self.pool.judge(seat, outcome, now):
+            connection.close("ejected")
 
     def cancel(self, waiter: Waiter) -> Reason:
         """The caller waits no more; what it would have been refused for."""
@@ -205,6 +219,7 @@ class Dispatcher:
     def connect_failed(self, seat: Seat[UpstreamConnection]) -> None:
         """An endpoint does not take connections; perhaps the name has others by now."""
         self._counters.connect_failures += 1
+        self.judge(seat, FAILURE, self._clock())
         self._discovery.look_soon()
 
     def settled(self, opening: Opening, connection: UpstreamConnection | None, why: str) -> None:
@@ -288,13 +303,14 @@ class Dispatcher:
         connect_timeout: float,
         reader: ResponseReader,
         tls: Tls | None = None,
+        endpoints: EndpointBreakerPolicy = NO_EJECTION,
     ) -> None:
         """Take over new values; connections in use go on, idle ones to a former address, or with other TLS settings,
         are closed."""
         self.reader = reader
         self._policy = policy
         self.connector.configure(timeout=connect_timeout, tls=tls)
-        self.pool.configure(policy)
+        self.pool.configure(policy, endpoints)
         if tls != self._tls:
             self._tls = tls
             self._take_over(())

@@ -2,8 +2,13 @@
 
 Rules:
 
-* Endpoints take turns. The one whose turn it is gives its most recently used idle connection, or gets a new one; the
-  idle connections of others are only used when no further connection may be opened.
+* Endpoints take turns (RoundRobin), or the one whose turn it is is held against another drawn at random, and the less
+  busy of the two is taken (LeastRequest). Comparing two and not all costs O(1) and avoids the herd: where everybody
+  sends to the one that is least busy of all, it is least busy no more when the requests arrive (Mitzenmacher, The power
+  of two choices in randomized load balancing, 2001).
+* The chosen endpoint gives its most recently used idle connection, or gets a new one; the idle connections of others
+  are only used when no further connection may be opened.
+* Ejected endpoints are not chosen (policy.ejection), and their connections are closed as they come back.
 * `size` bounds what is open or being opened. Beyond it, callers wait in order; a connection that comes free goes
   straight to the first of them.
 * Every step is O(1) in connections and endpoints, except taking over a new set of endpoints, and looking for any idle
@@ -12,9 +17,12 @@ Rules:
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from random import Random
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from nova_api.policies import PoolPolicy
+from nova_api.policies import EndpointBreakerPolicy, PoolPolicy
+from nova_sidecar.policy.ejection import Ejector
+from nova_sidecar.policy.outcome import Outcome
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.transport.endpoints import Endpoint
 from nova_sidecar.transport.seat import CloseReason, Seat
@@ -22,6 +30,7 @@ from nova_sidecar.transport.seat import CloseReason, Seat
 W = TypeVar("W")
 C = TypeVar("C", bound="Pooled")
 
+NO_EJECTION: Final = EndpointBreakerPolicy(mode="Off")
 LOOK_AHEAD: Final = 8
 """Endpoints looked at to find another one than those that did not answer."""
 
@@ -39,30 +48,40 @@ class Pooled(Protocol):
 class Pool(Generic[C, W]):
     """See the module. C is a connection, W whoever waits for one."""
 
-    __slots__ = ("_at", "_policy", "_ring", "_seats", "lifespan", "open", "queue")
+    __slots__ = ("_at", "_least", "_policy", "_ring", "_rng", "_seats", "ejector", "lifespan", "open", "queue")
 
-    def __init__(self, policy: PoolPolicy, lifespan: Lifespan) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: PoolPolicy, lifespan: Lifespan, rng: Random, endpoints: EndpointBreakerPolicy = NO_EJECTION
+    ) -> None:
+        # for the life of the pool
         self.lifespan = lifespan
-        self._ring: list[Seat[C]] = []
-        self._seats: dict[Endpoint, Seat[C]] = {}
-        self._at = 0
+        self._rng = rng
+        self.ejector: Ejector[Seat[C]] = Ejector(endpoints)
         self.queue: deque[W] = deque()
         self.open = 0
         """Connections open or being opened."""
+        # until the next configuration
+        self._policy = policy
+        self._least = policy.balance == "LeastRequest"
+        # until the next change of the endpoints
+        self._ring: list[Seat[C]] = []
+        self._seats: dict[Endpoint, Seat[C]] = {}
+        self._at = 0
 
     # --- asking for a connection
 
-    def checkout(self) -> C | Seat[C] | None:
-        """A connection to use now, or a seat to open one in (it counts already), or None: wait."""
+    def checkout(self, avoid: Seat[C] | None = None) -> C | Seat[C] | None:
+        """A connection to use now, or a seat to open one in (it counts already), or None: wait.
+
+        `avoid` is not chosen while there is another. Where `out` says so, call `readmit` first.
+        """
         ring = self._ring
-        if not ring:
+        if len(ring) == 1:
+            seat = ring[0]
+        elif ring:
+            seat = self._choose(ring, avoid)
+        else:
             return None
-        at = self._at + 1
-        if at >= len(ring):
-            at = 0
-        self._at = at
-        seat = ring[at]
         while seat.idle:
             connection = seat.idle.popitem()[0]
             if not connection.close_reason:
@@ -72,6 +91,21 @@ class Pool(Generic[C, W]):
             seat.open += 1
             return seat
         return self._any_idle()
+
+    def _choose(self, ring: list[Seat[C]], avoid: Seat[C] | None) -> Seat[C]:
+        """One of two endpoints or more."""
+        size = len(ring)
+        at = self._at + 1
+        if at >= size:
+            at = 0
+        self._at = at
+        seat = ring[at]
+        if self._least:
+            other = ring[(at + 1 + int(self._rng.random() * (size - 1))) % size]
+            if other.open - len(other.idle) < seat.open - len(seat.idle):  # `active`, without the price of a call
+                seat, other = other, seat
+            return other if seat is avoid else seat
+        return ring[(at + 1) % size] if seat is avoid else seat
 
     def _any_idle(self) -> C | None:
         for seat in self._ring:
@@ -86,8 +120,7 @@ class Pool(Generic[C, W]):
         ring = self._ring
         if not ring or self.open >= self._policy.size:
             return None
-        self._at = at = (self._at + 1) % len(ring)
-        return self._take(ring[at])
+        return self._take(ring[0] if len(ring) == 1 else self._choose(ring, None))
 
     def another(self, tried: Sequence[Seat[C]]) -> Seat[C] | None:
         """A seat to open a connection in where those tried did not answer (it counts already), of the other family
@@ -131,8 +164,9 @@ class Pool(Generic[C, W]):
             return "peer"
         if connection.close_reason:
             return connection.close_reason
-        if connection.seat.taken_away:
-            return "removed"
+        seat = connection.seat
+        if seat.taken_away or (seat.ejected and self.ejector.acts(seat)):
+            return "removed" if seat.taken_away else "ejected"
         if connection.requests >= self.lifespan.max_requests:
             return "requests"
         if now >= connection.retire_at and self.lifespan.may_retire(now, self.open):
@@ -153,12 +187,37 @@ class Pool(Generic[C, W]):
         self.open -= 1
         seat.open -= 1
 
+    # --- what is known of endpoints
+
+    @property
+    def out(self) -> bool:
+        """Whether an endpoint is ejected, and may have to be let back in."""
+        return bool(self.ejector.out)
+
+    def readmit(self, now: float) -> None:
+        """Let endpoints back in whose time is over."""
+        self.ejector.readmit(now)
+        self._ring = self.ejector.ring
+
+    def judge(self, seat: Seat[C], outcome: Outcome, now: float) -> list[C]:
+        """Take the outcome of an attempt at an endpoint, connecting included; returns idle connections to be closed.
+
+        A success of a seat without `failures` need not be told.
+        """
+        if not self.ejector.record(seat, outcome, now):
+            return []
+        self._ring = self.ejector.ring
+        return list(seat.idle) if self.ejector.acts(seat) else []
+
     # --- configuration
 
-    def configure(self, policy: PoolPolicy) -> None:
-        """Take over a new policy. Connections beyond a smaller size leave as they finish."""
+    def configure(self, policy: PoolPolicy, endpoints: EndpointBreakerPolicy = NO_EJECTION) -> None:
+        """Take over new policies. Connections beyond a smaller size leave as they finish."""
         self._policy = policy
+        self._least = policy.balance == "LeastRequest"
         self.lifespan.configure(policy)
+        self.ejector.configure(endpoints)
+        self._ring = self.ejector.ring
 
     def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> list[C]:
         """Take over a set of endpoints; returns the idle connections to those that are gone, to be closed."""
@@ -168,14 +227,17 @@ class Pool(Generic[C, W]):
             if seat.endpoint not in seats:
                 seat.taken_away = True
                 gone += seat.idle
+        if not self._ring and seats:
+            self._at = int(self._rng.random() * len(seats))  # else all sidecars would begin with the same endpoint
         self._seats = seats
-        self._ring = list(seats.values())
+        self.ejector.replace(seats.values())
+        self._ring = self.ejector.ring
         return gone
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The endpoints that take turns."""
-        return [seat.endpoint for seat in self._ring]
+        """All endpoints."""
+        return list(self._seats)
 
     @property
     def waiting(self) -> int:
@@ -185,10 +247,11 @@ class Pool(Generic[C, W]):
     @property
     def idle(self) -> int:
         """Idle connections."""
-        return sum(len(seat.idle) for seat in self._ring)
+        return sum(len(seat.idle) for seat in self._seats.values())
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
+        self.readmit(now)
         idle = self.idle
         return {
             "size": self._policy.size,
@@ -196,9 +259,20 @@ class Pool(Generic[C, W]):
             "idle": idle,
             "active": self.open - idle,
             "waiting": len(self.queue),
-            "endpoints": [
-                {"address": f"{s.endpoint[0]}:{s.endpoint[1]}", "open": s.open, "idle": len(s.idle)} for s in self._ring
-            ],
+            "endpoints": [self._shown(seat, now) for seat in self._seats.values()],
+            "ejection": self.ejector.snapshot(),
+        }
+
+    def _shown(self, seat: Seat[C], now: float) -> dict[str, Any]:
+        return {
+            "address": f"{seat.endpoint[0]}:{seat.endpoint[1]}",
+            "open": seat.open,
+            "idle": len(seat.idle),
+            "failures": seat.failures,
+            "ejected": seat.ejected and self.ejector.enforced,
+            "wouldBeEjected": seat.ejected and not self.ejector.enforced,
+            "ejections": seat.ejections,
+            "backIn": max(0.0, seat.back_at - now) if seat.ejected else None,
         }
 
     def __repr__(self) -> str:
