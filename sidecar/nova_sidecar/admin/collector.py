@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, Histogram, PortStats
 
@@ -44,6 +45,9 @@ _LABELLED_COUNTERS: Final[tuple[tuple[str, str, str, Callable[[PortStats], Mappi
      lambda p: p.shadow_rejected),
     ("nova_retries_suppressed", "Failed attempts that were not repeated, by reason.", "reason",
      lambda p: p.retries_suppressed),
+    ("nova_fallbacks", "Answers in place of the upstream's that failed, by kind.", "kind", lambda p: p.fallbacks),
+    ("nova_shadow_fallbacks", "Those that a policy in Shadow mode would have given, by kind.", "kind",
+     lambda p: p.shadow_fallbacks),
     ("nova_connections_closed", "Connections to the app or upstream that were closed, by reason.", "reason",
      lambda p: p.connections_closed),
     ("nova_correlation_ids", "Correlation ids by origin: taken over from the caller or generated.", "origin",
@@ -72,9 +76,11 @@ class ProxyCollector(Collector):
         for name, text, value in _GAUGES:
             yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
         yield durations(ports)
+        yield from tls_metrics(ports)
         stats = self._view.stats()
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
+        yield _kept(stats["outbound"])
         yield from _limiter(stats["limiter"])
         yield _spans(stats["tracing"])
 
@@ -138,6 +144,15 @@ def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
         "Addresses that the app or upstream has.",
         _PORT,
         ((key, len(pool["endpoints"])) for key, pool in pools),
+    )
+
+
+def _kept(outbound: Mapping[str, Any]) -> Metric:
+    return gauge(
+        "nova_fallback_kept_bytes",
+        "Memory of responses kept for the fallback.",
+        ("upstream",),
+        (((name,), port["fallback"]["keptBytes"]) for name, port in outbound.items()),
     )
 
 

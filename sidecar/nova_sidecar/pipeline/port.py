@@ -15,6 +15,7 @@ from nova_api.policies import (
     BreakerPolicy,
     CorrelationPolicy,
     EndpointBreakerPolicy,
+    FallbackPolicy,
     TracingPolicy,
 )
 from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
@@ -22,6 +23,7 @@ from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.chain import Chain, build_chain
 from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.fallback import NOTHING, Fallback, FallbackExchange
 from nova_sidecar.pipeline.filters import (
     AccessLogFilter,
     CorrelationFilter,
@@ -95,6 +97,8 @@ class Port:
         """Responses say ``Connection: close``."""
         self.breaker: Breaker | None = None
         self.retrier: Retrier | None = None
+        self.fallback: Fallback | None = None
+        self._exchange: type[Exchange] = Exchange
         if isinstance(settings, Outbound):
             self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
             self.breaker.on_transition.append(self._log_transition)
@@ -139,6 +143,8 @@ class Port:
         self.stream_idle = float(timeout.stream_idle)
         self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
+        if isinstance(settings, Outbound):
+            self._take_over_fallback(settings.fallback, config.backpressure.tenants.header.encode())
         self._full_left = self.attempt_budget - _SAME_INSTANT
         self._full_deadline = _deadline_line(0.0, self.attempt_budget)
         header = config.correlation.header.encode() if config.correlation.mode == "Enforce" else b""
@@ -157,14 +163,21 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
-        self.outcomes = Outcomes(
-            settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy()
-        )
+        self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
         """What the answers of the app or upstream mean to the breaker."""
         self._response_reader = ResponseReader(
             drop=frozenset((header,)) if header else frozenset(), outcomes=self.outcomes
         )
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
+
+    def _take_over_fallback(self, policy: FallbackPolicy, tenant: bytes) -> None:
+        if policy.mode == "Off":
+            self.fallback, self._exchange = None, Exchange
+            return
+        if self.fallback is None:
+            self.fallback, self._exchange = Fallback(policy, self.stats, tenant), FallbackExchange
+        else:
+            self.fallback.configure(policy, tenant)
 
     def _build(
         self,
@@ -216,7 +229,7 @@ class Port:
     def begin(self, connection: DownstreamConnection, head: RequestHead) -> None:
         """A request: through the filters, then upstream."""
         now = self.clock()
-        exchange = Exchange(self, connection, head, now)
+        exchange = self._exchange(self, connection, head, now)
         connection.exchange = exchange
         self.stats.in_flight += 1
         for on_request in self.chain.request:
@@ -328,6 +341,7 @@ class Port:
         if self.breaker is not None and self.retrier is not None:
             shown["breaker"] = self.breaker.snapshot(now)
             shown["retry"] = self.retrier.snapshot(now)
+            shown["fallback"] = self.fallback.snapshot() if self.fallback is not None else NOTHING
         return shown
 
     def __repr__(self) -> str:

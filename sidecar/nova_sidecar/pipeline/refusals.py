@@ -47,6 +47,7 @@ REFUSALS: Final[dict[Reason, Refusal]] = {
     # the upstream was called and failed
     Reason.UPSTREAM_RESET: Refusal(502, 14, False, "the upstream closed the connection before it answered"),
     Reason.BAD_RESPONSE: Refusal(502, 13, False, "the upstream's response breaks HTTP"),
+    Reason.UPSTREAM_ERROR: Refusal(502, 14, False, "the upstream answered with an error"),
     Reason.RESPONSE_HEAD_TOO_LARGE: Refusal(502, 13, False, "the head of the upstream's response is too large"),
     Reason.ATTEMPT_TIMEOUT: Refusal(504, 4, False, "the upstream did not answer in time"),
     Reason.STREAM_IDLE_TIMEOUT: Refusal(504, 4, True, "the upstream took no more of the request"),

@@ -7,6 +7,7 @@ and upstreams of the configuration, reasons of one table, status classes.
 from bisect import bisect_left
 from typing import Final, Literal, get_args
 
+from nova_sidecar.policy.fallback import Kind
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
 from nova_sidecar.transport.seat import CloseReason
@@ -42,7 +43,8 @@ class PortStats:
     __slots__ = (
         "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
-        "duration", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed", "shadow_rejected",
+        "duration", "fallbacks", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed",
+        "shadow_fallbacks", "shadow_rejected",
         "tls",
     )  # fmt: skip
 
@@ -63,6 +65,10 @@ class PortStats:
         """Attempts after the first one."""
         self.retries_suppressed: dict[Suppressed, int] = dict.fromkeys(Suppressed, 0)
         """Retries that policy wanted and something forbade."""
+        self.fallbacks: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        """Answers in place of the upstream's."""
+        self.shadow_fallbacks: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        """Those that a policy in Shadow mode would have given."""
         self.connections_opened = 0
         self.connect_failures = 0
         self.connections_closed: dict[CloseReason, int] = dict.fromkeys(CLOSE_REASONS, 0)

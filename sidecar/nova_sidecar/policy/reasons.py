@@ -42,6 +42,7 @@ class Reason(StrEnum):
     ATTEMPT_TIMEOUT = "attempt_timeout"
     STREAM_IDLE_TIMEOUT = "stream_idle_timeout"  # silence in the middle of a body
     BAD_RESPONSE = "bad_response"
+    UPSTREAM_ERROR = "upstream_error"  # it answered 5xx, and a fallback stood in
     RESPONSE_HEAD_TOO_LARGE = "response_head_too_large"
 
     # Time is up, or the fault is ours
