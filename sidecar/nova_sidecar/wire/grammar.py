@@ -27,6 +27,7 @@ _TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
 
 TOKEN: Final = re.compile(_TCHAR + rb"++")
+TARGET: Final = re.compile(rb"[\x21\x22\x24-\x7e]++")
 REQUEST_START: Final = re.compile(_TCHAR + rb"{1,32}+(?: (?:[\x21\x22\x24-\x7e]++(?: (?:[HTP/0-9.]{0,8}+\r?)?)?)?)?")
 """What has arrived of a request line, as long as it is not whole."""
 REQUEST_LINE: Final = re.compile(rb"(" + _TCHAR + rb"{1,32}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")

@@ -10,9 +10,16 @@ Two generations bound it without bookkeeping per hit: new entries go into the yo
 the old one, and the old one is dropped. What is still in use moves to the young one when it is found in the old.
 """
 
-from typing import Final, Generic, TypeVar
+from collections.abc import Hashable, Sized
+from typing import Final, Generic, Protocol, TypeVar
 
+K = TypeVar("K", bound="Key")
 V = TypeVar("V")
+
+
+class Key(Sized, Hashable, Protocol):
+    """The bytes of a head, or its fields."""
+
 
 GENERATION_BYTES: Final = 256 * 1024
 """Bytes of keys in one generation; values are about as large again."""
@@ -21,25 +28,25 @@ _ENTRY_COST: Final = 512
 _SEEN: Final = 512
 
 
-class Memo(Generic[V]):
-    """Maps the bytes of a head to what was read from it. `young` may be read directly on the fast path."""
+class Memo(Generic[K, V]):
+    """Maps a head, its bytes or its fields, to what was read from it. `young` may be read directly on the fast path."""
 
     __slots__ = ("_old", "_room", "_seen", "young")
 
     def __init__(self) -> None:
-        self.young: dict[bytes, V] = {}
-        self._old: dict[bytes, V] = {}
+        self.young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
         self._room = GENERATION_BYTES
         self._seen: set[int] = set()
 
-    def get(self, key: bytes) -> V | None:
+    def get(self, key: K) -> V | None:
         """The remembered value, or None."""
         found = self.young.get(key)
         if found is None and (found := self._old.get(key)) is not None:
             self._put(key, found)
         return found
 
-    def offer(self, key: bytes, value: V) -> None:
+    def offer(self, key: K, value: V) -> None:
         """Remember a value if its key was offered before; keys that are too long are not remembered."""
         seen, mark = self._seen, hash(key)
         if mark in seen:
@@ -50,7 +57,7 @@ class Memo(Generic[V]):
             seen.clear()
         seen.add(mark)
 
-    def _put(self, key: bytes, value: V) -> None:
+    def _put(self, key: K, value: V) -> None:
         self._room -= len(key) + _ENTRY_COST
         if self._room < 0:
             self._old = self.young

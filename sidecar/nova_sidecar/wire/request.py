@@ -130,7 +130,7 @@ class RequestReader:
         self._host = host
         self._usual_host: list[bytes] = []  # most clients of a port say the same one: it is looked at once
         self._lines: dict[bytes, RequestLine] = {}
-        self.memo: Memo[RequestHead] = Memo()
+        self.memo: Memo[bytes, RequestHead] = Memo()
 
     def read(self, head: bytes) -> RequestHead:
         """The head in these bytes, which end with the empty line. Raises Malformed."""

@@ -71,7 +71,7 @@ class ResponseReader:
     def __init__(self, *, drop: frozenset[bytes], outcomes: Outcomes) -> None:
         self._outcomes = outcomes.of_status
         self._fields = FieldTable(noted=_NOTED, dropped=HOP_BY_HOP | drop)
-        self.memo: Memo[ResponseHead] = Memo()
+        self.memo: Memo[bytes, ResponseHead] = Memo()
 
     def read(self, head: bytes) -> ResponseHead:
         """The head in these bytes, which end with the empty line. Raises Malformed."""

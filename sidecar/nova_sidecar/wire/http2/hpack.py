@@ -288,10 +288,11 @@ def never_indexed(name: bytes, value: bytes) -> bytes:
 
 def encode(fields: Fields | list[Field]) -> bytes:
     """A block for these fields, which any decoder reads in any state."""
-    return b"".join([_encode(name, value) for name, value in fields])
+    return b"".join([encode_field(name, value) for name, value in fields])
 
 
-def _encode(name: bytes, value: bytes) -> bytes:
+def encode_field(name: bytes, value: bytes) -> bytes:
+    """One field of such a block; what came as never to be indexed stays so."""
     if type(value) is Secret:
         return never_indexed(name, value)
     return _INDEXED.get((name, value)) or literal(name, value)
