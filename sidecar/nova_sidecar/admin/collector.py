@@ -140,11 +140,22 @@ def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         yield gauge(name, text, _PORT, ((key, pool[field]) for key, pool in pools))
     yield gauge(
-        "nova_pool_endpoints",
-        "Addresses that the app or upstream has.",
+        "nova_endpoints",
+        "Endpoints that the app or upstream has.",
         _PORT,
         ((key, len(pool["endpoints"])) for key, pool in pools),
     )
+    yield gauge(
+        "nova_endpoints_ejected",
+        "Endpoints that are out of rotation now.",
+        _PORT,
+        ((key, pool["ejection"]["ejected"]) for key, pool in pools),
+    )
+    for name, text, field in (
+        ("nova_endpoint_ejections", "Times an endpoint was taken out of rotation.", "ejections"),
+        ("nova_shadow_endpoint_ejections", "Times an endpoint would have been, in Shadow mode.", "wouldEject"),
+    ):
+        yield counter(name, text, _PORT, ((key, pool["ejection"][field]) for key, pool in pools))
 
 
 def _kept(outbound: Mapping[str, Any]) -> Metric:

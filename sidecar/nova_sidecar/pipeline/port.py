@@ -49,6 +49,8 @@ from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
 from nova_sidecar.transport.pool import NO_EJECTION
+from nova_sidecar.transport.seat import Seat
+from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
@@ -118,6 +120,7 @@ class Port:
             tls=_tls(settings),
             endpoints=_endpoints(settings),
         )
+        self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
     # --- configuration
 
@@ -311,6 +314,23 @@ class Port:
             from_state=before,
             to_state=after,
             cause=cause,
+        )
+
+    def _log_ejection(self, seat: Seat[UpstreamConnection]) -> None:
+        """Rare, too: an endpoint stays out for a while each time."""
+        if not seat.ejected:
+            event = "endpoint back"
+        elif self.dispatcher.pool.ejector.enforced:
+            event = "endpoint ejected"
+        else:
+            event = "endpoint would be ejected"
+        host, port = seat.endpoint
+        get_logger().warning(
+            event,
+            direction=self.stats.direction,
+            name=self.stats.name,
+            address=f"{host}:{port}",
+            seconds=round(seat.out_for, 3),
         )
 
     # --- leaving

@@ -50,7 +50,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "upstream": "address of the last attempt, ip:port",
     # of the sidecar's own life
     "version": "version of the sidecar",
-    "address": "address of a listener or of a name server",
+    "address": "address of a listener, of a name server or of an endpoint",
     "file": "file that the configuration is read from",
     "hash": "hash of the configuration's bytes",
     "generation": "how many configurations ran in this process, the present one included",
