@@ -318,20 +318,14 @@ class Port:
 
     def _log_ejection(self, seat: Seat[UpstreamConnection]) -> None:
         """Rare, too: an endpoint stays out for a while each time."""
+        stats, address = self.stats, f"{seat.endpoint[0]}:{seat.endpoint[1]}"
+        whose = {"direction": stats.direction, "name": stats.name}
         if not seat.ejected:
-            event = "endpoint back"
+            get_logger().warning("endpoint back", **whose, address=address)
         elif self.dispatcher.pool.ejector.enforced:
-            event = "endpoint ejected"
+            get_logger().warning("endpoint ejected", **whose, address=address, seconds=round(seat.out_for, 3))
         else:
-            event = "endpoint would be ejected"
-        host, port = seat.endpoint
-        get_logger().warning(
-            event,
-            direction=self.stats.direction,
-            name=self.stats.name,
-            address=f"{host}:{port}",
-            seconds=round(seat.out_for, 3),
-        )
+            get_logger().warning("endpoint would be ejected", **whose, address=address)
 
     # --- leaving
 
