@@ -16,7 +16,7 @@ from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.telemetry.entry import AccessEntry
 
 _UPGRADED: Final = 101
-_NO_TIME: Final = Reject(Reason.DEADLINE_EXCEEDED)
+NO_TIME: Final = Reject(Reason.DEADLINE_EXCEEDED)
 
 
 class CorrelationFilter:
@@ -58,7 +58,7 @@ class DeadlineFilter:
             exchange.deadline_at = now + self._budget
             return None
         exchange.deadline_at = deadline.begin(now, self._budget, given)
-        return None if exchange.deadline_at > now else _NO_TIME
+        return None if exchange.deadline_at > now else NO_TIME
 
 
 class LimiterFilter:

@@ -88,6 +88,9 @@ class Shared:
 class Port:
     """See the module. Exchanges read the public attributes."""
 
+    correlation_filter: type[CorrelationFilter] = CorrelationFilter
+    deadline_filter: type[DeadlineFilter] = DeadlineFilter
+
     def __init__(self, settings: Inbound | Outbound, config: ProxyConfig, shared: Shared, stats: PortStats) -> None:
         # for the life of the port
         self._shared = shared
@@ -107,6 +110,21 @@ class Port:
             self.retrier = Retrier(settings.retry, shared.rng)
         # until the next configuration
         self._take_over(settings, config)
+        self._connect(settings)
+
+    # --- configuration
+
+    def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        """Take over new values; state and whatever is in flight stay."""
+        if self.breaker is not None and isinstance(settings, Outbound) and self.retrier is not None:
+            self.breaker.configure(settings.circuit_breaker, self.clock())
+            self.retrier.configure(settings.retry)
+        self._take_over(settings, config)
+        self._reconnect(settings)
+
+    def _connect(self, settings: Inbound | Outbound) -> None:
+        """Make what opens connections."""
+        shared, stats = self._shared, self.stats
         self.dispatcher = Dispatcher(
             _target(settings),
             settings.pool,
@@ -122,14 +140,8 @@ class Port:
         )
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
-    # --- configuration
-
-    def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
-        """Take over new values; state and whatever is in flight stay."""
-        if self.breaker is not None and isinstance(settings, Outbound) and self.retrier is not None:
-            self.breaker.configure(settings.circuit_breaker, self.clock())
-            self.retrier.configure(settings.retry)
-        self._take_over(settings, config)
+    def _reconnect(self, settings: Inbound | Outbound) -> None:
+        """Give new values to what opens connections."""
         self.dispatcher.configure(
             _target(settings),
             settings.pool,
@@ -158,20 +170,24 @@ class Port:
         captured = {deadline.HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
         if config.tracing.mode == "Enforce":
             captured |= CONTEXT
+        self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
+        """What the answers of the app or upstream mean to the breaker."""
+        self._make_readers(settings, frozenset(captured))
+        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
+
+    def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
+        """Make what reads heads; `captured` names the fields that the port replaces in requests."""
         target = _target(settings)
         self.reader = RequestReader(
-            capture=frozenset(captured),
+            capture=captured,
             upgrades=_upgrades(settings),
             host=f"{target.host}:{target.port}".encode(),
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
-        self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
-        """What the answers of the app or upstream mean to the breaker."""
         self._response_reader = ResponseReader(
-            drop=frozenset((header,)) if header else frozenset(), outcomes=self.outcomes
+            drop=frozenset((self._header,)) if self._header else frozenset(), outcomes=self.outcomes
         )
-        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
 
     def _take_over_fallback(self, policy: FallbackPolicy, tenant: bytes) -> None:
         if policy.mode == "Off":
@@ -194,9 +210,11 @@ class Port:
         limiter_class = ShadowLimiterFilter if backpressure.mode == "Shadow" else LimiterFilter
         limited = isinstance(settings, Inbound) and backpressure.mode != "Off"
         return build_chain(
-            correlation=CorrelationFilter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None,
+            correlation=(
+                self.correlation_filter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None
+            ),
             tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
-            deadline=DeadlineFilter(float(settings.timeout.request)),
+            deadline=self.deadline_filter(float(settings.timeout.request)),
             limiter=limiter_class(shared.limiter, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),

@@ -10,7 +10,10 @@ Inside, a deadline is one float, the monotonic instant at which the budget is ov
 from typing import Final
 
 HEADER: Final = b"x-nova-deadline-ms"
+GRPC_HEADER: Final = b"grpc-timeout"
 _MOST_DIGITS: Final = 9  # 11 days; longer is no deadline but noise
+_GRPC_DIGITS: Final = 8
+_GRPC_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 def parse(value: bytes) -> float | None:
@@ -39,3 +42,22 @@ def encode(now: float, ends: float) -> bytes:
     """The header's value for what is left until `ends`: whole milliseconds, rounded down, at least 0."""
     left = int((ends - now) * 1000)
     return b"%d" % left if left > 0 else b"0"
+
+
+def parse_grpc(value: bytes) -> float | None:
+    """Seconds from gRPC's ``grpc-timeout``: 1 to 8 digits and a unit (gRPC over HTTP/2, "Requests"). None when it is
+    something else."""
+    unit = _GRPC_UNITS.get(value[-1:])
+    digits = value[:-1]
+    if unit is None or not digits.isdigit() or len(digits) > _GRPC_DIGITS:
+        return None
+    return int(digits) * unit
+
+
+def encode_grpc(now: float, ends: float) -> bytes:
+    """The value of ``grpc-timeout`` for what is left until `ends`: milliseconds, rounded down, or seconds where those
+    have too many digits; at least 0."""
+    left = int((ends - now) * 1000)
+    if left <= 0:
+        return b"0m"
+    return b"%dm" % left if left < 10**_GRPC_DIGITS else b"%dS" % (left // 1000)
