@@ -344,7 +344,8 @@ class TimeoutPolicy(Model, frozen=True, kw_only=True):
 
 
 class FallbackPolicy(Model, frozen=True, kw_only=True):
-    """What a caller gets when the upstream has failed for good: the last good answer, a fixed one, or the error."""
+    """What the caller of a GET or HEAD gets when the upstream has failed for good: the last good answer, a fixed one, or
+    the error."""
 
     mode: Mode = "Off"
     """Off, Shadow (counts what it would answer) or Enforce."""

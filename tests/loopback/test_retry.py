@@ -3,10 +3,11 @@
 import pytest
 
 from nova_api.policies import BackoffPolicy, BreakerPolicy, RetryPolicy, TimeoutPolicy
+from nova_api.proxy import ProxyConfig
 from nova_api.units import Duration, Share
 
 from .conftest import StartApp, StartSidecar
-from .support.app import Call
+from .support.app import Answer, Call
 from .support.message import chunked, request, response
 from .support.peer import Listener
 from .support.ports import free_ports
@@ -16,7 +17,7 @@ from .support.waiting import eventually
 QUICK = BackoffPolicy(base=Duration(0.001), max=Duration(0.01))
 
 
-def upstream(address: tuple[str, int], **policy: object):
+def upstream(address: tuple[str, int], **policy: object) -> ProxyConfig:
     """An outbound that retries, without a breaker in the way and without reuse of connections."""
     policy = {"backoff": QUICK, "min_per_second": 100} | policy
     return document(
@@ -34,7 +35,7 @@ def suppressed(sidecar: Sidecar, reason: str) -> float:
     return sidecar.metric("nova_retries_suppressed_total", reason=reason)
 
 
-def fails_first(times: int, status: str = "503 Busy"):
+def fails_first(times: int, status: str = "503 Busy") -> Answer:
     """An app that answers this status so many times and 200 from then on."""
     seen: list[Call] = []
 
