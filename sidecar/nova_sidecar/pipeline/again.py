@@ -21,7 +21,7 @@ def was_stale(exchange: "Exchange", connection: UpstreamConnection) -> bool:
     """Whether an idle connection had been closed before the request got there: RFC 9112 section 9.3.1 lets what is
     idempotent be sent again, without it counting as a retry."""
     return (
-        connection.requests > 1
+        (connection.requests > 1 or connection.ahead)
         and not connection.answered
         and exchange.stale < MAX_STALE
         and exchange.head.idempotent

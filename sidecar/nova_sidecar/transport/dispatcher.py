@@ -7,6 +7,7 @@ Only opening a connection and asking for addresses take a task.
 from collections.abc import Callable
 from math import inf
 from random import Random
+from ssl import SSLError
 from typing import Final, Protocol
 
 from nova_api.policies import EndpointBreakerPolicy, PoolPolicy
@@ -21,7 +22,7 @@ from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.opening import Opening
 from nova_sidecar.transport.pool import NO_EJECTION, Pool
 from nova_sidecar.transport.seat import CloseReason, Seat
-from nova_sidecar.transport.tls import TlsStats
+from nova_sidecar.transport.tls import TlsStats, failure_of, words_of
 from nova_sidecar.transport.upstream import UpstreamConnection
 from nova_sidecar.transport.warmth import Warmth
 from nova_sidecar.transport.wheel import Wheel
@@ -172,6 +173,11 @@ class Dispatcher:
         if self.pool.open > self._policy.warm_connections or not self._renew(connection, "idle"):
             connection.close("idle")
 
+    def refused(self, error: SSLError) -> None:
+        """Count a handshake that the upstream refused when it was over for this side."""
+        self._counters.tls.failed(failure_of(error))
+        self._log(f"no TLS connection: {words_of(error)}")
+
     def _serve_next(self) -> None:
         """A place is free: open a connection for who waits."""
         while self.pool.waiting and not self._closed:
@@ -245,6 +251,7 @@ class Dispatcher:
         if waiter is not None:
             waiter.on_connection(connection)
         else:
+            connection.ahead = True
             self.release(connection, self._clock())
         if opening.replaces is not None:
             self._succeed(*opening.replaces)

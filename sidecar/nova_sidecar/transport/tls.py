@@ -37,7 +37,7 @@ _FILES: Final = (_CA, _CERTIFICATE, _KEY)
 _VERIFY_CODES: Final[dict[int, TlsFailure]] = {9: "expired", 10: "expired", 62: "wrong_name", 64: "wrong_name"}
 """X509_verify_cert_error_string(3): not yet valid, expired, host name and IP address mismatch."""
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE", "BAD_RECORD")
-_PROTOCOL: Final = ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "NO_APPLICATION_PROTOCOL", "HANDSHAKE_FAILURE")
+_PROTOCOL: Final = ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "NO_APPLICATION_PROTOCOL")
 
 State = tuple[tuple[int, int, int] | None, ...]
 
@@ -113,7 +113,7 @@ class TlsClient:
         """Bad files; what was in use before, if anything, stays."""
         self._stats.reloads["refused"] += 1
         self.broken = f"the files in {self.settings.directory} cannot be used: {words_of(error)}"
-        get_logger().error("certificates refused", file=self.settings.directory, error=words_of(error))
+        get_logger().warning("certificates refused", file=self.settings.directory, error=words_of(error))
 
     def _build(self, directory: Path) -> None:
         """Make the context anew. Raises OSError or ValueError and changes nothing."""

@@ -9,12 +9,14 @@ Rules:
 """
 
 import asyncio
+import ssl
 from math import inf
 from typing import Any, Final, Protocol
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.tcp import TCP_ESTABLISHED, tcp_state
+from nova_sidecar.transport.tls import words_of
 from nova_sidecar.transport.wheel import Timed
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.fields import CHUNKED, UNTIL_CLOSE
@@ -79,13 +81,16 @@ class Owner(Protocol):
     def idle_expired(self, connection: "UpstreamConnection", now: float) -> None:
         """It was idle for too long."""
 
+    def refused(self, error: ssl.SSLError) -> None:
+        """The upstream ended a new connection for what it saw in the handshake."""
+
 
 class UpstreamConnection(Timed, asyncio.Protocol):
     """See the module. `exchange` is the one exchange that waits for a response, None while idle."""
 
     __slots__ = (
-        "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "answered", "blocked", "close_reason",
-        "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "seat", "state",
+        "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "ahead", "answered", "blocked",
+        "close_reason", "detached", "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "seat", "state",
         "transport", "tunnel",
     )  # fmt: skip
 
@@ -100,9 +105,13 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.idle_limit = idle_limit
         self.transport: Any = None  # asyncio.Transport; Any spares a cast per write on the fast path
         self.requests = 0
+        self.ahead = False
+        """Opened before somebody asked: even for its first request it may have been idle for long."""
         self.reading = True
         self.blocked = False
         self.close_reason: CloseReason | None = None
+        self.detached = False
+        """Whether it was taken out of the pool, for good."""
         self._eof = False
         # for one response
         self.exchange: Caller | None = None
@@ -155,7 +164,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self._eof = True
         if self.tunnel is not None and self.exchange is not None:
             self.tunnel.on_upstream_eof()
-            return True
+            return bool(self.transport.can_write_eof())  # TLS ends both directions at once
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,6 +177,10 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             return
         if self.state is BODY and self._left == UNTIL_CLOSE and self._eof and exc is None:
             exchange.on_response_end(b"")
+        elif isinstance(exc, ssl.SSLError) and self.requests == 1 and not self.answered:
+            # with TLS 1.3 a server says after the client's handshake that it does not take the client's certificate
+            self._owner.refused(exc)
+            exchange.on_upstream_failed(Reason.CONNECT_FAILURE, f"no TLS connection: {words_of(exc)}")
         else:
             exchange.on_upstream_failed(
                 Reason.UPSTREAM_RESET, "the connection was closed before the response was complete"
@@ -331,6 +344,14 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if not self.close_reason:
             self.close_reason = reason
         self.transport.abort()
+
+    def finish(self, reason: CloseReason) -> None:
+        """Close when what is written has been sent, and tell no exchange."""
+        self.exchange = None
+        self.tunnel = None
+        if not self.close_reason:
+            self.close_reason = reason
+        self.transport.close()
 
     def __repr__(self) -> str:
         state = "idle" if self.exchange is None else self.state
