@@ -9,12 +9,13 @@ from nova_api.policies import BreakerPolicy, RetryPolicy
 from nova_api.proxy import ProxyConfig
 
 from .support.app import Answer, App, ok
+from .support.nameserver import NameServer
 from .support.peer import Listener, Peer
 from .support.sidecar import ONCE, Sidecar, document, inbound, outbound
 from .support.waiting import eventually
 from .support.wire import Wire
 
-StartSidecar = Callable[[ProxyConfig], Sidecar]
+StartSidecar = Callable[..., Sidecar]
 StartApp = Callable[..., App]
 
 
@@ -23,10 +24,10 @@ def start(tmp_path: Path) -> Iterator[StartSidecar]:
     """Start a sidecar for this test alone; it must leave in order and without complaint."""
     running: list[Sidecar] = []
 
-    def start_one(config: ProxyConfig) -> Sidecar:
+    def start_one(config: ProxyConfig, name_server: NameServer | None = None) -> Sidecar:
         directory = tmp_path / f"sidecar-{len(running)}"
         directory.mkdir()
-        running.append(Sidecar.start(config, directory))
+        running.append(Sidecar.start(config, directory, name_server))
         return running[-1]
 
     yield start_one

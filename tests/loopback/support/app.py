@@ -32,13 +32,13 @@ class App:
     `answer` may be replaced while the app runs.
     """
 
-    def __init__(self, answer: Answer = ok) -> None:
+    def __init__(self, answer: Answer = ok, *, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.answer = answer
         self.calls: list[Call] = []
         self.connections: list[Peer] = []
         self.broken: list[str] = []
         """What was wrong with requests that were not simply cut short."""
-        self._listener = Listener()
+        self._listener = Listener(address=address)
         self.address = self._listener.address
         self._closing = False
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()

@@ -182,10 +182,16 @@ class Peer:
 class Listener:
     """A listening socket whose connections the test takes itself, one by one."""
 
-    def __init__(self, *, backlog: int = 512, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        backlog: int = 512,
+        receive_buffer: int | None = None,
+    ) -> None:
         self._receive_buffer = receive_buffer
         self._backlog = backlog
-        self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self.address = address
         self.peers: list[Peer] = []
         self.open()
 

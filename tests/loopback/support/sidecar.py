@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from nova_api.policies import AccessLogPolicy, BackpressurePolicy, PoolPolicy
 from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig, encode
 from nova_api.units import Duration
 
+from .nameserver import NameServer
 from .peer import Peer
 from .ports import free_ports
 from .waiting import eventually
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "nova-sidecar"
+_RESOLVING = Path(__file__).with_name("resolving.py")
 START_SECONDS = 15.0
 
 ONCE = PoolPolicy(max_requests=1)
@@ -59,15 +62,16 @@ def document(*listeners: Inbound | Outbound, **fields: Any) -> ProxyConfig:
 class Sidecar:
     """A running `nova-sidecar`. Use `start`; `stop` ends it and returns its exit code."""
 
-    def __init__(self, config: ProxyConfig, directory: Path) -> None:
+    def __init__(self, config: ProxyConfig, directory: Path, name_server: NameServer | None = None) -> None:
         self.config = config
         self._clients: list[Peer] = []
         self._file = directory / "config.json"
         self._log = directory / "sidecar.log"
         self._write(encode(config))
+        command = [COMMAND] if name_server is None else [sys.executable, _RESOLVING, str(name_server.port)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "--config", self._file],
+                [*command, "--config", self._file],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,9 +80,9 @@ class Sidecar:
             )
 
     @classmethod
-    def start(cls, config: ProxyConfig, directory: Path) -> "Sidecar":
-        """Start the process and wait until it is ready."""
-        sidecar = cls(config, directory)
+    def start(cls, config: ProxyConfig, directory: Path, name_server: NameServer | None = None) -> "Sidecar":
+        """Start the process and wait until it is ready. It asks this name server where one is given."""
+        sidecar = cls(config, directory, name_server)
         try:
             eventually(sidecar._is_ready, within=START_SECONDS)
         except BaseException:

@@ -1,0 +1,13 @@
+"""The sidecar with its name server on another port than 53, which a test cannot have: ``resolving.py PORT ARGUMENTS``."""
+
+import sys
+from functools import partial
+
+from nova_sidecar import runtime
+from nova_sidecar.main import main
+from nova_sidecar.transport.resolver import DnsResolver, ResolvConf
+
+if __name__ == "__main__":
+    port = int(sys.argv.pop(1))
+    runtime.DnsResolver = partial(DnsResolver, ResolvConf(("127.0.0.1",), (), 1), port=port)  # type: ignore[misc,assignment]
+    sys.exit(main())
