@@ -145,18 +145,16 @@ class FrameReader:
             data = self._read_preface(data)
         elif self._tail:
             data = self._tail + data
-        at, end = 0, len(data)
+        at, end = 9, len(data)  # `at` is where a payload begins
         max_frame, unpack = self.max_frame, _unpack
-        while end - at >= 9:
-            high, low, kind, flags, stream = unpack(data, at)
+        while at <= end:
+            high, low, kind, flags, stream = unpack(data, at - 9)
             length = high << 8 | low
-            after = at + 9 + length
+            after = at + length
             if length > max_frame:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than announced")
             if after > end:
                 break
-            payload = data[at + 9 : after]
-            at = after
             if (
                 kind < 2
                 and stream & _OWN_STREAM == 1
@@ -164,10 +162,11 @@ class FrameReader:
                 and (flags & END_HEADERS or not kind)
                 and not self._special
             ):
-                yield kind, flags, stream, payload, length
-            elif (frame := self._unusual(kind, flags, stream & _STREAM_BITS, payload)) is not None:
+                yield kind, flags, stream, data[at:after], length
+            elif (frame := self._unusual(kind, flags, stream & _STREAM_BITS, data[at:after])) is not None:
                 yield frame
-        self._tail = data[at:] if at else data
+            at = after + 9
+        self._tail = data[at - 9 :] if at > 9 else data
 
     def _read_preface(self, data: bytes) -> bytes:
         """What follows the preface in these bytes. Raises ConnectionFault."""

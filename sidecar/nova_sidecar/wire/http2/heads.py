@@ -9,7 +9,7 @@ of which two are the call's own. A head never seen before takes 6 µs.
 """
 
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
@@ -59,8 +59,8 @@ class RequestHead:
     upgrade = False
 
     def __init__(
-        self, base: "RequestBase", captured: dict[bytes, bytes], forward: bytes, *, idempotent: bool, nested: bool
-    ) -> None:
+        self, base: "RequestBase", captured: dict[bytes, bytes], forward: bytes, idempotent: bool, nested: bool,
+    ) -> None:  # fmt: skip
         self.method = base.method
         self.verb = base.verb
         self.path = base.path
@@ -109,28 +109,21 @@ class RequestBase:
         self.forward = forward
         self.last_pseudo = last_pseudo
         """Position of the last pseudo-header field."""
-        self.head = RequestHead(self, {}, forward, idempotent=idempotent, nested=False)
+        self.head = RequestHead(self, {}, forward, idempotent, False)
         """The head of a request without fields of its own."""
 
 
-class Known(Generic[H]):
-    """Finds a head by the identity of its fields, which are kept alive so that no others take their place."""
+class Known(dict[int, tuple[Fields, H]]):
+    """Heads by the identity of their fields, which are kept alive so that no others take their place. Readers look in
+    directly, and compare: a call less."""
 
-    __slots__ = ("_heads",)
-
-    def __init__(self) -> None:
-        self._heads: dict[int, tuple[Fields, H]] = {}
-
-    def get(self, fields: Fields) -> H | None:
-        """The head of exactly this tuple."""
-        found = self._heads.get(id(fields))
-        return found[1] if found is not None and found[0] is fields else None
+    __slots__ = ()
 
     def put(self, fields: Fields, head: H) -> None:
         """Remember it."""
-        if len(self._heads) >= _KNOWN:
-            self._heads.clear()
-        self._heads[id(fields)] = (fields, head)
+        if len(self) >= _KNOWN:
+            self.clear()
+        self[id(fields)] = (fields, head)
 
 
 class RequestReader:
@@ -159,9 +152,9 @@ class RequestReader:
 
     def read(self, fields: Fields) -> RequestHead:
         """The head of a request. Raises Malformed."""
-        found = self._known.get(fields)
-        if found is not None:
-            return found
+        known = self._known.get(id(fields))
+        if known is not None and known[0] is fields:
+            return known[1]
         rest, own = split(fields, self._own)
         base = self.memo.get(rest)
         if base is None:
@@ -181,20 +174,19 @@ class RequestReader:
         if fields[base.last_pseudo] is not rest[base.last_pseudo]:
             raise Malformed("a pseudo-header field stands behind others")
         captured: dict[bytes, bytes] = {}
-        forward, keyed, nested = base.forward, False, False
+        forward, idempotent, nested = base.forward, base.idempotent, False
         capture = self._capture
         for name, value in own:
             check_value(value)
             if name in capture:
                 captured[name] = captured[name] + b", " + value if name in captured else plain(value)
-                if name == ATTEMPT and is_repetition(value):  # goes on, so that nobody further down repeats it either
-                    nested = True
-                    forward += encode_field(name, value)
-            else:
-                forward += encode_field(name, value)
-                if name == KEY and value and self._keyed:
-                    keyed = True
-        return RequestHead(base, captured, forward, idempotent=keyed or base.idempotent, nested=nested)
+                if name != ATTEMPT or not is_repetition(value):
+                    continue
+                nested = True  # goes on, so that nobody further down repeats it either
+            elif name == KEY and value and self._keyed:
+                idempotent = True
+            forward += encode_field(name, value)
+        return RequestHead(base, captured, forward, idempotent, nested)
 
     def _parse(self, fields: Fields) -> RequestBase:
         pseudo = read_pseudo(fields, _REQUEST_PSEUDO)
@@ -325,9 +317,9 @@ class ResponseReader:
 
     def read(self, fields: Fields) -> ResponseHead:
         """The head of a response. Raises Malformed."""
-        found = self._known.get(fields)
-        if found is not None:
-            return found
+        known = self._known.get(id(fields))
+        if known is not None and known[0] is fields:
+            return known[1]
         rest, own = split(fields, self._own)
         head = self.memo.get(rest)
         if head is None:
@@ -390,9 +382,9 @@ class TrailerReader:
 
     def read(self, fields: Fields) -> Trailers:
         """What is in them. Raises Malformed."""
-        found = self._known.get(fields)
-        if found is not None:
-            return found
+        known = self._known.get(id(fields))
+        if known is not None and known[0] is fields:
+            return known[1]
         found = self.memo.get(fields)
         if found is None:
             check_count(fields)

@@ -163,14 +163,22 @@ class Decoder:
     def _insert(self, field: Field) -> None:
         """Add an entry; the oldest make room, and one larger than the table empties it (RFC 7541 section 4.4)."""
         size = len(field[0]) + len(field[1]) + ENTRY_COST
-        if self._used + size > self._limit:
-            self._evict(self._limit - size)
-        self._changed()
-        if size > self._limit:
+        table, limit = self._table, self._limit
+        self.generation += 1
+        if self._memo:
+            self._forget()
+        if size > limit:
+            self._evict(0)
             return
-        self._largest = max(self._largest, size)
-        self._used += size
-        self._table.insert(-_STATIC, field)
+        used = self._used + size
+        while used > limit:
+            name, value = table[0]
+            del table[0]
+            used -= len(name) + len(value) + ENTRY_COST
+        self._used = used
+        if size > self._largest:  # noqa: PLR1730 - max() would be a call
+            self._largest = size
+        table.insert(-_STATIC, field)
 
     def _evict(self, room: int) -> None:
         """Drop the oldest entries until the others take no more than this."""
@@ -191,13 +199,9 @@ class Decoder:
             raise _fault("a table size above the one announced")
         self._limit = size
         self._evict(size)
-        self._changed()
-        return at
-
-    def _changed(self) -> None:
         self.generation += 1
-        if self._memo:
-            self._forget()
+        self._forget()
+        return at
 
     def _forget(self) -> None:
         self._memo.clear()
@@ -257,6 +261,10 @@ def _prefixed(value: int, prefix: int, pattern: int) -> bytes:
 _SHORT: Final = tuple(bytes((length,)) for length in range(0x7F))
 _INDEXED: Final = {field: bytes((0x80 | index,)) for field, index in PAIRS.items()}
 _WITHOUT_INDEXING, _NEVER_INDEXED = 0x00, 0x10
+_NAMES: Final = 512
+_LONGEST_NAME: Final = 64
+_names: Final[dict[bytes, bytes]] = {}
+"""First halves of literals, for the names that were used last."""
 
 
 def text(value: bytes) -> bytes:
@@ -267,8 +275,14 @@ def text(value: bytes) -> bytes:
 
 def literal_name(name: bytes) -> bytes:
     """The first half of `literal`: what stays the same while values change. The value follows as `text`."""
-    pattern = _NEVER_INDEXED if name in _SECRET_NAMES else _WITHOUT_INDEXING
-    return _named(name, pattern)
+    found = _names.get(name)
+    if found is None:
+        found = _named(name, _NEVER_INDEXED if name in _SECRET_NAMES else _WITHOUT_INDEXING)
+        if len(name) <= _LONGEST_NAME:
+            if len(_names) >= _NAMES:
+                _names.clear()
+            _names[name] = found
+    return found
 
 
 def _named(name: bytes, pattern: int) -> bytes:
@@ -278,7 +292,9 @@ def _named(name: bytes, pattern: int) -> bytes:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A field that no table takes up; credentials and cookies are marked so for all hops that follow."""
-    return literal_name(name) + text(value)
+    length = len(value)
+    start = _names.get(name) or literal_name(name)
+    return start + (_SHORT[length] if length < 0x7F else _prefixed(length, 0x7F, 0)) + value
 
 
 def never_indexed(name: bytes, value: bytes) -> bytes:
