@@ -17,6 +17,7 @@ from nova_sidecar.pipeline.filters import (
     RetryFilter,
 )
 from nova_sidecar.pipeline.tracing import TracingFilter
+from nova_sidecar.pipeline.upgrade import UpgradeFilter
 from nova_sidecar.policy.limiter import Queued
 from nova_sidecar.policy.reasons import Reject
 
@@ -32,12 +33,15 @@ class Chain(NamedTuple):
 
     request: tuple[OnRequest, ...]
     complete: tuple[OnComplete, ...]
+    upgrade: tuple[OnComplete, ...]
+    """What is over for an exchange that becomes a tunnel."""
 
 
 def build_chain(
     *,
     correlation: CorrelationFilter | None,
     tracing: TracingFilter | None,
+    upgrades: UpgradeFilter | None,
     deadline: DeadlineFilter,
     limiter: LimiterFilter | None,
     retry: RetryFilter | None,
@@ -48,6 +52,7 @@ def build_chain(
     request: list[OnRequest | None] = [
         correlation.on_request if correlation else None,  # first: every refusal below carries the id
         tracing.on_request if tracing else None,  # before whatever may refuse: refusals belong into the trace
+        upgrades.on_request if upgrades else None,  # before any wait: what will not be admitted must not queue for it
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
         limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
         retry.on_request if retry else None,  # only requests that go upstream earn retries
@@ -58,4 +63,7 @@ def build_chain(
         tracing.on_complete if tracing else None,
         limiter.on_complete if limiter else None,  # last: it may set another exchange going
     ]
-    return Chain(tuple(f for f in request if f), tuple(f for f in complete if f))
+    upgrade: list[OnComplete | None] = [
+        limiter.on_complete if limiter else None,  # a conversation is no request in flight; metrics and log wait for it
+    ]
+    return Chain(tuple(f for f in request if f), tuple(f for f in complete if f), tuple(f for f in upgrade if f))

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from nova_sidecar.pipeline import again, presence, timeouts
 from nova_sidecar.pipeline.body import RequestBody
 from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, TUNNEL, WAITING
-from nova_sidecar.pipeline.tunnel import Tunnel
+from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
-from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 from nova_sidecar.policy.trace import Span
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason, Seat
@@ -76,7 +76,7 @@ class Exchange:
         self.upstream_seconds = 0.0
         # the response
         self.status = 0
-        self.reason: Reason | None = None
+        self.reason: Reason | Closed | None = None
         self.chunked = False
         self.keep = False
         self.bytes_in = 0
@@ -329,7 +329,7 @@ class Exchange:
         """The upstream reads too slowly, or does so no more."""
         if blocked:
             self.downstream.pause_reading()
-        elif self.downstream.unread or self.state is TUNNEL:  # else it is paused for what it has sent ahead
+        elif self.downstream.unread:  # else it is paused for what it has sent ahead
             self.downstream.resume_reading()
         self._heard()
 
@@ -347,11 +347,16 @@ class Exchange:
             self.drop_upstream("error", FAILURE)
             self.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded a connection that was not asked to")
             return
+        if self.port.upgrades.full:
+            self.drop_upstream("aborted", SUCCESS)
+            self.refuse(Reject(Reason.CONNECTION_LIMIT, OVERLOAD_RETRY_AFTER))
+            return
         self.record(SUCCESS)
         self.state = TUNNEL
         self.status = 101
+        self.upstream = None
         downstream.transport.write(b"".join((head.forward, self.port.echo, self.correlation, self.port.head_end)))
-        Tunnel(self, downstream, upstream, self.port.stream_idle).open()
+        self.port.upgrades.open(self, upstream)
 
     def on_downstream_eof(self) -> None:
         """The client sends no more, and may or may not wait for its response."""
@@ -363,21 +368,15 @@ class Exchange:
         return self.state not in (DONE, RESPONDING, TUNNEL)
 
     def end_tunnel(self) -> None:
-        """The upgraded connection is over, on both sides."""
-        connection, self.upstream = self.upstream, None
-        if connection is not None:
-            connection.close("peer")
+        """The tunnel that took its place is over."""
         self._complete(self.port.clock())
-        self.downstream.end_tunnel()
 
     # --- failures
 
     def on_upstream_failed(self, reason: Reason, why: str) -> None:
         """The connection is gone and the response is not whole."""
         connection, self.upstream = self.upstream, None
-        if self.state is TUNNEL:
-            self.end_tunnel()
-        elif self.state is RESPONDING:
+        if self.state is RESPONDING:
             self.record(FAILURE)
             self.break_off(reason)
         elif reason is Reason.UPSTREAM_RESET and connection is not None and again.was_stale(self, connection):
@@ -417,10 +416,8 @@ class Exchange:
 
     def on_downstream_lost(self) -> None:
         """The client went away: whatever is under way for it is cancelled."""
-        ended = self.state is TUNNEL
         self.drop_upstream("aborted", CANCELLED)
-        if not ended:
-            self._count(Reason.CLIENT_CLOSED)
+        self._count(Reason.CLIENT_CLOSED)
         self._complete(self.port.clock())
 
     def on_deadline(self, now: float) -> None:

@@ -36,13 +36,16 @@ from nova_sidecar.pipeline.filters import (
 )
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
+from nova_sidecar.pipeline.upgrade import UpgradeFilter
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
+from nova_sidecar.policy.closing import Closing
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import ATTEMPT, Retrier
+from nova_sidecar.policy.sessions import Sessions
 from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
@@ -67,17 +70,31 @@ _SAME_INSTANT: Final = 1e-5
 class Shared:
     """What all ports of one proxy have in common."""
 
-    __slots__ = ("access_log", "clock", "ids", "limiter", "loop", "resolver", "rng", "spans", "wheel")
+    __slots__ = (
+        "access_log",
+        "clock",
+        "closing",
+        "ids",
+        "limiter",
+        "loop",
+        "resolver",
+        "rng",
+        "sessions",
+        "spans",
+        "wheel",
+    )
 
     def __init__(
-        self, *, access_log: AccessLog, clock: Callable[[], float], ids: CorrelationIds, limiter: Limiter[Exchange],
-        resolver: Resolver, rng: Random, spans: SpanLog | None = None,
+        self, *, access_log: AccessLog, clock: Callable[[], float], closing: Closing, ids: CorrelationIds,
+        limiter: Limiter[Exchange], resolver: Resolver, rng: Random, spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.access_log = access_log
         self.clock = clock
         self.ids = ids
         self.limiter = limiter
+        self.closing = closing
+        self.sessions = Sessions(ids.generate())
         self.resolver = resolver
         self.rng = rng
         self.spans = spans
@@ -100,6 +117,7 @@ class Port:
         self.connections: set[DownstreamConnection] = set()
         self.leaving = False
         """Responses say ``Connection: close``."""
+        self.upgrades = UpgradeFilter(self, shared.closing, shared.sessions)
         self.breaker: Breaker | None = None
         self.retrier: Retrier | None = None
         self.fallback: Fallback | None = None
@@ -126,7 +144,7 @@ class Port:
         """Make what opens connections."""
         shared, stats = self._shared, self.stats
         self.dispatcher = Dispatcher(
-            _target(settings),
+            target_of(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
@@ -135,20 +153,20 @@ class Port:
             rng=shared.rng,
             counters=stats,
             clock=shared.clock,
-            tls=_tls(settings),
-            endpoints=_endpoints(settings),
+            tls=tls_of(settings),
+            endpoints=endpoints_of(settings),
         )
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
     def _reconnect(self, settings: Inbound | Outbound) -> None:
         """Give new values to what opens connections."""
         self.dispatcher.configure(
-            _target(settings),
+            target_of(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
-            tls=_tls(settings),
-            endpoints=_endpoints(settings),
+            tls=tls_of(settings),
+            endpoints=endpoints_of(settings),
         )
 
     def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
@@ -177,7 +195,7 @@ class Port:
 
     def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
         """Make what reads heads; `captured` names the fields that the port replaces in requests."""
-        target = _target(settings)
+        target = target_of(settings)
         self.reader = RequestReader(
             capture=captured,
             upgrades=_upgrades(settings),
@@ -214,6 +232,7 @@ class Port:
                 self.correlation_filter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None
             ),
             tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
+            upgrades=self.upgrades if _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
             limiter=limiter_class(shared.limiter, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
@@ -222,7 +241,7 @@ class Port:
         )
 
     def _tracing(self, settings: Inbound | Outbound, policy: TracingPolicy) -> TracingFilter | None:
-        target, shared = _target(settings), self._shared
+        target, shared = target_of(settings), self._shared
         if shared.spans is None:
             return None
         sampler = Sampler(float(policy.sample), shared.rng)
@@ -380,15 +399,18 @@ class Port:
         return f"<Port {self.stats.direction} {self.stats.name} in_flight={self.stats.in_flight}>"
 
 
-def _target(settings: Inbound | Outbound) -> Any:
+def target_of(settings: Inbound | Outbound) -> Any:
+    """Where the port sends its requests."""
     return settings.app if isinstance(settings, Inbound) else settings.upstream
 
 
-def _tls(settings: Inbound | Outbound) -> Tls | None:
+def tls_of(settings: Inbound | Outbound) -> Tls | None:
+    """Whether and how by TLS."""
     return settings.tls if isinstance(settings, Outbound) else None
 
 
-def _endpoints(settings: Inbound | Outbound) -> EndpointBreakerPolicy:
+def endpoints_of(settings: Inbound | Outbound) -> EndpointBreakerPolicy:
+    """What takes its single endpoints out of rotation."""
     return settings.circuit_breaker.endpoints if isinstance(settings, Outbound) else NO_EJECTION
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.port import Port, Shared
+from nova_sidecar.pipeline.protocols import port_class
 from nova_sidecar.pipeline.stats import Direction, ProxyStats
 from nova_sidecar.pipeline.tracing import SpanLog
+from nova_sidecar.policy.closing import Closing
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer, Phase
 from nova_sidecar.policy.limiter import Limiter
@@ -84,6 +87,7 @@ class Proxy:
             clock=clock,
             ids=CorrelationIds(os.urandom),
             limiter=self.limiter,
+            closing=Closing(config.web_socket, rng),
             resolver=resolver,
             rng=rng,
             spans=spans,
@@ -101,6 +105,7 @@ class Proxy:
         await self._take_over(config)
         self.config = config
         self._drainer.configure(config.drain)
+        self._shared.closing.configure(config.web_socket)
         for waiter in self.limiter.configure(config.backpressure, self._clock()):
             waiter.grant()
 
@@ -109,8 +114,9 @@ class Proxy:
         fresh: dict[Key, Port] = {}
         for direction, settings, _ in _settings(config):
             key = (direction, settings.name)
-            if key not in self._ports:
-                fresh[key] = Port(settings, config, self._shared, self.stats.port(direction, settings.name))
+            kind = port_class(settings)
+            if type(self._ports.get(key)) is not kind:
+                fresh[key] = kind(settings, config, self._shared, self.stats.port(direction, settings.name))
         try:
             doors = await self._open_doors(config, {**self._ports, **fresh})
         except ListenError:
@@ -129,7 +135,7 @@ class Proxy:
             if direction == "inbound" and self.draining:
                 port.leave()
             doors[_place(direction, settings)].port = port
-        removed = [port for key, port in self._ports.items() if key not in ports]
+        removed = [port for key, port in self._ports.items() if ports.get(key) is not port]
         for place, door in self._doors.items():
             if place not in doors:
                 door.close()
@@ -155,6 +161,7 @@ class Proxy:
         for port in ports:
             port.leave()
             port.close_idle()
+            port.upgrades.leave(inf)
         self._removed = [port for port in [*self._removed, *ports] if not self._finish(port)]
 
     def _finish(self, port: Port) -> bool:
@@ -184,6 +191,7 @@ class Proxy:
                 self._doors[_place(direction, settings)].close()
         for port in self._inbound():
             port.close_idle()
+            port.upgrades.leave(self._drainer.drained_at - self._clock())
 
     @property
     def phase(self) -> Phase:
@@ -227,6 +235,7 @@ class Proxy:
         for door in self._doors.values():
             door.close()
         ports = [*self._ports.values(), *self._removed]
+        await self._cut(ports)
         for port in ports:
             port.close()
         self._shared.wheel.close()
@@ -234,6 +243,13 @@ class Proxy:
         while any(port.connections for port in ports) and self._clock() < deadline:  # noqa: ASYNC110 - a turn or two
             await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+    async def _cut(self, ports: list[Port]) -> None:
+        """Upgraded connections say that they end, and are given a moment to get that out."""
+        ended = [(port, connection) for port in ports for connection in port.upgrades.cut()]
+        deadline = self._clock() + CLOSE_TIMEOUT
+        while any(one in port.connections for port, one in ended) and self._clock() < deadline:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(_POLL)
 
     # --- looking at it
 

@@ -7,6 +7,7 @@ and upstreams of the configuration, reasons of one table, status classes.
 from bisect import bisect_left
 from typing import Final, Literal, get_args
 
+from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.fallback import Kind
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
@@ -22,19 +23,47 @@ DURATION_BOUNDS: Final = (
 """Upper bounds of the duration histogram, seconds; one more bucket holds what is longer."""
 
 
+WEB_SOCKET_BOUNDS: Final = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+"""The same for WebSockets, which live for minutes to days."""
+
+
 class Histogram:
     """Counts per bucket, not cumulated, and the sum of what was observed."""
 
-    __slots__ = ("buckets", "sum")
+    __slots__ = ("bounds", "buckets", "sum")
 
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
+    def __init__(self, bounds: tuple[float, ...] = DURATION_BOUNDS) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.buckets[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        self.buckets[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
+
+
+class WebSocketStats:
+    """What is counted of a port's WebSockets."""
+
+    __slots__ = ("closed", "duration", "opened", "reconnects")
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed: dict[Closed, int] = dict.fromkeys(Closed, 0)
+        self.duration = Histogram(WEB_SOCKET_BOUNDS)
+        self.reconnects = 0
+        """Those whose session was seen before."""
+
+    @property
+    def open(self) -> int:
+        """Those there are now."""
+        return self.opened - sum(self.closed.values())
+
+    def close(self, reason: Closed, seconds: float) -> None:
+        """Count the end of one that lived so long."""
+        self.closed[reason] += 1
+        self.duration.observe(seconds)
 
 
 class PortStats:
@@ -45,7 +74,7 @@ class PortStats:
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
         "duration", "fallbacks", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed",
         "shadow_fallbacks", "shadow_rejected",
-        "tls",
+        "tls", "web_sockets",
     )  # fmt: skip
 
     def __init__(self, direction: Direction, name: str) -> None:
@@ -76,6 +105,7 @@ class PortStats:
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0
+        self.web_sockets = WebSocketStats()
         self.bytes_in = 0
         """Request body bytes."""
         self.bytes_out = 0

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nova_sidecar.pipeline.state import QUEUED, RESPONDING, SENT, TUNNEL, WAITING
+from nova_sidecar.pipeline.state import QUEUED, RESPONDING, SENT, WAITING
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 def expire(exchange: "Exchange", now: float) -> None:
     """End the exchange, or its attempt, for the deadline that is over. Upstreams are not blamed for slow clients."""
     state = exchange.state
-    if state is TUNNEL:
-        exchange.end_tunnel()
-    elif state is RESPONDING:
+    if state is RESPONDING:
         exchange.drop_upstream("timeout", CANCELLED if exchange.downstream.blocked else FAILURE)
         exchange.break_off(Reason.STREAM_IDLE_TIMEOUT)
     elif state is SENT and exchange.downstream.unread and (exchange.bytes_in or not exchange.head.expects):

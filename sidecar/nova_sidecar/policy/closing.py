@@ -35,14 +35,13 @@ class Closed(StrEnum):
 
 
 class Closing:
-    """The limits of all upgraded connections of a sidecar. `open` is how many there are; their owner keeps it."""
+    """The limits of all upgraded connections of a sidecar. `open` is how many there are; their owners keep it."""
 
-    __slots__ = ("_from", "_policy", "_rng", "_until", "open")
+    __slots__ = ("_policy", "_rng", "open")
 
     def __init__(self, policy: WebSocketPolicy, rng: Random) -> None:
         self._policy = policy
         self._rng = rng
-        self._from = self._until = inf
         self.open = 0
 
     def configure(self, policy: WebSocketPolicy) -> None:
@@ -60,9 +59,9 @@ class Closing:
         return self._policy.close_code
 
     @property
-    def session_header(self) -> str:
+    def session_header(self) -> bytes:
         """Name of the field that tells sessions apart, in lower case."""
-        return self._policy.session_header
+        return self._policy.session_header.encode()
 
     def idle_limit(self) -> float:
         """Seconds of silence that one connection may have; infinity: any."""
@@ -72,24 +71,23 @@ class Closing:
         """Seconds that one connection may live; infinity: any."""
         return self._shortened(self._policy.max_age)
 
-    def leave(self, now: float, at_most: float) -> None:
-        """Closes begin now; `at_most` seconds later everything must be over. Further calls change nothing."""
-        if self._until == inf:
-            self._from, self._until = now, now + min(self._policy.spread, at_most * LARGEST_SHARE)
+    def window(self, at_most: float) -> float:
+        """Seconds over which closes are spread when everything must be over after `at_most` seconds."""
+        return min(self._policy.spread, at_most * LARGEST_SHARE)
 
-    def spread(self, count: int) -> Iterator[float]:
-        """An instant for each of so many connections, in random order."""
-        piece = (self._until - self._from) / max(count, 1)
+    def spread(self, count: int, window: float) -> Iterator[float]:
+        """For each of so many connections the seconds after which it is closed, in random order."""
+        piece = window / max(count, 1)
         places = list(range(count))
         self._rng.shuffle(places)
-        return (self._from + piece * (place + self._rng.random()) for place in places)
+        return (piece * (place + self._rng.random()) for place in places)
 
-    def latecomer(self, now: float) -> float:
-        """An instant for one that opens after the leaving began; infinity before."""
-        return inf if self._until == inf else self._rng.uniform(now, max(now, self._until))
+    def mask(self) -> bytes:
+        """A masking key. Nobody chose what it hides, so it need not be secret (RFC 6455 section 10.3)."""
+        return self._rng.randbytes(4)
 
     def _shortened(self, seconds: float) -> float:
         return seconds * (1 - self._policy.jitter * self._rng.random()) if seconds > 0 else inf
 
     def __repr__(self) -> str:
-        return f"<Closing open={self.open}{'' if self._until == inf else ' leaving'}>"
+        return f"<Closing open={self.open}>"

@@ -28,13 +28,14 @@ class Drainer:
     `begin` starts; then call `advance` whenever a request ends, and at the instant it returned last.
     """
 
-    __slots__ = ("_closing_at", "_drained_at", "_policy", "phase")
+    __slots__ = ("_closing_at", "_policy", "drained_at", "phase")
 
     def __init__(self, policy: proxy.DrainPolicy) -> None:
         self._policy = policy
         self.phase = Phase.SERVING
         self._closing_at = 0.0
-        self._drained_at = 0.0
+        self.drained_at = 0.0
+        """The instant at which its time is over, once it has begun."""
 
     def begin(self, now: float) -> bool:
         """Start leaving. False when that has begun before: the preStop hook and SIGTERM both ask for it."""
@@ -42,18 +43,18 @@ class Drainer:
             return False
         self.phase = Phase.LEAVING
         self._closing_at = now + self._policy.delay
-        self._drained_at = self._closing_at + self._policy.timeout
+        self.drained_at = self._closing_at + self._policy.timeout
         return True
 
     def advance(self, now: float, in_flight: int) -> float | None:
         """Move on as time and requests allow. Returns the instant to call again, None when time changes nothing."""
         if self.phase is Phase.LEAVING and now >= self._closing_at:
             self.phase = Phase.CLOSING
-        if self.phase is Phase.CLOSING and (in_flight == 0 or now >= self._drained_at):
+        if self.phase is Phase.CLOSING and (in_flight == 0 or now >= self.drained_at):
             self.phase = Phase.DRAINED
         if self.phase is Phase.LEAVING:
             return self._closing_at
-        return self._drained_at if self.phase is Phase.CLOSING else None
+        return self.drained_at if self.phase is Phase.CLOSING else None
 
     def configure(self, policy: proxy.DrainPolicy) -> None:
         """Take over new times. A drain under way keeps its own: the grace period is counting already."""
@@ -61,7 +62,7 @@ class Drainer:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
-        ends = {Phase.LEAVING: self._closing_at, Phase.CLOSING: self._drained_at}.get(self.phase)
+        ends = {Phase.LEAVING: self._closing_at, Phase.CLOSING: self.drained_at}.get(self.phase)
         return {
             "phase": str(self.phase),
             "secondsLeft": None if ends is None else max(0.0, ends - now),

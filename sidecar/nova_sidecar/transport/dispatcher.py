@@ -30,6 +30,8 @@ from nova_sidecar.wire.response import ResponseReader
 
 MAX_WAITING: Final = 1024
 """Callers that wait for a connection at once; further ones are refused."""
+FINISH_TIMEOUT: Final = 2.0
+"""Seconds in which an upgraded connection that is over may still send what was written."""
 LOG_PERIOD: Final = 10.0
 """Seconds between two log lines about connections that cannot be made."""
 RENEW_AGAIN: Final = 5.0
@@ -131,6 +133,18 @@ class Dispatcher:
         for connection in self.pool.judge(seat, outcome, now):
             connection.close("ejected")
 
+    def detach(self, connection: UpstreamConnection) -> None:
+        """It was upgraded: it takes no place in the pool any more, or a few long conversations would fill that."""
+        connection.detached = True
+        self.pool.drop(connection.seat)
+        self._serve_next()
+
+    def finish(self, connection: UpstreamConnection) -> None:
+        """Close one that was upgraded; what is written is still sent, for a bounded time."""
+        if connection in self._connections:
+            connection.finish("peer")
+            self._wheel.arm(connection, self._wheel.after(FINISH_TIMEOUT))
+
     def cancel(self, waiter: Waiter) -> Reason:
         """The caller waits no more; what it would have been refused for."""
         opening = self._opening.pop(waiter, None)
@@ -164,7 +178,8 @@ class Dispatcher:
         self._connections.remove(connection)
         self._wheel.remove(connection)
         self._counters.connections_closed[reason] += 1
-        self.pool.forget(connection)
+        if not connection.detached:
+            self.pool.forget(connection)
         self._serve_next()
         self._warmth.top_up()
 

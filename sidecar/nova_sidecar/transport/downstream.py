@@ -78,7 +78,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.client = peer[0] if peer else ""
-        self.wheel.arm(self, self.wheel.now + KEEP_ALIVE_TIMEOUT)
+        self.wheel.arm(self, self.wheel.after(KEEP_ALIVE_TIMEOUT))
         self._service.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -323,12 +323,13 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self.resume_reading()
 
     def end_tunnel(self) -> None:
-        """The upgraded connection is over: send what is written and close."""
+        """The upgraded connection is over: send what is written, within a bounded time, and close."""
         self.exchange = None
         self.tunnel = None
-        self.closing = True
-        self.wheel.remove(self)
-        self.transport.close()
+        if not self.closing:
+            self.closing = True
+            self.transport.close()
+            self.wheel.arm(self, self.wheel.after(LINGER_TIMEOUT))
 
     @property
     def gone(self) -> bool:

@@ -90,8 +90,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_eof", "_interim", "_left", "_owner", "_searched", "ahead", "answered", "blocked",
-        "close_reason", "detached", "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at", "reusable", "seat", "state",
-        "transport", "tunnel",
+        "close_reason", "detached", "endpoint", "exchange", "idle_limit", "name", "reading", "requests", "retire_at",
+        "reusable", "seat", "state", "transport", "tunnel",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, seat: "Seat[UpstreamConnection]", *, retire_at: float, idle_limit: float) -> None:

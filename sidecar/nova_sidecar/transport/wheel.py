@@ -60,6 +60,13 @@ class Wheel:
         timed.wakes = slot * TICK
         self._slots.setdefault(slot, set()).add(timed)
 
+    def after(self, seconds: float) -> float:
+        """The instant so many seconds from now. `now + seconds` is the same while there is something in the wheel; when
+        it slept, `now` is an instant of long ago."""
+        if self._handle is None:
+            self._wake_up()
+        return self.now + seconds
+
     def remove(self, timed: Timed) -> None:
         """Forget it; it never expires."""
         timed.deadline = inf

@@ -58,6 +58,11 @@ class FrameTracker:
         return self._left < 0 and not self._head and not self.lost and not self.closing
 
     @property
+    def ended(self) -> bool:
+        """Whether its close frame is complete."""
+        return self.closing and self._left < 0 and not self._head
+
+    @property
     def between_messages(self) -> bool:
         """Whether the stream may be ended here without cutting a message."""
         return self.between_frames and not self._fragmented
@@ -79,7 +84,6 @@ class FrameTracker:
             if at == size or self.closing:
                 return size
             if stop is Stop.CLOSE and not self._head and data[at] & 15 == CLOSE:
-                self.closing = True
                 return at
             if size - at >= _SHORT_HEAD and not self._head and not self._fragmented and data[at] in _WHOLE:
                 left = data[at + 1] ^ self._mask  # the fast path: a short message in one frame

@@ -1,0 +1,96 @@
+"""What a port does with upgrades: admits them, opens the tunnel that follows, and closes them all when it leaves."""
+
+from typing import TYPE_CHECKING, Final
+
+from nova_sidecar.pipeline.tunnel import Tunnel
+from nova_sidecar.pipeline.websocket import WebSocketTunnel
+from nova_sidecar.policy.closing import Closing
+from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.sessions import Sessions
+from nova_sidecar.transport.downstream import DownstreamConnection
+from nova_sidecar.transport.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from nova_sidecar.pipeline.exchange import Exchange
+    from nova_sidecar.pipeline.port import Port
+
+_LEAVING: Final = Reject(Reason.DRAINING, 1.0)
+_FULL: Final = Reject(Reason.CONNECTION_LIMIT, 1.0)
+"""Another pod may take it, so a new try makes sense soon."""
+
+
+class UpgradeFilter:
+    """See the module. One per port; limits and sessions are the sidecar's."""
+
+    __slots__ = ("_closing", "_port", "_sessions", "_until")
+
+    def __init__(self, port: "Port", closing: Closing, sessions: Sessions) -> None:
+        self._port = port
+        self._closing = closing
+        self._sessions = sessions
+        self._until = 0.0  # until then the closes are spread, once the port leaves
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as allowed."""
+        return self._closing.full
+
+    def on_request(self, exchange: "Exchange", now: float) -> Reject | None:
+        """A filter: whether an upgrade may go to the app or upstream."""
+        if not exchange.head.upgrade:
+            return None
+        if self._port.leaving:
+            return _LEAVING
+        return _FULL if self._closing.full else None
+
+    def open(self, exchange: "Exchange", upstream: UpstreamConnection) -> None:
+        """The upgrade was accepted, and the client has been told so."""
+        port, downstream, closing = self._port, exchange.downstream, self._closing
+        port.dispatcher.detach(upstream)
+        for on_upgrade in exchange.chain.upgrade:
+            on_upgrade(exchange, port.clock())
+        fields = exchange.head.forward
+        if field(fields, b"upgrade").lower() != b"websocket":
+            Tunnel(exchange, downstream, upstream, closing).open()
+            return
+        stats = port.stats.web_sockets
+        session = field(fields, closing.session_header)
+        if session and self._sessions.seen(session):
+            stats.reconnects += 1
+        tunnel = WebSocketTunnel(exchange, downstream, upstream, closing, stats)
+        tunnel.open()
+        if port.leaving and downstream.tunnel is tunnel:
+            self._close((tunnel,), max(0.0, self._until - port.clock()))
+
+    def leave(self, at_most: float) -> None:
+        """Close every WebSocket, spread over the policy's time, so that all is over after `at_most` seconds."""
+        window = self._closing.window(at_most)
+        self._until = self._port.clock() + window
+        self._close(self._tunnels(), window)
+
+    def cut(self) -> list[DownstreamConnection]:
+        """Close whatever is left, now; returns the connections of its clients, which end when all is sent."""
+        tunnels = self._tunnels()
+        for tunnel in tunnels:
+            tunnel.cut()
+        return [tunnel.downstream for tunnel in tunnels]
+
+    def _close(self, tunnels: "tuple[Tunnel, ...]", window: float) -> None:
+        for tunnel, seconds in zip(tunnels, self._closing.spread(len(tunnels), window), strict=True):
+            tunnel.close_after(seconds)
+
+    def _tunnels(self) -> "tuple[Tunnel, ...]":
+        found = (getattr(each, "tunnel", None) for each in self._port.connections)  # HTTP/2 has none
+        return tuple(tunnel for tunnel in found if isinstance(tunnel, Tunnel))
+
+    def __repr__(self) -> str:
+        return f"<UpgradeFilter {self._closing!r}>"
+
+
+def field(head: bytes, name: bytes) -> bytes:
+    """The first value of a field in a head, b"" without one; `name` in lower case. Only for what happens rarely."""
+    for line in head.split(b"\r\n")[1:]:
+        found, _, value = line.partition(b":")
+        if found.lower() == name:
+            return value.strip()
+    return b""
