@@ -83,8 +83,8 @@ class Dispatcher:
         self._counters = counters
         self._clock = clock
         self._connections: set[UpstreamConnection] = set()
-        self._openings: set[Opening] = set()
-        self._opening: dict[Waiter, Opening] = {}
+        self._openings: set[Opening[UpstreamConnection]] = set()
+        self._opening: dict[Waiter, Opening[UpstreamConnection]] = {}
         self._unresolved: dict[Waiter, None] = {}
         self._next_log = -inf
         self._closed = False
@@ -243,7 +243,9 @@ class Dispatcher:
         self.judge(seat, FAILURE, self._clock())
         self._discovery.look_soon()
 
-    def settled(self, opening: Opening, connection: UpstreamConnection | None, why: str) -> None:
+    def settled(
+        self, opening: Opening[UpstreamConnection], connection: UpstreamConnection | None, why: str
+    ) -> None:
         """A connection is there, or will not be; its caller may have left in the meantime."""
         self._openings.discard(opening)
         waiter: Waiter | None = opening.wanted
@@ -259,7 +261,9 @@ class Dispatcher:
             waiter.on_no_connection(Reason.CONNECT_FAILURE, why)
         self._serve_next()
 
-    def _take_in(self, connection: UpstreamConnection, opening: Opening, waiter: Waiter | None) -> None:
+    def _take_in(
+        self, connection: UpstreamConnection, opening: Opening[UpstreamConnection], waiter: Waiter | None
+    ) -> None:
         self._counters.connections_opened += 1
         self._connections.add(connection)
         self._warmth.succeeded()
@@ -278,7 +282,7 @@ class Dispatcher:
         elif not old.close_reason:
             old.close_reason = why
 
-    def _failed_ahead(self, opening: Opening, why: str) -> None:
+    def _failed_ahead(self, opening: Opening[UpstreamConnection], why: str) -> None:
         if self._closed:
             return
         self._log(why)

@@ -7,35 +7,54 @@ when up to `MOST_ADDRESSES` have failed does the exchange hear of a connect fail
 """
 
 import asyncio
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from nova_sidecar.transport.connector import ConnectError, Connector
+from nova_sidecar.transport.endpoints import Endpoint
 from nova_sidecar.transport.pool import Pool
 from nova_sidecar.transport.race import STAGGER, race
 from nova_sidecar.transport.seat import CloseReason, Seat
-from nova_sidecar.transport.upstream import UpstreamConnection
 
 MOST_ADDRESSES: Final = 3
 """Endpoints tried for one connection."""
 
 
-class Opener(Protocol):
+class Openable(Protocol):
+    """What an opening needs of a connection: it is an asyncio protocol, and knows its place in the pool."""
+
+    name: str
+    endpoint: Endpoint
+    seat: Any
+    transport: Any
+    retire_at: float
+    requests: int
+    reusable: bool
+    close_reason: CloseReason | None
+
+    def close(self, reason: CloseReason) -> None:
+        """Close at once."""
+
+
+C = TypeVar("C", bound=Openable)
+
+
+class Opener(Protocol[C]):
     """What an opening needs of the dispatcher it belongs to."""
 
     connector: Connector
-    pool: Pool[UpstreamConnection, Any]
+    pool: Pool[C, Any]
 
-    def fresh(self, seat: Seat[UpstreamConnection]) -> UpstreamConnection:
+    def fresh(self, seat: Seat[C]) -> C:
         """A connection that is not open yet, in a seat that counts it already."""
 
-    def connect_failed(self, seat: Seat[UpstreamConnection]) -> None:
+    def connect_failed(self, seat: Seat[C]) -> None:
         """An endpoint did not take a connection, or others were faster by far; called for each."""
 
-    def settled(self, opening: "Opening", connection: UpstreamConnection | None, why: str) -> None:
+    def settled(self, opening: "Opening[C]", connection: C | None, why: str) -> None:
         """It is over: a connection that is open, or None and why there is none. Called once."""
 
 
-class Opening:
+class Opening(Generic[C]):
     """See the module. `wanted` is whoever asked, None once it has left; `ahead` when nobody did. `replaces` is the
     connection that goes when this one is there, and why."""
 
@@ -43,16 +62,16 @@ class Opening:
 
     def __init__(
         self,
-        opener: Opener,
-        seat: Seat[UpstreamConnection],
+        opener: Opener[C],
+        seat: Seat[C],
         wanted: Any | None = None,
-        replaces: tuple[UpstreamConnection, CloseReason] | None = None,
+        replaces: tuple[C, CloseReason] | None = None,
     ) -> None:
         self._opener = opener
         self.wanted = wanted
         self.ahead = wanted is None
         self.replaces = replaces
-        self._first: UpstreamConnection | None = opener.fresh(seat)
+        self._first: C | None = opener.fresh(seat)
         self._tried = [seat]
         self._running = {self._first}
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -62,12 +81,13 @@ class Opening:
         """Give it up; it settles without a connection."""
         self._task.cancel()
 
-    async def _run(self) -> UpstreamConnection:
+    async def _run(self) -> C:
         loop, timeout = asyncio.get_running_loop(), self._opener.connector.timeout
         ends = loop.time() + timeout
 
-        async def attempt(connection: UpstreamConnection) -> None:
-            await self._opener.connector.open(lambda: connection, connection.endpoint, ends)
+        async def attempt(connection: C) -> None:
+            protocol = cast(asyncio.Protocol, connection)
+            await self._opener.connector.open(lambda: protocol, connection.endpoint, ends)
 
         if len(self._opener.pool.endpoints) > 1:
             return await race(attempt, self._next, lost=self._lost, stagger=min(STAGGER, timeout / 4))
@@ -80,7 +100,7 @@ class Opening:
             raise
         return only
 
-    def _next(self) -> UpstreamConnection | None:
+    def _next(self) -> C | None:
         connection, self._first = self._first, None
         if connection is None and len(self._tried) < MOST_ADDRESSES:
             seat = self._opener.pool.another(self._tried)
@@ -90,17 +110,17 @@ class Opening:
                 self._running.add(connection)
         return connection
 
-    def _lost(self, connection: UpstreamConnection, _: BaseException | None) -> None:
+    def _lost(self, connection: C, _: BaseException | None) -> None:
         self._drop(connection)
         self._opener.connect_failed(connection.seat)
 
-    def _drop(self, connection: UpstreamConnection) -> None:
+    def _drop(self, connection: C) -> None:
         self._running.remove(connection)
         if connection.transport is not None:  # made in the very moment it was no longer wanted, or lost at once
             connection.close("aborted")
         self._opener.pool.drop(connection.seat)
 
-    def _settle(self, task: asyncio.Task[UpstreamConnection]) -> None:
+    def _settle(self, task: asyncio.Task[C]) -> None:
         """A callback and not the end of the task, because a task that is cancelled before its first step never runs."""
         error = None if task.cancelled() else task.exception()
         made = None if task.cancelled() or error is not None else task.result()
