@@ -1,4 +1,4 @@
-"""The sidecar with its name server on another port than 53, which a test cannot have: ``resolving.py PORT ARGUMENTS``."""
+"""The sidecar with its name server on another port than 53, which no test can have: ``resolving.py PORT …``."""
 
 import sys
 from functools import partial
