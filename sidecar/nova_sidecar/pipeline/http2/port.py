@@ -1,0 +1,196 @@
+"""A port whose protocol is gRPC, or any HTTP/2: calls over sessions on both sides, with the policies of every port."""
+
+from math import inf
+from typing import Final
+
+from nova_api.proxy import Inbound, Outbound
+from nova_sidecar.pipeline.http2.answers import Answers
+from nova_sidecar.pipeline.http2.call import Call
+from nova_sidecar.pipeline.http2.filters import METADATA, CallCorrelationFilter, CallDeadlineFilter
+from nova_sidecar.pipeline.port import Port, endpoints_of, target_of, tls_of
+from nova_sidecar.policy import deadline
+from nova_sidecar.policy.correlation import LONGEST
+from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.retry import ATTEMPT
+from nova_sidecar.transport.http2.balancer import Balancer
+from nova_sidecar.transport.http2.downstream import DownstreamSession
+from nova_sidecar.transport.http2.outbox import Outbox
+from nova_sidecar.wire.http2.fields import UNDECLARED
+from nova_sidecar.wire.http2.heads import RequestBase, RequestHead, RequestReader, ResponseReader
+from nova_sidecar.wire.http2.hpack import literal, literal_name, text
+from nova_sidecar.wire.request import FORWARDED_FOR
+
+_TEXTS: Final = tuple(text(bytes(length))[: -length or None] for length in range(LONGEST + 1))
+"""The length of a value, encoded, for the lengths a correlation id may have."""
+_UNREADABLE: Final = RequestBase(
+    b"-", b"-", b"", last_pseudo=0, idempotent=False, is_grpc=False, length=UNDECLARED, expects=False
+).head
+"""Stands for a request that could not be read, so that it is counted and logged like any other."""
+
+
+class CallPort(Port):
+    """See the module. Calls read the public attributes."""
+
+    correlation_filter = CallCorrelationFilter
+    deadline_filter = CallDeadlineFilter
+
+    # --- configuration
+
+    def _connect(self, settings: Inbound | Outbound) -> None:
+        shared = self._shared
+        self._outbox = Outbox(self.loop)
+        self.balancer = Balancer(
+            target_of(settings),
+            settings.pool,
+            connect_timeout=settings.timeout.connect,
+            reader=self._call_response_reader,
+            resolver=shared.resolver,
+            wheel=shared.wheel,
+            outbox=self._outbox,
+            rng=shared.rng,
+            counters=self.stats,
+            clock=shared.clock,
+            tls=tls_of(settings),
+            endpoints=endpoints_of(settings),
+        )
+        self.dispatcher = self.balancer  # type: ignore[assignment]  # what the proxy asks of a port, both have
+        self.balancer.ejector.on_change.append(self._log_ejection)  # type: ignore[arg-type]  # it reads the endpoint
+
+    def _reconnect(self, settings: Inbound | Outbound) -> None:
+        self.balancer.configure(
+            target_of(settings),
+            settings.pool,
+            connect_timeout=settings.timeout.connect,
+            reader=self._call_response_reader,
+            tls=tls_of(settings),
+            endpoints=endpoints_of(settings),
+        )
+
+    def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
+        retrier = self.retrier if self.retrier is not None and self.retrier.on else None
+        header = self._header
+        own = {deadline.GRPC_HEADER} | ({METADATA} if header else set())
+        self.call_reader = RequestReader(
+            capture=captured | own,
+            keyed=retrier is not None,
+            listed=retrier.listed if retrier is not None else None,
+        )
+        self._call_response_reader = ResponseReader(drop=frozenset((header, METADATA)) if header else frozenset())
+        self._answers = Answers(header)
+        self._full_deadline = literal(deadline.HEADER, b"%d" % (self.attempt_budget * 1000))
+        self._deadline_name = literal_name(deadline.HEADER)
+        self._timeout_name = literal_name(deadline.GRPC_HEADER)
+        self._id_name = literal_name(header) if header else b""
+        self._metadata_name = literal_name(METADATA) if header else b""
+
+    # --- for downstream sessions
+
+    def accept(self) -> DownstreamSession:  # type: ignore[override]  # a listener takes any protocol
+        """A connection for a client that has come."""
+        return DownstreamSession(self, self._outbox, self._shared.wheel)
+
+    def connected(self, connection: DownstreamSession) -> None:  # type: ignore[override]  # a session for a connection
+        """A client came."""
+        super().connected(connection)  # type: ignore[arg-type]  # as above
+        if connection.forwarded:
+            connection.forwarded = literal(FORWARDED_FOR, connection.client.encode())
+        if self.leaving:
+            connection.leave()
+
+    def begin_call(self, session: DownstreamSession, number: int, head: RequestHead, *, end: bool) -> None:
+        """A request: through the filters, then upstream."""
+        now = self.clock()
+        call = Call(self, session, number, head, now)
+        call.read_end = end
+        session.streams[number] = call
+        self.stats.in_flight += 1
+        for on_request in self.chain.request:
+            answer = on_request(call, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
+            if answer is not None:
+                if isinstance(answer, Reject):
+                    call.refuse(answer)
+                return
+        call.start_attempt(now)
+
+    def resume_call(self, call: Call) -> None:
+        """A call has the place it waited for: through what follows the limiter, then upstream."""
+        now = self.clock()
+        if self.retrier is not None:
+            self.retrier.deposit(now)
+        call.start_attempt(now)
+
+    def refuse_call(self, session: DownstreamSession, number: int, reason: Reason, why: str) -> None:
+        """Answer a request that is none."""
+        call = Call(self, session, number, _UNREADABLE, self.clock())
+        session.streams[number] = call
+        self._count_unread(call)
+        call.refuse(Reject(reason), why)
+
+    def turned_away(self, session: DownstreamSession, reason: Reason) -> None:
+        """Count a connection that is closed for what its client did."""
+        self.stats.rejected[reason] += 1
+
+    def _count_unread(self, call: Call) -> None:
+        self.stats.in_flight += 1
+        if self._header:
+            call.correlation = self._shared.ids.generate()
+            self.stats.correlation_generated += 1
+
+    # --- for calls
+
+    def request_block(self, call: Call, now: float) -> bytes:
+        """The head of a request as it goes upstream."""
+        head = call.head
+        captured = head.captured
+        parts = [head.forward]
+        forwarded = call.downstream.forwarded
+        if forwarded:
+            if FORWARDED_FOR in captured:
+                forwarded = literal(
+                    FORWARDED_FOR, b"%b, %b" % (captured[FORWARDED_FOR], call.downstream.client.encode())
+                )
+            parts.append(forwarded)
+        if call.ends != inf:
+            parts.append(self._timeout_name + text(deadline.encode_grpc(now, call.ends)))
+        elif call.attempt_ends - now >= self._full_left:
+            parts.append(self._full_deadline)
+        else:
+            parts.append(self._deadline_name + text(deadline.encode(now, call.attempt_ends)))
+        if call.attempts > 1:
+            parts.append(literal(ATTEMPT, b"%d" % call.attempts))
+        if call.trace:
+            parts += [literal(*line.split(b": ", 1)) for line in call.trace.split(b"\r\n")[:-1]]
+        if not head.is_grpc:
+            parts += [literal(name, captured[name]) for name in (METADATA, deadline.GRPC_HEADER) if name in captured]
+        parts.append(self.echo_literal(call))
+        return b"".join(parts)
+
+    def echo_literal(self, call: Call) -> bytes:
+        """The field with the call's id, for both directions."""
+        correlation = call.correlation
+        if not correlation:
+            return b""
+        name = self._metadata_name if call.head.is_grpc else self._id_name
+        return name + _TEXTS[len(correlation)] + correlation
+
+    def call_refusal(self, call: Call, reject: Reject, why: str, mark: bytes) -> tuple[bytes, bytes, int, int]:
+        """The answer that refuses a call: its block, its body, its status and its gRPC code."""
+        return self._answers.refusal(call, reject, why, self.echo_literal(call) + mark)
+
+    def call_ending(self, call: Call, reason: Reason) -> tuple[bytes, int]:
+        """The trailers of a gRPC response that cannot be finished, and their code."""
+        return self._answers.ending(reason)
+
+    # --- leaving
+
+    def leave(self) -> None:
+        """Ask every client to open no more streams here."""
+        super().leave()
+        for session in list(self.connections):
+            session.leave()  # type: ignore[attr-defined]  # they are sessions
+
+    def close_idle(self) -> None:
+        """Close the connections of clients that have no call under way."""
+        for session in list(self.connections):
+            if not session.streams:  # type: ignore[attr-defined]  # as above
+                session.leave_now()  # type: ignore[attr-defined]  # as above
