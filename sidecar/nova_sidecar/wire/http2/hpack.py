@@ -211,6 +211,9 @@ class Decoder:
         if sum(len(name) + len(value) for name, value in fields) + ENTRY_COST * len(fields) > self._max_list:
             raise ListTooLarge(f"the header list is larger than {self._max_list} bytes")
 
+    def __repr__(self) -> str:
+        return f"<Decoder entries={len(self._table) - _STATIC} used={self._used}/{self._limit}>"
+
 
 def _fault(why: str) -> ConnectionFault:
     return ConnectionFault(ErrorCode.COMPRESSION_ERROR, why)
