@@ -129,17 +129,20 @@ class Known(dict[int, tuple[Fields, H]]):
 class RequestReader:
     """Reads the heads of requests for one port and remembers them.
 
-    `capture` names the fields (lower case) that are taken out for the pipeline to replace. `keyed`: an Idempotency-Key
-    makes a request safe to repeat; `listed` says which paths are.
+    `capture` names the fields (lower case) that are taken out for the pipeline to replace, `show` those that the
+    pipeline only looks at; both are in `captured`. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed`
+    says which paths are.
     """
 
-    __slots__ = ("_capture", "_fields", "_keyed", "_known", "_listed", "_own", "_trailers", "memo")
+    __slots__ = ("_capture", "_fields", "_keyed", "_known", "_listed", "_own", "_show", "_trailers", "memo")
 
     def __init__(
-        self, *, capture: frozenset[bytes], keyed: bool = False, listed: Callable[[str], bool] | None = None
-    ) -> None:
-        self._capture = capture
-        self._own = capture | OWN_EACH_TIME | {KEY}
+        self, *, capture: frozenset[bytes], keyed: bool = False, listed: Callable[[str], bool] | None = None,
+        show: frozenset[bytes] = frozenset(),
+    ) -> None:  # fmt: skip
+        self._capture = capture | show
+        self._show = show
+        self._own = capture | show | OWN_EACH_TIME | {KEY}
         self._fields = FieldTable(
             noted=frozenset((b"content-length", b"content-type", b"expect", b"host")),
             dropped=capture | {b"host"},
@@ -180,9 +183,10 @@ class RequestReader:
             check_value(value)
             if name in capture:
                 captured[name] = captured[name] + b", " + value if name in captured else plain(value)
-                if name != ATTEMPT or not is_repetition(value):
+                if name == ATTEMPT and is_repetition(value):
+                    nested = True  # goes on, so that nobody further down repeats it either
+                elif name not in self._show:
                     continue
-                nested = True  # goes on, so that nobody further down repeats it either
             elif name == KEY and value and self._keyed:
                 idempotent = True
             forward += encode_field(name, value)

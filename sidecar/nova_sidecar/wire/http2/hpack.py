@@ -26,7 +26,8 @@ ENTRY_COST: Final = 32
 _STATIC: Final = len(STATIC)
 _LARGEST_STATIC: Final = max(len(name) + len(value) + ENTRY_COST for name, value in STATIC)
 _MEMO_BYTES: Final = 16 * 1024
-_LONGEST_INTEGER: Final = 4
+_LONGEST_INTEGER: Final = 4  # bytes behind the prefix: indices and lengths up to 256 MiB
+_MOST_UPDATES: Final = 2  # the smallest size and the last one (RFC 7541 section 4.2)
 _SECRET_NAMES: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
 
 
@@ -112,7 +113,7 @@ class Decoder:
     def _fields(self, block: bytes) -> list[Field]:  # noqa: PLR0912 - one loop: a call per field would cost more
         fields: list[Field] = []
         append, table = fields.append, self._table
-        at, end = 0, len(block)
+        at, end, updates = 0, len(block), 0
         while at < end:
             byte = block[at]
             at += 1
@@ -132,8 +133,9 @@ class Decoder:
                 prefix = byte & 0xF
                 index, at = _integer(block, at, 0xF) if prefix == 0xF else (prefix, at)
             else:
-                if fields:
-                    raise _fault("a table size update that does not stand first")
+                if fields or updates == _MOST_UPDATES:
+                    raise _fault("a table size update that does not stand first, or one too many")
+                updates += 1
                 at = self._resize(block, at - 1)
                 continue
             if index:
