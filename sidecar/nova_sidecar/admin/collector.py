@@ -170,7 +170,8 @@ def _kept(outbound: Mapping[str, Any]) -> Metric:
 def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     for name, text, field in (
         ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "inFlight"),
-        ("nova_limiter_max_concurrency", "Places there are (backpressure.maxConcurrency).", "maxConcurrency"),
+        ("nova_limiter_max_concurrency", "Most places there may be (backpressure.maxConcurrency).", "maxConcurrency"),
+        ("nova_limiter_limit", "Places there are: as many as that, or what the adaptive limit has found.", "limit"),
         ("nova_limiter_utilization_ratio", "Places held, as a share of those there are.", "utilization"),
         ("nova_limiter_high_water", "Most places ever held at once.", "highWater"),
         ("nova_limiter_waiting", "Requests that wait for a place now.", "waiting"),
@@ -181,6 +182,13 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _spans(tracing: Mapping[str, Any]) -> Metric:
     rows = [((outcome,), tracing[outcome]) for outcome in ("exported", "failed", "dropped")]
+    yield counter(
+        "nova_limiter_refused_by_priority",
+        "Requests that got no place, by their class; all are normal while priority is off.",
+        ("priority",),
+        (((name,), count) for name, count in limiter["refusedByPriority"].items()),
+    )
+    yield gauge("nova_limiter_tenants", "Tenants with requests under way.", (), [((), limiter["tenants"]["active"])])
     return counter("nova_spans", "Spans of sampled requests, by what became of them.", ("outcome",), rows)
 
 

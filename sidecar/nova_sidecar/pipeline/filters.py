@@ -76,11 +76,14 @@ class LimiterFilter:
         if answer is None:
             exchange.place = True
         elif answer is QUEUED:
-            exchange.wait_until(self._limiter.enqueue(exchange, now, exchange.deadline_at))
+            until = self._limiter.enqueue(exchange, now, exchange.deadline_at)
+            if isinstance(until, Reject):
+                return until
+            exchange.wait_until(until)
         return answer
 
     def on_complete(self, exchange: Exchange, now: float) -> None:
-        """Give the place back, or leave the queue."""
+        """Give the place back, or leave the queue; at the end, or earlier where it becomes a tunnel."""
         if not exchange.place:
             self._limiter.abandon(exchange)
             return

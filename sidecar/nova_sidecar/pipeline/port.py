@@ -28,12 +28,11 @@ from nova_sidecar.pipeline.filters import (
     AccessLogFilter,
     CorrelationFilter,
     DeadlineFilter,
-    LimiterFilter,
     MetricsFilter,
     RetryFilter,
     SampledAccessLogFilter,
-    ShadowLimiterFilter,
 )
+from nova_sidecar.pipeline.partitions import limiter_filter, shown
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
@@ -46,6 +45,7 @@ from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import ATTEMPT, Retrier
 from nova_sidecar.policy.sessions import Sessions
+from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
@@ -81,18 +81,21 @@ class Shared:
         "rng",
         "sessions",
         "spans",
+        "tenants",
         "wheel",
     )
 
     def __init__(
         self, *, access_log: AccessLog, clock: Callable[[], float], closing: Closing, ids: CorrelationIds,
-        limiter: Limiter[Exchange], resolver: Resolver, rng: Random, spans: SpanLog | None = None,
+        limiter: Limiter[Exchange], tenants: TenantPartitions, resolver: Resolver, rng: Random,
+        spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.access_log = access_log
         self.clock = clock
         self.ids = ids
         self.limiter = limiter
+        self.tenants = tenants
         self.closing = closing
         self.sessions = Sessions(ids.generate())
         self.resolver = resolver
@@ -191,6 +194,7 @@ class Port:
         self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
         """What the answers of the app or upstream mean to the breaker."""
         self._make_readers(settings, frozenset(captured))
+        self._shown = shown(config.backpressure) if inbound else frozenset()
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
 
     def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
@@ -203,6 +207,7 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
         )
+            show=self._shown,
         self._response_reader = ResponseReader(
             drop=frozenset((self._header,)) if self._header else frozenset(), outcomes=self.outcomes
         )
@@ -225,7 +230,6 @@ class Port:
         tracing: TracingPolicy,
     ) -> Chain:
         stats, shared = self.stats, self._shared
-        limiter_class = ShadowLimiterFilter if backpressure.mode == "Shadow" else LimiterFilter
         limited = isinstance(settings, Inbound) and backpressure.mode != "Off"
         return build_chain(
             correlation=(
@@ -234,7 +238,7 @@ class Port:
             tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
             upgrades=self.upgrades if _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
-            limiter=limiter_class(shared.limiter, stats) if limited else None,
+            limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),
             access_log=_access_log(access_log, shared.access_log, stats) if access_log.mode != "Off" else None,

@@ -20,6 +20,7 @@ from nova_sidecar.policy.closing import Closing
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer, Phase
 from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.listener import Listener
@@ -75,7 +76,8 @@ class Proxy:
         self.config = config
         self.stats = ProxyStats()
         """Counters; read them at any time."""
-        self.limiter: Limiter[Exchange] = Limiter(config.backpressure)
+        self.limiter: Limiter[Exchange] = Limiter(config.backpressure, clock())
+        self.tenants = TenantPartitions(config.backpressure.tenants)
         self._clock = clock
         self._drainer = Drainer(config.drain)
         self._closing: asyncio.TimerHandle | None = None
@@ -87,6 +89,7 @@ class Proxy:
             clock=clock,
             ids=CorrelationIds(os.urandom),
             limiter=self.limiter,
+            tenants=self.tenants,
             closing=Closing(config.web_socket, rng),
             resolver=resolver,
             rng=rng,
@@ -106,6 +109,7 @@ class Proxy:
         self.config = config
         self._drainer.configure(config.drain)
         self._shared.closing.configure(config.web_socket)
+        self.tenants.configure(config.backpressure.tenants)
         for waiter in self.limiter.configure(config.backpressure, self._clock()):
             waiter.grant()
 
@@ -259,6 +263,7 @@ class Proxy:
         Plain dicts, lists, strings and numbers.
         """
         shown: dict[str, Any] = {"inbound": {}, "outbound": {}, "limiter": self.limiter.snapshot()}
+        shown["limiter"]["tenants"] = self.tenants.snapshot()
         for (direction, name), port in self._ports.items():
             shown[direction][name] = port.snapshot(now)
         shown["drain"] = str(self._drainer.phase)

@@ -111,8 +111,8 @@ class RequestHead:
 class RequestReader:
     """Reads request heads for one port and remembers them.
 
-    `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace; `host` stands
-    in where an HTTP/1.0 request has no Host. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says
+    `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace, `show` those that
+    the pipeline only looks at; both are in `captured`. `host` stands in where an HTTP/1.0 request has no Host. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says
     which paths are.
     """
 
@@ -120,10 +120,10 @@ class RequestReader:
 
     def __init__(
         self, *, capture: frozenset[bytes], upgrades: Upgrades, host: bytes, keyed: bool = False,
-        listed: Callable[[str], bool] | None = None,
+        listed: Callable[[str], bool] | None = None, show: frozenset[bytes] = frozenset(),
     ) -> None:  # fmt: skip
-        noted = _NOTED | capture | ({KEY} if keyed else set())
-        self._capture = capture
+        noted = _NOTED | capture | show | ({KEY} if keyed else set())
+        self._capture = capture | show
         self._fields = FieldTable(noted=noted, dropped=HOP_BY_HOP | capture, volatile=capture | {KEY})
         self._listed = listed
         self._upgrades = upgrades

@@ -74,6 +74,7 @@ class CallPort(Port):
             capture=captured | own,
             keyed=retrier is not None,
             listed=retrier.listed if retrier is not None else None,
+            show=self._shown,
         )
         self._call_response_reader = ResponseReader(drop=frozenset((header, METADATA)) if header else frozenset())
         self._answers = Answers(header)
