@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, Histogram, PortStats
@@ -77,6 +78,7 @@ class ProxyCollector(Collector):
             yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
         yield durations(ports)
         yield from tls_metrics(ports)
+        yield relay_metrics(ports)
         stats = self._view.stats()
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
@@ -163,7 +165,7 @@ def _kept(outbound: Mapping[str, Any]) -> Metric:
         "nova_fallback_kept_bytes",
         "Memory of responses kept for the fallback.",
         ("upstream",),
-        (((name,), port["fallback"]["keptBytes"]) for name, port in outbound.items()),
+        (((name,), port["fallback"]["keptBytes"]) for name, port in outbound.items() if "fallback" in port),
     )
 
 

@@ -11,6 +11,7 @@ from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.fallback import Kind
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
+from nova_sidecar.transport.relay import RelayEnd
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.tls import TlsStats
 
@@ -72,8 +73,8 @@ class PortStats:
     __slots__ = (
         "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
-        "duration", "fallbacks", "in_flight", "name", "rejected", "responses", "retries", "retries_suppressed",
-        "shadow_fallbacks", "shadow_rejected",
+        "duration", "fallbacks", "in_flight", "name", "rejected", "relays", "responses", "retries",
+        "retries_suppressed", "shadow_fallbacks", "shadow_rejected",
         "tls", "web_sockets",
     )  # fmt: skip
 
@@ -102,6 +103,8 @@ class PortStats:
         self.connect_failures = 0
         self.connections_closed: dict[CloseReason, int] = dict.fromkeys(CLOSE_REASONS, 0)
         self.tls = TlsStats()
+        self.relays: dict[RelayEnd, int] | None = None
+        """Relayed connections that are over, by how they ended; only on ports of protocol tcp."""
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0

@@ -243,9 +243,7 @@ class Dispatcher:
         self.judge(seat, FAILURE, self._clock())
         self._discovery.look_soon()
 
-    def settled(
-        self, opening: Opening[UpstreamConnection], connection: UpstreamConnection | None, why: str
-    ) -> None:
+    def settled(self, opening: Opening[UpstreamConnection], connection: UpstreamConnection | None, why: str) -> None:
         """A connection is there, or will not be; its caller may have left in the meantime."""
         self._openings.discard(opening)
         waiter: Waiter | None = opening.wanted
