@@ -1,12 +1,9 @@
 """Upgrades pass through: after 101 the connection is the two ends' own (RFC 6455, RFC 9110 section 7.8)."""
 
-import base64
 import contextlib
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -15,59 +12,10 @@ from nova_api.units import Duration
 
 from .conftest import StartSidecar
 from .support.message import request, response
-from .support.peer import Listener, Peer
-from .support.sidecar import Sidecar, document, inbound
+from .support.peer import Listener
+from .support.sidecar import document, inbound
 from .support.waiting import eventually, holds
-
-KEY = base64.b64encode(b"0123456789abcdef").decode()
-ACCEPT = base64.b64encode(
-    hashlib.sha1(KEY.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
-).decode()
-UPGRADE = request(
-    "GET",
-    "/chat",
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    f"Sec-WebSocket-Key: {KEY}",
-)
-SWITCHED = (
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    f"Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
-).encode()
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-def frame(opcode: int, payload: bytes, *, masked: bool, final: bool = True) -> bytes:
-    """One frame (RFC 6455 section 5.2)."""
-    head = bytes([opcode | (0x80 if final else 0)])
-    mask = 0x80 if masked else 0
-    if len(payload) < 126:
-        head += bytes([mask | len(payload)])
-    elif len(payload) < 65536:
-        head += struct.pack("!BH", mask | 126, len(payload))
-    else:
-        head += struct.pack("!BQ", mask | 127, len(payload))
-    if not masked:
-        return head + payload
-    key = os.urandom(4)
-    stretched = key * (len(payload) // 4 + 1)
-    return head + key + (int.from_bytes(payload) ^ int.from_bytes(stretched[: len(payload)])).to_bytes(len(payload))
-
-
-@dataclass
-class Chat:
-    """An open WebSocket through a sidecar."""
-
-    sidecar: Sidecar
-    client: Peer
-    app: Peer
-
-    def passes(self, data: bytes) -> None:
-        """The same bytes go both ways."""
-        for source, sink in ((self.client, self.app), (self.app, self.client)):
-            source.send(data)
-            assert sink.read_exactly(len(data)) == data
+from .support.websocket import ACCEPT, BINARY, CLOSE, KEY, PING, PONG, SWITCHED, TEXT, UPGRADE, Chat, frame
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
+from nova_sidecar.admin.websockets import web_socket_metrics
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, Histogram, PortStats
 
 _PORT: Final = ("direction", "name")
@@ -77,6 +78,7 @@ class ProxyCollector(Collector):
         for name, text, value in _GAUGES:
             yield gauge(name, text, _PORT, ((_key(port), value(port)) for port in ports))
         yield durations(ports)
+        yield from web_socket_metrics(ports)
         yield from tls_metrics(ports)
         yield relay_metrics(ports)
         stats = self._view.stats()
@@ -180,10 +182,6 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         yield gauge(name, text, (), [((), limiter[field])])
     yield counter("nova_limiter_queued", "Requests that had to wait for a place.", (), [((), limiter["queued"])])
-
-
-def _spans(tracing: Mapping[str, Any]) -> Metric:
-    rows = [((outcome,), tracing[outcome]) for outcome in ("exported", "failed", "dropped")]
     yield counter(
         "nova_limiter_refused_by_priority",
         "Requests that got no place, by their class; all are normal while priority is off.",
@@ -191,6 +189,10 @@ def _spans(tracing: Mapping[str, Any]) -> Metric:
         (((name,), count) for name, count in limiter["refusedByPriority"].items()),
     )
     yield gauge("nova_limiter_tenants", "Tenants with requests under way.", (), [((), limiter["tenants"]["active"])])
+
+
+def _spans(tracing: Mapping[str, Any]) -> Metric:
+    rows = [((outcome,), tracing[outcome]) for outcome in ("exported", "failed", "dropped")]
     return counter("nova_spans", "Spans of sampled requests, by what became of them.", ("outcome",), rows)
 
 

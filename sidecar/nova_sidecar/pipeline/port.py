@@ -177,6 +177,7 @@ class Port:
         timeout = settings.timeout
         self.attempt_budget = float(min(timeout.attempt, timeout.request))
         self.stream_idle = float(timeout.stream_idle)
+        self.stats.web_sockets.possible = _upgrades(settings) != "none"
         self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
         if isinstance(settings, Outbound):
@@ -193,8 +194,8 @@ class Port:
             captured |= CONTEXT
         self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
         """What the answers of the app or upstream mean to the breaker."""
-        self._make_readers(settings, frozenset(captured))
         self._shown = shown(config.backpressure) if inbound else frozenset()
+        self._make_readers(settings, frozenset(captured))
         self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
 
     def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
@@ -206,8 +207,8 @@ class Port:
             host=f"{target.host}:{target.port}".encode(),
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
-        )
             show=self._shown,
+        )
         self._response_reader = ResponseReader(
             drop=frozenset((self._header,)) if self._header else frozenset(), outcomes=self.outcomes
         )

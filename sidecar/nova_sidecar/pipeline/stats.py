@@ -47,9 +47,11 @@ class Histogram:
 class WebSocketStats:
     """What is counted of a port's WebSockets."""
 
-    __slots__ = ("closed", "duration", "opened", "reconnects")
+    __slots__ = ("closed", "duration", "opened", "possible", "reconnects")
 
     def __init__(self) -> None:
+        self.possible = False
+        """Whether the port passes upgrades on."""
         self.opened = 0
         self.closed: dict[Closed, int] = dict.fromkeys(Closed, 0)
         self.duration = Histogram(WEB_SOCKET_BOUNDS)
@@ -74,8 +76,7 @@ class PortStats:
         "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
         "duration", "fallbacks", "in_flight", "name", "rejected", "relays", "responses", "retries",
-        "retries_suppressed", "shadow_fallbacks", "shadow_rejected",
-        "tls", "web_sockets",
+        "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
     )  # fmt: skip
 
     def __init__(self, direction: Direction, name: str) -> None:

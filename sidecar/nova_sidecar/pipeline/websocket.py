@@ -1,10 +1,12 @@
 """A WebSocket through the sidecar: relayed as it is, and closed in good order where Nova has to close it.
 
     open ── drain, age, idle ──▶ ending ── between messages ──▶ closing ── the client's close ──▶ left ── app's end ──▶
+      └── and the two ends are closing by themselves ──▶ parting ── both have ended ──▶
 
 * ending: the app is in the middle of a message; that is let through to its end.
 * closing: the client has our close frame, so nothing of the app goes on to it any more (RFC 6455 section 5.5.1).
   What the client still sends does reach the app: no message of a client is lost.
+* parting: one end has sent a close frame of its own; everything is relayed, as before, for a bounded time.
 * left: the client has answered. The app gets a close frame of its own, 1001, as if its client had left, and is given
   a moment to end.
 
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from nova_sidecar.pipeline.stats import WebSocketStats
 
 GOING_AWAY: Final = 1001
-REPLY_TIMEOUT: Final = 5.0
-"""Longest wait for the client's close frame after ours, seconds."""
+REPLY_TIMEOUT: Final = 3.0
+"""Longest wait for an end's close frame after the other one, seconds."""
 LEAVE_TIMEOUT: Final = 2.0
 """Longest wait for the app to end its connection after its close frame, seconds."""
 
@@ -44,11 +46,12 @@ _OURS: Final = frozenset((*_WORDS, Closed.CUT))
 class _State(Enum):
     OPEN = "open"
     ENDING = "ending"
+    PARTING = "parting"
     CLOSING = "closing"
     LEFT = "left"
 
 
-_OPEN, _ENDING, _CLOSING, _LEFT = _State
+_OPEN, _ENDING, _PARTING, _CLOSING, _LEFT = _State
 
 
 class WebSocketTunnel(Tunnel):
@@ -78,27 +81,31 @@ class WebSocketTunnel(Tunnel):
     def on_downstream_data(self, data: bytes) -> None:
         """Bytes from the client."""
         self._exchange.bytes_in += len(data)
-        if self._state is _OPEN or self._state is _ENDING:
+        state = self._state
+        if state is _CLOSING:
+            self._take_last(data)
+        elif state is not _LEFT:
             incoming = self._incoming
             incoming.feed(data)
             self._upstream.transport.write(data)
-            if incoming.closing and self._closed is None:
-                self._closed = Closed.CLIENT
             self._renew()
-        elif self._state is _CLOSING:
-            self._take_last(data)
+            if incoming.closing:
+                self._closed = self._closed or Closed.CLIENT
+                if state is _ENDING:
+                    self._part()
 
     def on_upstream_data(self, data: bytes) -> None:
         """Bytes from the app."""
-        if self._state is _OPEN:
+        state = self._state
+        if state is _OPEN or state is _PARTING:
             self._exchange.bytes_out += len(data)
             outgoing = self._outgoing
             outgoing.feed(data)
             self.downstream.transport.write(data)
+            self._renew()
             if outgoing.closing and self._closed is None:
                 self._closed = Closed.UPSTREAM
-            self._renew()
-        elif self._state is _ENDING:
+        elif state is _ENDING:
             end = self._outgoing.feed(data, Stop.MESSAGE_END)
             self._exchange.bytes_out += end
             self.downstream.transport.write(data[:end])
@@ -109,18 +116,24 @@ class WebSocketTunnel(Tunnel):
         self._closed = self._closed or Closed.CLIENT_LOST
         if self._state is _CLOSING:
             self._leave()
+        elif self._said_goodbye:
+            self.end()
         elif self._state is not _LEFT:
             super().on_downstream_eof()
 
     def on_upstream_eof(self) -> None:
         """The app sends no more."""
         self._closed = self._closed or Closed.UPSTREAM_LOST
-        if self._state is _LEFT:
+        if self._state is _LEFT or self._said_goodbye:
             self.end()
         elif self._state is _CLOSING:
             self._half_closed = True  # it is gone, and the client is not told to wait for it
         else:
             super().on_upstream_eof()
+
+    @property
+    def _said_goodbye(self) -> bool:
+        return self._incoming.ended and self._outgoing.ended
 
     def on_downstream_lost(self) -> None:
         """The client's connection is over."""
@@ -139,10 +152,9 @@ class WebSocketTunnel(Tunnel):
     def on_deadline(self, now: float) -> None:
         """It is idle, old or to be closed because the pod leaves; or somebody took too long to end."""
         if self._state is _OPEN and not self._half_closed:
-            if now < self._limit:
-                self._closed = self._closed or Closed.IDLE
-            else:
-                self._closed = self._closed or (Closed.DRAIN if self._exchange.port.leaving else Closed.AGE)
+            if self._closed is None:
+                aged = Closed.DRAIN if self._exchange.port.leaving else Closed.AGE
+                self._closed = Closed.IDLE if now < self._limit else aged
             self._state = _ENDING
             self._limit = inf
             self._try_to_close()
@@ -163,18 +175,22 @@ class WebSocketTunnel(Tunnel):
         outgoing, incoming = self._outgoing, self._incoming
         if outgoing.lost:
             self.end()
-        elif outgoing.closing:  # the app closes by itself, and its close frame is on its way
-            self._limit = min(self._limit, self.downstream.wheel.after(REPLY_TIMEOUT))
-            self.downstream.wheel.arm(self.downstream, self._limit)
+        elif outgoing.closing or incoming.closing:
+            self._part()
         elif not outgoing.between_messages:
             self._wait(self._idle)
         else:
             self.downstream.transport.write(self._frame())
-            if incoming.closing or self.downstream.eof:
+            if self.downstream.eof:
                 self._leave()
             else:
                 self._state = _CLOSING
                 self._wait(REPLY_TIMEOUT)
+
+    def _part(self) -> None:
+        self._state = _PARTING
+        self._limit = self.downstream.wheel.after(REPLY_TIMEOUT)
+        self.downstream.wheel.arm(self.downstream, self._limit)
 
     def _frame(self) -> bytes:
         reason = self._closed
@@ -206,11 +222,10 @@ class WebSocketTunnel(Tunnel):
 
     def cut(self) -> None:
         """All time is over: say so where that is possible, and close."""
-        if self._state in (_OPEN, _ENDING):
+        if self._state in (_OPEN, _ENDING, _PARTING):
             outgoing = self._outgoing
-            self._closed = (
-                Closed.DRAIN if outgoing.lost or outgoing.closing or outgoing.between_messages else Closed.CUT
-            )
+            cut = not (outgoing.lost or outgoing.closing or outgoing.between_messages)
+            self._closed = Closed.CUT if cut else self._closed or Closed.DRAIN
             if outgoing.between_frames and not self._half_closed:
                 self.downstream.transport.write(self._frame())
         if self._state is not _LEFT:
