@@ -57,7 +57,8 @@ class SlowCallPolicy(Model, frozen=True, kw_only=True):
     """Calls that succeed but take too long."""
 
     duration: Duration = Duration(0)
-    """Time to the response head from which on a call is slow; 0s: no call is."""
+    """Time to the response head from which on a call that succeeds is slow; 0s: no call is. A slow probe does not count
+    as recovery."""
 
     rate: Share = Share(1.0)
     """Share of slow calls in the window from which on the breaker opens."""
@@ -73,13 +74,15 @@ class EndpointBreakerPolicy(Model, frozen=True, kw_only=True):
     """Consecutive failures of an endpoint that take it out."""
 
     eject_duration: Duration = Duration(10)
-    """How long it stays out; multiplied by the number of times in a row, up to maxEjectDuration."""
+    """How long it stays out; multiplied by the number of times in a row, up to maxEjectDuration. It is in a row when it
+    is ejected again within as long as it was out."""
 
     max_eject_duration: Duration = Duration(300)
     """Longest time it stays out."""
 
     max_ejected: Share = Share(0.5)
-    """Largest share of the endpoints that is out at once. Of a single endpoint none is."""
+    """Largest share of the endpoints that is out at once, rounded down; of two or more one may be, unless it is 0%. Of a
+    single endpoint none is."""
 
     panic_threshold: Share = Share(0.3)
     """Share of endpoints in rotation below which all are used again: an answer from a bad one beats none."""
@@ -212,7 +215,7 @@ class PoolPolicy(Model, frozen=True, kw_only=True):
     """Connections to one upstream over which HTTP/2 streams take turns; 1: a single connection."""
 
     balance: Literal["RoundRobin", "LeastRequest"] = "LeastRequest"
-    """How an endpoint is chosen: in turn, or the less busy of two drawn at random."""
+    """How an endpoint is chosen: in turn, or the less busy of the one whose turn it is and another drawn at random."""
 
     warm_connections: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Connections kept open in all even when nobody calls, so that the first request does not pay for one."""

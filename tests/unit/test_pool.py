@@ -2,13 +2,19 @@
 
 from random import Random
 
-from nova_api.policies import PoolPolicy
+import pytest
+from msgspec.structs import replace
+
+from nova_api.policies import EndpointBreakerPolicy, PoolPolicy
 from nova_api.units import Duration, Share
+from nova_sidecar.policy.outcome import FAILURE, SUCCESS
 from nova_sidecar.policy.rotation import Lifespan
-from nova_sidecar.transport.pool import Pool
+from nova_sidecar.transport.pool import NO_EJECTION, Pool
 from nova_sidecar.transport.seat import CloseReason, Seat
 
-ONE, TWO = ("10.0.0.1", 80), ("10.0.0.2", 80)
+ONE, TWO, THREE = ("10.0.0.1", 80), ("10.0.0.2", 80), ("10.0.0.3", 80)
+IN_TURN = PoolPolicy(balance="RoundRobin")
+EJECTION = EndpointBreakerPolicy(failure_threshold=1, eject_duration=Duration(10))
 
 
 class Connection:
@@ -22,9 +28,12 @@ class Connection:
         self.close_reason: CloseReason | None = None
 
 
-def pool_of(*endpoints: tuple[str, int], policy: PoolPolicy | None = None) -> Pool[Connection, str]:
-    policy = policy or PoolPolicy()
-    pool: Pool[Connection, str] = Pool(policy, Lifespan(policy, Random(1)), Random(1))
+def pool_of(
+    *endpoints: tuple[str, int],
+    policy: PoolPolicy = PoolPolicy(),  # noqa: B008 - frozen
+    ejection: EndpointBreakerPolicy = NO_EJECTION,
+) -> Pool[Connection, str]:
+    pool: Pool[Connection, str] = Pool(policy, Lifespan(policy, Random(1)), Random(1), ejection)
     pool.replace_endpoints(endpoints)
     return pool
 
@@ -153,3 +162,127 @@ def test_an_endpoint_that_stays_keeps_its_connections() -> None:
 
     assert pool.replace_endpoints([ONE, TWO]) == []
     assert {pool.checkout(), pool.checkout()} >= {kept}
+
+
+def seats(pool: Pool[Connection, str], count: int) -> list[Seat[Connection]]:
+    return [opened(pool).seat for _ in range(count)]
+
+
+def test_in_turn_whatever_they_have_to_do() -> None:
+    pool = pool_of(ONE, TWO, THREE, policy=IN_TURN)
+    first = seats(pool, 3)
+    for seat in first[1:]:
+        pool.drop(seat)
+
+    assert seats(pool, 3) == first
+
+
+def test_the_less_busy_of_two_is_taken() -> None:
+    pool = pool_of(ONE, TWO)
+    for _ in range(20):
+        opened(pool)
+    busy = pool.checkout()
+    assert isinstance(busy, Seat)
+    busy.open += 30
+
+    assert [seat for seat in seats(pool, 20) if seat is busy] == []
+
+
+def test_idle_connections_are_no_work() -> None:
+    pool = pool_of(ONE, TWO)
+    connections = [opened(pool) for _ in range(10)]
+    rested = connections[0].seat
+    for connection in connections:
+        if connection.seat is rested:
+            pool.put(connection)
+
+    taken = [pool.checkout() for _ in range(3)]
+    assert all(isinstance(connection, Connection) and connection.seat is rested for connection in taken)
+
+
+def test_load_spreads_evenly_over_many_endpoints() -> None:
+    """Two choices leave the busiest endpoint hardly busier than the mean; one choice would not."""
+    pool = pool_of(*((f"10.0.1.{at}", 80) for at in range(50)), policy=PoolPolicy(size=1000))
+    random = Random(3)
+    held: list[Connection] = []
+    for _ in range(5000):
+        held.append(opened(pool))
+        if len(held) > 500:
+            pool.forget(held.pop(random.randrange(len(held))))
+    loads = sorted(seat.active for seat in pool.ejector.members)
+    assert sum(loads) == 500
+    assert loads[-1] <= 13, loads
+
+
+def test_sidecars_do_not_all_begin_with_the_same_endpoint() -> None:
+    first = set()
+    for seed in range(20):
+        pool: Pool[Connection, str] = Pool(IN_TURN, Lifespan(IN_TURN, Random(seed)), Random(seed))
+        pool.replace_endpoints((ONE, TWO, THREE))
+        first.add(opened(pool).seat.endpoint)
+    assert first == {ONE, TWO, THREE}
+
+
+@pytest.mark.parametrize("policy", [IN_TURN, PoolPolicy()], ids=lambda policy: policy.balance)
+def test_the_endpoint_that_failed_is_avoided_while_there_is_another(policy: PoolPolicy) -> None:
+    pool = pool_of(ONE, TWO, THREE, policy=policy)
+    failed = opened(pool).seat
+    for _ in range(12):
+        other = pool.checkout(failed)
+        assert isinstance(other, Seat)
+        assert other is not failed
+
+    alone = pool_of(ONE)
+    assert alone.checkout(opened(alone).seat) is not None
+
+
+def test_an_ejected_endpoint_is_not_chosen_and_its_connections_go() -> None:
+    pool = pool_of(ONE, TWO, policy=IN_TURN, ejection=EJECTION)
+    rested, other, busy = (opened(pool) for _ in range(3))
+    assert rested.seat is busy.seat
+    pool.put(rested)
+    pool.put(other)
+
+    assert pool.judge(rested.seat, FAILURE, 0.0) == [rested]
+
+    assert pool.retire(busy, 0.0) == "ejected"
+    assert pool.retire(other, 0.0) is None
+    for connection in (rested, busy):
+        pool.forget(connection)
+    assert pool.checkout() is other
+    assert all(seat is other.seat for seat in seats(pool, 5))
+    assert pool.out
+    shown = {each["address"]: (each["ejected"], each["backIn"]) for each in pool.snapshot(4.0)["endpoints"]}
+    assert shown[f"{rested.seat.endpoint[0]}:80"] == (True, 6.0)
+    pool.readmit(10.0)
+    assert not pool.out
+    assert {seat.endpoint for seat in seats(pool, 2)} == {ONE, TWO}
+
+
+def test_in_panic_connections_to_ejected_endpoints_are_used_further() -> None:
+    pool = pool_of(ONE, TWO, ejection=replace(EJECTION, max_ejected=Share(1.0)))
+    first, second = opened(pool), opened(pool)
+    assert pool.judge(first.seat, FAILURE, 0.0) == []
+    assert pool.retire(first, 0.0) == "ejected"
+    assert pool.judge(second.seat, FAILURE, 0.0) == []
+    assert [pool.retire(connection, 0.0) for connection in (first, second)] == [None, None]
+    assert pool.snapshot(0.0)["ejection"]["panic"]
+
+
+def test_a_success_ends_the_failures_in_a_row() -> None:
+    pool = pool_of(ONE, TWO, ejection=replace(EJECTION, failure_threshold=2))
+    seat = opened(pool).seat
+    for outcome in (FAILURE, SUCCESS, FAILURE):
+        pool.judge(seat, outcome, 0.0)
+    assert (seat.failures, seat.ejected) == (1, False)
+
+
+def test_a_reload_keeps_who_is_out_and_takes_the_other_balance() -> None:
+    pool = pool_of(ONE, TWO, ejection=EJECTION)
+    seat = opened(pool).seat
+    pool.judge(seat, FAILURE, 0.0)
+    pool.configure(IN_TURN, EJECTION)
+    pool.replace_endpoints((TWO, ONE, THREE))
+    assert seat not in seats(pool, 6)
+    pool.configure(IN_TURN)
+    assert seat in seats(pool, 3)

@@ -8,19 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from nova_api.policies import BreakerPolicy
-from nova_api.units import Duration
+from nova_api.policies import BreakerPolicy, WindowPolicy
+from nova_api.units import Duration, Share
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 
 OUTCOMES = st.sampled_from(Outcome)
-
+NO_RATE = WindowPolicy(failure_rate=Share(0))  # test_breaker_rates has the rates
 
 POLICIES = st.builds(
     lambda failures, successes, probes, length, longer: BreakerPolicy(
         failure_threshold=failures,
         success_threshold=successes,
         half_open_probes=probes,
+        window=NO_RATE,
         open_duration=Duration(length),
         max_open_duration=Duration(length + longer),
     ),
@@ -41,7 +42,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.policy = BreakerPolicy(failure_threshold=2, success_threshold=2, open_duration=Duration(5))
+        self.policy = BreakerPolicy(failure_threshold=2, success_threshold=2, open_duration=Duration(5), window=NO_RATE)
         self.breaker = Breaker(self.policy, Random(7), self.now)
         self.breaker.on_transition.append(self.moved)
         self.moves: list[tuple[str, str, float]] = []

@@ -4,6 +4,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nova_api.policies import BreakerPolicy, SlowCallPolicy, WindowPolicy
@@ -171,3 +173,42 @@ def test_the_snapshot_counts_what_is_in_the_window_now() -> None:
     assert breaker.snapshot(3.0)["calls"] == 0
     feed(breaker, "xxx.", now=3.1)
     assert breaker.state == "open"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    window=st.builds(
+        lambda kind, size, least, rate: WindowPolicy(
+            type=kind, calls=size, duration=Duration(size), minimum_calls=least, failure_rate=Share(rate)
+        ),
+        st.sampled_from(["Count", "Time"]),
+        st.integers(1, 8),
+        st.integers(1, 8),
+        st.sampled_from([0.0, 0.2, 0.5, 0.75, 1.0]),
+    ),
+    slow=st.sampled_from([0.2, 0.5, 1.0]),
+    calls=st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5]), st.sampled_from("...xxsc")), max_size=60),
+)
+def test_it_opens_on_the_very_call_after_which_a_share_is_reached(
+    window: WindowPolicy, slow: float, calls: list[tuple[float, str]]
+) -> None:
+    """Against the plain definition: every call kept, and both shares taken after each of them."""
+    breaker = make(window=window, slow_call=replace(SLOW, rate=Share(slow)))
+    now, every = 0.0, list[tuple[int, str]]()
+    for wait, kind in calls:
+        now += wait
+        feed(breaker, kind, now)
+        if kind == "c":
+            continue
+        every.append((int(now), kind))
+        if window.type == "Count":
+            kinds, least = [k for _, k in every[-window.calls :]], min(window.minimum_calls, window.calls)
+        else:
+            kinds, least = [k for second, k in every if second > int(now) - window.duration], window.minimum_calls
+        failed, slowed, rate = kinds.count("x"), kinds.count("s"), window.failure_rate
+        must = len(kinds) >= least and (
+            (rate > 0 and failed > 0 and failed / len(kinds) >= rate) or (slowed > 0 and slowed / len(kinds) >= slow)
+        )
+        assert (breaker.state == "open") == must, every
+        if must:
+            return
