@@ -87,7 +87,7 @@ def check_value(value: bytes) -> None:
     """Raises Malformed for control characters, and for white space around the value (RFC 9113 section 8.2.1)."""
     if value.translate(None, _TEXT):
         raise Malformed("a field value holds control characters")
-    if value.strip(_SPACE) != value:
+    if len(value.strip(_SPACE)) != len(value):
         raise Malformed("a field value begins or ends with white space")
 
 

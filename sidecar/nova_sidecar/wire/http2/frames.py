@@ -97,7 +97,8 @@ frames it came in. Types above CONTINUATION are extensions: to be ignored (RFC 9
 
 _HEADER: Final = Struct(">HBBBL")
 _unpack: Final = _HEADER.unpack_from
-_pack: Final = _HEADER.pack
+pack: Final = _HEADER.pack
+"""`frame_header` for whoever cannot pay for a call: length >> 8, length & 0xFF, type, flags, stream."""
 _LONG: Final = Struct(">L")
 _SETTING: Final = Struct(">HL")
 
@@ -300,7 +301,7 @@ def read_goaway(payload: bytes) -> tuple[int, int, bytes]:
 
 def frame_header(length: int, kind: int, flags: int, stream: int) -> bytes:
     """The nine bytes before a payload."""
-    return _pack(length >> 8, length & 0xFF, kind, flags, stream)
+    return pack(length >> 8, length & 0xFF, kind, flags, stream)
 
 
 def data(stream: int, payload: bytes, *, end: bool = False) -> bytes:
