@@ -28,10 +28,10 @@ from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import SHED, Reason, Reject
 from nova_sidecar.policy.trace import Span
 from nova_sidecar.transport.http2.downstream import DownstreamSession
-from nova_sidecar.transport.http2.stream import Stream
+from nova_sidecar.transport.http2.stream import WINDOW, Stream
 from nova_sidecar.transport.http2.upstream import UpstreamSession, UpstreamStream
 from nova_sidecar.transport.seat import Seat
-from nova_sidecar.wire.http2.frames import ErrorCode
+from nova_sidecar.wire.http2.frames import END_STREAM, ErrorCode
 from nova_sidecar.wire.http2.heads import RequestHead, ResponseHead, Trailers
 
 if TYPE_CHECKING:
@@ -49,19 +49,31 @@ class Call(Stream):
     __slots__ = (
         "attempt", "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "correlation", "deadline",
         "deadline_at", "downstream", "endpoint", "ends", "grpc_status", "head", "held", "kept", "place", "port",
+        "prefix",
         "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status", "ticket", "timer", "trace",
         "trailers", "unseen", "upstream_seconds",
     )  # fmt: skip
 
-    def __init__(
-        self, port: "CallPort", session: DownstreamSession, number: int, head: RequestHead, now: float
+    def __init__(  # noqa: PLR0917 - one per request: names of arguments cost
+        self, port: "CallPort", session: DownstreamSession, number: int, head: RequestHead, prefix: bytes, now: float
     ) -> None:
-        super().__init__(session, number)
+        # the stream: `Stream.__init__`, without the price of a call
+        self.session = self.downstream = session
+        self.number = number
+        self.room = WINDOW
+        self.owed = 0
+        self.read_end = False
+        self.window = session.initial
+        self.wrote_end = False
+        self.queue = None
+        self.last = None
+        self.source = None
         # the request
         self.port = port
         self.chain = port.chain  # a reload must not give back what another chain took
-        self.downstream = session
         self.head = head
+        self.prefix = prefix
+        """What goes upstream of its head in every attempt."""
         self.started = now
         self.correlation = b""
         self.trace = b""
@@ -170,21 +182,21 @@ class Call(Stream):
         block = self.port.request_block(self, now)
         body = self.body
         if self.read_end and body is None and self.trailers is None:
-            self.attempt = session.open(self, block, end=True)
+            self.attempt = session.open(self, block, END_STREAM)
             return
-        self.attempt = attempt = session.open(self, block, end=False)
+        self.attempt = attempt = session.open(self, block, 0)
         if not self.read_end:
             self._heard()
         if body is not None:
             self._replay(attempt, body)
         if self.trailers is not None:
-            attempt.write_headers(self.trailers, end=True)
+            attempt.write_headers(self.trailers, END_STREAM)
 
     def _replay(self, attempt: UpstreamStream, body: list[bytes]) -> None:
         """What there is of the content so far."""
         ends = self.read_end and self.trailers is None
         for at, piece in enumerate(body, 1):
-            attempt.write(piece, ends and at == len(body))
+            attempt.write(piece, END_STREAM if ends and at == len(body) else 0)
         held, self.held = self.held, 0
         if held:
             self.credit(held)
@@ -201,7 +213,7 @@ class Call(Stream):
 
     # --- the request's content
 
-    def on_data(self, data: bytes, flow: int, end: bool) -> None:
+    def on_data(self, data: bytes, flow: int, end: int) -> None:
         """Content of the request."""
         size = len(data)
         self.bytes_in += size
@@ -219,30 +231,37 @@ class Call(Stream):
         if attempt is None:
             self.held += flow
             return
-        if attempt.write(data, end, self):
-            self.credit(flow)
-        elif flow > size:
-            self.credit(flow - size)
-        if end:
-            self._request_complete()
+        if not attempt.write(data, end, self):
+            if flow > size:
+                self.credit(flow - size)
+        elif end:
+            self.session.owed += flow  # the rest of `credit` comes with the next one
         else:
+            self.credit(flow)
+        if not end:
             self._heard()
+        elif self.state is SENT:
+            self._request_complete()
 
     def on_request_end(self, trailers: bytes) -> None:
         """The request ends with trailers."""
         self.trailers = trailers
         if self.attempt is not None:
-            self.attempt.write_headers(trailers, end=True)
-            self._request_complete()
+            self.attempt.write_headers(trailers, END_STREAM)
+            if self.state is SENT:
+                self._request_complete()
 
     def _request_complete(self) -> None:
         """The budgets of time begin anew, since an upload is bounded by silence."""
-        if self.state is SENT:
-            now = self.port.clock()
-            deadline_at = self.deadline_at + now - self.started
-            self.deadline_at = deadline_at if deadline_at < self.ends else self.ends
-            self.attempt_ends = attempt_ends(now, self.port.attempt_budget, self.deadline_at)
-            self.watch(self.attempt_ends)
+        downstream = self.downstream
+        if self.sent_at >= downstream.wheel.now:  # within one tick of the wheel
+            self.deadline = self.attempt_ends
+            return
+        now = self.port.clock()
+        deadline_at = self.deadline_at + now - self.started
+        self.deadline_at = deadline_at if deadline_at < self.ends else self.ends
+        self.attempt_ends = attempt_ends(now, self.port.attempt_budget, self.deadline_at)
+        self.watch(self.attempt_ends)
 
     def _heard(self) -> None:
         """Somebody sent or took bytes: no silence."""
@@ -251,31 +270,34 @@ class Call(Stream):
 
     # --- the response
 
-    def on_response_head(self, head: ResponseHead, *, end: bool) -> None:
+    def on_response_head(self, head: ResponseHead, end: int) -> None:
         """The head of the response; for a gRPC call that failed at once it is all of it."""
         port = self.port
         now = port.clock()
         self.upstream_seconds = now - self.sent_at
         status = head.status
-        mark = b""
+        forward = head.forward
         if status >= 500 or (end and head.grpc_status):
-            repeated = again.retry_response(self, head, now, end=end)
-            if repeated is None:
+            mark = again.retry_response(self, head, now, end=bool(end))
+            if mark is None:
                 return
-            mark = repeated
+            forward += mark
         self.state = RESPONDING
         self.status = status
         self.body = None
         self.replayable = False
-        self.write_headers(b"".join((head.forward, mark, port.echo_literal(self))), end=end)
+        self.write_headers(forward + port.echo_literal(self), end)
         if end:
             if head.grpc_status is not None:
                 self.grpc_status = head.grpc_status
             self._response_over(self.outcome_of(head, end=True), now)
             return
-        self._heard()
-        if self.ticket is not None and (outcome := self.outcome_of(head, end=False)) is not SUCCESS:
-            self.record(outcome)
+        until = self.downstream.wheel.now + port.stream_idle
+        self.deadline = until if until < self.ends else self.ends
+        if self.ticket is not None and (status >= 400 or head.reject is not None):
+            outcome = self.outcome_of(head, end=False)
+            if outcome is not SUCCESS:
+                self.record(outcome)
 
     def outcome_of(self, head: ResponseHead, *, end: bool) -> Outcome:
         """What a response head says about the upstream. That its sidecar sheds load does not say that it fails."""
@@ -288,17 +310,18 @@ class Call(Stream):
     def on_interim(self, head: ResponseHead) -> None:
         """103 Early Hints and their like go on."""
         if not (head.status == 100 and self.bytes_in):
-            self.write_headers(head.forward, end=False)
+            self.write_headers(head.forward, 0)
 
-    def on_response_data(self, data: bytes, flow: int, end: bool) -> None:
+    def on_response_data(self, data: bytes, flow: int, end: int) -> None:
         """Content of the response."""
         size = len(data)
         self.bytes_out += size
         attempt = self.attempt
+        assert attempt is not None  # noqa: S101 - it called
         if self.write(data, end, attempt):
-            attempt.credit(flow)  # type: ignore[union-attr]  # it called
+            attempt.credit(flow)
         elif flow > size:
-            attempt.credit(flow - size)  # type: ignore[union-attr]  # it called
+            attempt.credit(flow - size)
         if end:
             self._response_over(SUCCESS, self.port.clock())
             return
@@ -312,7 +335,7 @@ class Call(Stream):
         code = trailers.grpc_status
         if code is not None:
             self.grpc_status = code
-        self.write_headers(trailers.forward, end=True)
+        self.write_headers(trailers.forward, END_STREAM)
         self._response_over(SUCCESS if not code else self.port.outcomes.code(code), self.port.clock())
 
     def _response_over(self, outcome: Outcome, now: float) -> None:
@@ -324,8 +347,13 @@ class Call(Stream):
                 attempt.session.forget(attempt)
             else:
                 attempt.session.drop(attempt, ErrorCode.NO_ERROR)
-        if self.ticket is not None:
-            self.record(outcome)
+        ticket = self.ticket
+        if ticket is not None:
+            if outcome is SUCCESS and not self.seat.failures:  # type: ignore[union-attr]  # there was an attempt
+                self.ticket = None
+                self.port.breaker.record(outcome, now, ticket, self.upstream_seconds)  # type: ignore[union-attr]  # it gave the ticket
+            else:
+                self.record(outcome)
         if self.wrote_end:
             self._end(now)
 
@@ -399,10 +427,10 @@ class Call(Stream):
         port = self.port
         block, body, self.status, self.grpc_status = port.call_refusal(self, reject, why, mark or again.mark(self))
         self.state = RESPONDING
-        self.write_headers(block, end=not body)
+        self.write_headers(block, 0 if body else END_STREAM)
         if body:
             self._heard()
-            self.write(body, True)
+            self.write(body, END_STREAM)
         if self.wrote_end:
             self._end(port.clock())
 
@@ -412,7 +440,7 @@ class Call(Stream):
         self.discard()
         if self.head.is_grpc:
             block, self.grpc_status = self.port.call_ending(self, reason)
-            self.write_headers(block, end=True)
+            self.write_headers(block, END_STREAM)
             self._end(self.port.clock())
         else:
             self.session.drop(self, ErrorCode.INTERNAL_ERROR)
@@ -451,11 +479,13 @@ class Call(Stream):
         """The response is out; a client that is still sending is told that nobody reads it (RFC 9113 section 8.1)."""
         if self.state is DONE:
             return
+        self.state = DONE
         if self.read_end:
             self.session.forget(self)
         else:
             self.session.drop(self, ErrorCode.NO_ERROR)
-        self._complete(now)
+        for on_complete in self.chain.complete:
+            on_complete(self, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
 
     def _complete(self, now: float) -> None:
         self.state = DONE

@@ -20,8 +20,6 @@ from nova_sidecar.wire.http2.heads import RequestBase, RequestHead, RequestReade
 from nova_sidecar.wire.http2.hpack import literal, literal_name, text
 from nova_sidecar.wire.request import FORWARDED_FOR
 
-_TEXTS: Final = tuple(text(bytes(length))[: -length or None] for length in range(LONGEST + 1))
-"""The length of a value, encoded, for the lengths a correlation id may have."""
 _UNREADABLE: Final = RequestBase(
     b"-", b"-", b"", last_pseudo=0, idempotent=False, is_grpc=False, length=UNDECLARED, expects=False
 ).head
@@ -81,8 +79,8 @@ class CallPort(Port):
         self._full_deadline = literal(deadline.HEADER, b"%d" % (self.attempt_budget * 1000))
         self._deadline_name = literal_name(deadline.HEADER)
         self._timeout_name = literal_name(deadline.GRPC_HEADER)
-        self._id_name = literal_name(header) if header else b""
-        self._metadata_name = literal_name(METADATA) if header else b""
+        self._id_names = _with_lengths(header) if header else ()
+        self._metadata_names = _with_lengths(METADATA)
 
     # --- for downstream sessions
 
@@ -98,11 +96,12 @@ class CallPort(Port):
         if self.leaving:
             connection.leave()
 
-    def begin_call(self, session: DownstreamSession, number: int, head: RequestHead, *, end: bool) -> None:
+    def begin_call(self, session: DownstreamSession, number: int, head: RequestHead, prefix: bytes, end: int) -> None:
         """A request: through the filters, then upstream."""
         now = self.clock()
-        call = Call(self, session, number, head, now)
-        call.read_end = end
+        call = Call(self, session, number, head, prefix, now)
+        if end:
+            call.read_end = True
         session.streams[number] = call
         self.stats.in_flight += 1
         for on_request in self.chain.request:
@@ -122,7 +121,7 @@ class CallPort(Port):
 
     def refuse_call(self, session: DownstreamSession, number: int, reason: Reason, why: str) -> None:
         """Answer a request that is none."""
-        call = Call(self, session, number, _UNREADABLE, self.clock())
+        call = Call(self, session, number, _UNREADABLE, b"", self.clock())
         session.streams[number] = call
         self._count_unread(call)
         call.refuse(Reject(reason), why)
@@ -139,40 +138,40 @@ class CallPort(Port):
 
     # --- for calls
 
-    def request_block(self, call: Call, now: float) -> bytes:
-        """The head of a request as it goes upstream."""
-        head = call.head
+    def prefix(self, session: DownstreamSession, head: RequestHead) -> bytes:
+        """What of a request's block goes on the same way in every attempt."""
         captured = head.captured
         parts = [head.forward]
-        forwarded = call.downstream.forwarded
+        forwarded = session.forwarded
         if forwarded:
             if FORWARDED_FOR in captured:
-                forwarded = literal(
-                    FORWARDED_FOR, b"%b, %b" % (captured[FORWARDED_FOR], call.downstream.client.encode())
-                )
+                client = session.client.encode()
+                forwarded = literal(FORWARDED_FOR, b"%b, %b" % (captured[FORWARDED_FOR], client))
             parts.append(forwarded)
-        if call.ends != inf:
-            parts.append(self._timeout_name + text(deadline.encode_grpc(now, call.ends)))
-        elif call.attempt_ends - now >= self._full_left:
-            parts.append(self._full_deadline)
-        else:
-            parts.append(self._deadline_name + text(deadline.encode(now, call.attempt_ends)))
-        if call.attempts > 1:
-            parts.append(literal(ATTEMPT, b"%d" % call.attempts))
-        if call.trace:
-            parts += [literal(*line.split(b": ", 1)) for line in call.trace.split(b"\r\n")[:-1]]
-        if not head.is_grpc:
+        if captured and not head.is_grpc:
             parts += [literal(name, captured[name]) for name in (METADATA, deadline.GRPC_HEADER) if name in captured]
-        parts.append(self.echo_literal(call))
         return b"".join(parts)
+
+    def request_block(self, call: Call, now: float) -> bytes:
+        """The head of a request as it goes upstream."""
+        if call.ends != inf:
+            left = self._timeout_name + text(deadline.encode_grpc(now, call.ends))
+        elif call.attempt_ends - now >= self._full_left:
+            left = self._full_deadline
+        else:
+            left = self._deadline_name + text(deadline.encode(now, call.attempt_ends))
+        if call.attempts > 1:
+            left += literal(ATTEMPT, b"%d" % call.attempts)
+        if call.trace:
+            left += b"".join([literal(*line.split(b": ", 1)) for line in call.trace.split(b"\r\n")[:-1]])
+        return b"".join((call.prefix, left, self.echo_literal(call)))
 
     def echo_literal(self, call: Call) -> bytes:
         """The field with the call's id, for both directions."""
         correlation = call.correlation
         if not correlation:
             return b""
-        name = self._metadata_name if call.head.is_grpc else self._id_name
-        return name + _TEXTS[len(correlation)] + correlation
+        return (self._metadata_names if call.head.is_grpc else self._id_names)[len(correlation)] + correlation
 
     def call_refusal(self, call: Call, reject: Reject, why: str, mark: bytes) -> tuple[bytes, bytes, int, int]:
         """The answer that refuses a call: its block, its body, its status and its gRPC code."""
@@ -195,3 +194,8 @@ class CallPort(Port):
         for session in list(self.connections):
             if not session.streams:  # type: ignore[attr-defined]  # as above
                 session.leave_now()  # type: ignore[attr-defined]  # as above
+
+
+def _with_lengths(name: bytes) -> tuple[bytes, ...]:
+    """All of a literal field before its value, for the lengths a correlation id may have."""
+    return tuple(literal(name, bytes(length))[: -length or None] for length in range(LONGEST + 1))

@@ -15,6 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.transport.http2.known import KnownRequests
 from nova_sidecar.transport.http2.outbox import Outbox
 from nova_sidecar.transport.http2.session import Session
 from nova_sidecar.transport.wheel import Wheel
@@ -63,8 +64,13 @@ class StreamService(Protocol):
 
     call_reader: "RequestReader"
 
-    def begin_call(self, session: "DownstreamSession", number: int, head: "RequestHead", *, end: bool) -> None:
+    def begin_call(
+        self, session: "DownstreamSession", number: int, head: "RequestHead", prefix: bytes, end: int
+    ) -> None:
         """A request: make the call and put it into ``session.streams``, or answer at once."""
+
+    def prefix(self, session: "DownstreamSession", head: "RequestHead") -> bytes:
+        """What of a request's block goes on the same way every time."""
 
     def refuse_call(self, session: "DownstreamSession", number: int, reason: Reason, why: str) -> None:
         """Answer a request whose head could be read but not accepted."""
@@ -82,12 +88,13 @@ class StreamService(Protocol):
 class DownstreamSession(Session):
     """See the module."""
 
-    __slots__ = ("_decode", "_greeted", "_service", "client", "exchange", "forwarded", "idle_at", "leaving")
+    __slots__ = ("_decoder", "_greeted", "_heads", "_service", "client", "exchange", "forwarded", "idle_at", "leaving")
 
     def __init__(self, service: StreamService, outbox: Outbox, wheel: Wheel) -> None:
         super().__init__(outbox, wheel, server=True)
         self._service = service
-        self._decode = Decoder(max_list=MAX_LIST).decode
+        self._decoder = Decoder(max_list=MAX_LIST)
+        self._heads = KnownRequests()
         self._greeted = False
         self.client = ""
         self.forwarded = b""
@@ -131,32 +138,44 @@ class DownstreamSession(Session):
 
     # --- frames
 
-    def on_headers(self, number: int, block: bytes, *, end: bool) -> None:
+    def on_headers(self, number: int, block: bytes, end: int) -> None:
         """A request, or the trailers of one."""
-        if number > self.last:
-            self.last = number
-            try:
-                fields = self._decode(block)
-            except ListTooLarge:
-                why = f"more than {MAX_LIST} bytes of header"
-                self._service.refuse_call(self, number, Reason.HEADER_TOO_LARGE, why)
-                return
-            if len(self.streams) >= MAX_STREAMS or self.leaving == 2:
-                self.cancel(number, ErrorCode.REFUSED_STREAM)
-                return
-            try:
-                head = self._service.call_reader.read(fields)
-            except Malformed as why:
-                self._service.refuse_call(self, number, why.reason, why.why)
-                return
-            self._service.begin_call(self, number, head, end=end)
+        if number <= self.last:
+            self._trailers(number, block, end)
             return
-        self._trailers(number, block, end=end)
+        self.last = number
+        heads, decoder, service = self._heads, self._decoder, self._service
+        if decoder.generation != heads.generation or service.call_reader is not heads.reader:
+            heads.begin(decoder.generation, service.call_reader)
+        found = heads.heads.get(block)
+        if found is None:
+            found = self._read_head(number, block)
+            if found is None:
+                return
+        if len(self.streams) >= MAX_STREAMS or self.leaving == 2:
+            self.cancel(number, ErrorCode.REFUSED_STREAM)
+        else:
+            service.begin_call(self, number, found[0], found[1], end)
 
-    def _trailers(self, number: int, block: bytes, *, end: bool) -> None:
+    def _read_head(self, number: int, block: bytes) -> "tuple[RequestHead, bytes] | None":
+        service = self._service
+        try:
+            head = service.call_reader.read(self._decoder.decode(block))
+        except ListTooLarge:
+            reason, why = Reason.HEADER_TOO_LARGE, f"more than {MAX_LIST} bytes of header"
+        except Malformed as malformed:
+            reason, why = malformed.reason, malformed.why
+        else:
+            found = (head, service.prefix(self, head))
+            self._heads.keep(block, found, self._decoder.generation)
+            return found
+        service.refuse_call(self, number, reason, why)
+        return None
+
+    def _trailers(self, number: int, block: bytes, end: int) -> None:
         stream = self.streams.get(number)
         try:
-            fields = self._decode(block)
+            fields = self._decoder.decode(block)
             trailers = self._service.call_reader.trailers(fields) if end else None
         except (ListTooLarge, Malformed):
             trailers = None

@@ -88,7 +88,7 @@ class Session(Timed, asyncio.Protocol):
 
     # --- what a subclass gives
 
-    def on_headers(self, number: int, block: bytes, *, end: bool) -> None:
+    def on_headers(self, number: int, block: bytes, end: int) -> None:
         """HEADERS from the peer."""
         raise NotImplementedError
 
@@ -122,13 +122,13 @@ class Session(Timed, asyncio.Protocol):
         try:
             for kind, flags, number, payload, flow in self.read_frames(data):
                 if kind == HEADERS:
-                    self.on_headers(number, payload, end=flags & END_STREAM == END_STREAM)
+                    self.on_headers(number, payload, flags & END_STREAM)
                 elif kind == DATA:
                     room = self.room = self.room - flow
                     stream = streams.get(number)
                     if stream is not None and not stream.read_end and room >= 0 and stream.room >= flow:
                         stream.room -= flow
-                        stream.on_data(payload, flow, flags & END_STREAM == END_STREAM)
+                        stream.on_data(payload, flow, flags & END_STREAM)
                     else:
                         self._stray(stream, number, flow)
                 else:

@@ -12,7 +12,17 @@ Rules:
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from nova_sidecar.wire.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_header, headers, window_update
+from nova_sidecar.wire.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    SMALLEST_MAX_FRAME,
+    frame_header,
+    headers,
+    pack,
+    window_update,
+)
 
 if TYPE_CHECKING:
     from nova_sidecar.transport.http2.session import Session
@@ -56,7 +66,7 @@ class Stream:
 
     # --- what the session calls
 
-    def on_data(self, data: bytes, flow: int, end: bool) -> None:
+    def on_data(self, data: bytes, flow: int, end: int) -> None:
         """DATA from the peer, with the bytes that count for the windows."""
         raise NotImplementedError
 
@@ -76,7 +86,7 @@ class Stream:
 
     # --- to the peer
 
-    def write(self, data: bytes, end: bool, source: "Stream | None" = None) -> bool:
+    def write(self, data: bytes, end: int, source: "Stream | None" = None) -> bool:
         """Send content. False: some of it waits, and `source` is credited as it leaves."""
         size = len(data)
         session = self.session
@@ -88,10 +98,7 @@ class Stream:
                 session.outbox.touch(session)
             if end:
                 self.wrote_end = True
-                out.append(frame_header(size, DATA, END_STREAM, self.number))
-            else:
-                out.append(frame_header(size, DATA, 0, self.number))
-            out.append(data)
+            out += (pack(size >> 8, size & 0xFF, DATA, end, self.number), data)
             return True
         if self.queue is None:
             self.queue = deque()
@@ -103,23 +110,22 @@ class Stream:
         self.drain()
         return self.queue is None
 
-    def write_headers(self, block: bytes, *, end: bool) -> None:
+    def write_headers(self, block: bytes, end: int) -> None:
         """Send a header block: the head, or, after content, the trailers. Headers take no window."""
         session = self.session
         if self.queue is not None:
             self.last = block
             return
-        if end:
-            self.wrote_end = True
         out = session.out
         if not out:
             session.outbox.touch(session)
-        if len(block) <= session.max_frame:
-            flags = END_HEADERS | END_STREAM if end else END_HEADERS
-            out.append(frame_header(len(block), HEADERS, flags, self.number))
-            out.append(block)
+        if end:
+            self.wrote_end = True
+        size = len(block)
+        if size <= SMALLEST_MAX_FRAME:  # every peer takes that much
+            out += (pack(size >> 8, size & 0xFF, HEADERS, END_HEADERS | end, self.number), block)
         else:
-            out.append(headers(self.number, block, end=end, max_frame=session.max_frame))
+            out.append(headers(self.number, block, end=bool(end), max_frame=session.max_frame))
 
     def drain(self) -> None:
         """Send what the windows take of the queue by now."""
@@ -157,7 +163,7 @@ class Stream:
         self.queue = None
         self.session.waiting.pop(self, None)
         if self.last:
-            self.write_headers(self.last, end=True)
+            self.write_headers(self.last, END_STREAM)
         elif end:
             self.wrote_end = True
         if self.wrote_end:

@@ -11,10 +11,12 @@ Rules:
 """
 
 import asyncio
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.transport.http2.known import KnownResponses
 from nova_sidecar.transport.http2.outbox import Outbox
 from nova_sidecar.transport.http2.session import Session
 from nova_sidecar.transport.http2.stream import Stream
@@ -46,13 +48,13 @@ _QUESTION: Final = b"nova:up?"
 class Caller(Protocol):
     """What an upstream stream needs of the call it serves."""
 
-    def on_response_head(self, head: "ResponseHead", *, end: bool) -> None:
+    def on_response_head(self, head: "ResponseHead", end: int) -> None:
         """The head of the response; `end`: it is the whole response."""
 
     def on_interim(self, head: "ResponseHead") -> None:
         """An interim response (1xx)."""
 
-    def on_response_data(self, data: bytes, flow: int, end: bool) -> None:
+    def on_response_data(self, data: bytes, flow: int, end: int) -> None:
         """Content of the response."""
 
     def on_response_end(self, trailers: "Trailers") -> None:
@@ -77,7 +79,7 @@ class UpstreamStream(Stream):
         """Whether the final head has come."""
         self.interim = 0
 
-    def on_data(self, data: bytes, flow: int, end: bool) -> None:
+    def on_data(self, data: bytes, flow: int, end: int) -> None:
         """Content of the response."""
         if not self.headed:
             self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
@@ -124,7 +126,7 @@ class UpstreamSession(Session):
     """See the module."""
 
     __slots__ = (
-        "_asked_at", "_decode", "_heard_at", "_next", "_owner", "close_reason", "endpoint", "going",
+        "_asked_at", "_decoder", "_heads", "_heard_at", "_next", "_owner", "close_reason", "endpoint", "going",
         "idle_limit", "idle_since", "max_streams", "name", "requests", "retire_at", "seat",
     )  # fmt: skip
 
@@ -134,7 +136,8 @@ class UpstreamSession(Session):
     ) -> None:  # fmt: skip
         super().__init__(outbox, wheel, server=False)
         self._owner = owner
-        self._decode = Decoder(max_list=MAX_LIST).decode
+        self._decoder = Decoder(max_list=MAX_LIST)
+        self._heads = KnownResponses()
         self.seat = seat
         self.endpoint = endpoint = seat.endpoint
         self.name = f"{endpoint[0]}:{endpoint[1]}"
@@ -152,7 +155,7 @@ class UpstreamSession(Session):
 
     # --- for calls
 
-    def open(self, caller: Caller, block: bytes, *, end: bool) -> UpstreamStream:
+    def open(self, caller: Caller, block: bytes, end: int) -> UpstreamStream:
         """A new stream with this request head."""
         number = self._next
         self._next = number + 2
@@ -165,7 +168,7 @@ class UpstreamSession(Session):
             if self._heard_at + PING_AFTER < self.deadline:
                 self.wheel.arm(self, self._heard_at + PING_AFTER)
         streams[number] = stream
-        stream.write_headers(block, end=end)
+        stream.write_headers(block, end)
         return stream
 
     @property
@@ -192,46 +195,74 @@ class UpstreamSession(Session):
 
     # --- frames
 
-    def on_headers(self, number: int, block: bytes, *, end: bool) -> None:
+    def on_headers(self, number: int, block: bytes, end: int) -> None:
         """The head of a response, an interim one, or trailers."""
-        reader = self._owner.reader
         stream = self.streams.get(number)
+        heads = self._heads
+        if self._decoder.generation != heads.generation or self._owner.reader is not heads.reader:
+            heads.begin(self._decoder.generation, self._owner.reader)
+        if stream is None or stream.read_end:
+            self._stray_headers(stream, number, block)
+        elif stream.headed:  # type: ignore[attr-defined]  # there are only `UpstreamStream`s here
+            trailers = heads.trailers.get(block)
+            if trailers is None:
+                trailers = self._read_trailers(number, block)
+            if trailers is not None and end:
+                stream.read_end = True
+                stream.caller.on_response_end(trailers)  # type: ignore[attr-defined]  # as above
+            elif not end:
+                self.reset(number, ErrorCode.PROTOCOL_ERROR)
+        else:
+            head = heads.heads.get(block)
+            if head is None:
+                head = self._read_head(number, block)
+            if head is not None:
+                self._take_head(stream, head, end)  # type: ignore[arg-type]  # as above
+
+    def _read_head(self, number: int, block: bytes) -> "ResponseHead | None":
         try:
-            fields = self._decode(block)
-            if stream is None:
-                self._unknown(number)
-                return
-            assert isinstance(stream, UpstreamStream)  # noqa: S101 - there are no others here
-            if stream.read_end:
-                self.reset(number, ErrorCode.STREAM_CLOSED)
-            elif stream.headed:
-                self._take_trailers(stream, reader.trailers(fields), end=end)
-            else:
-                self._take_head(stream, reader.read(fields), end=end)
+            head = self._owner.reader.read(self._decoder.decode(block))
         except ListTooLarge:
             self._too_large(number)
         except Malformed:
             self.reset(number, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._heads.keep(self._heads.heads, block, head, self._decoder.generation)
+            return head
+        return None
 
-    def _take_head(self, stream: UpstreamStream, head: "ResponseHead", *, end: bool) -> None:
+    def _read_trailers(self, number: int, block: bytes) -> "Trailers | None":
+        try:
+            trailers = self._owner.reader.trailers(self._decoder.decode(block))
+        except ListTooLarge:
+            self._too_large(number)
+        except Malformed:
+            self.reset(number, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._heads.keep(self._heads.trailers, block, trailers, self._decoder.generation)
+            return trailers
+        return None
+
+    def _stray_headers(self, stream: Stream | None, number: int, block: bytes) -> None:
+        with suppress(ListTooLarge):
+            self._decoder.decode(block)  # the table goes on
+        if stream is None:
+            self._unknown(number)
+        else:
+            self.reset(number, ErrorCode.STREAM_CLOSED)
+
+    def _take_head(self, stream: UpstreamStream, head: "ResponseHead", end: int) -> None:
         if head.status >= 200:
             stream.headed = True
             if end:
                 stream.read_end = True
-            stream.caller.on_response_head(head, end=end)
+            stream.caller.on_response_head(head, end)
             return
         stream.interim += 1
-        if end or head.status == 101 or stream.interim > MAX_INTERIM:
+        if end or stream.interim > MAX_INTERIM:
             self.reset(stream.number, ErrorCode.PROTOCOL_ERROR)
         else:
             stream.caller.on_interim(head)
-
-    def _take_trailers(self, stream: UpstreamStream, trailers: "Trailers", *, end: bool) -> None:
-        if not end:
-            self.reset(stream.number, ErrorCode.PROTOCOL_ERROR)
-            return
-        stream.read_end = True
-        stream.caller.on_response_end(trailers)
 
     def _too_large(self, number: int) -> None:
         stream = self.streams.get(number)
