@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from nova_api.policies import BreakerPolicy, RetryPolicy, TimeoutPolicy
-from nova_api.units import Duration
+from nova_api.policies import (
+    BreakerPolicy,
+    RetryPolicy,
+    SlowCallPolicy,
+    TimeoutPolicy,
+    WindowPolicy,
+)
+from nova_api.units import Duration, Share
 
 from .conftest import StartApp, StartSidecar
 from .support.app import App, Call
@@ -251,6 +257,62 @@ def test_a_response_that_breaks_off_is_a_failure(start: StartSidecar, app: Start
     assert sidecar.metric("nova_breaker_state", state="open") == 1
 
 
+@pytest.mark.parametrize("window", ["Count", "Time"])
+def test_every_other_call_failing_opens_it_too(scene, window) -> None:
+    rate = WindowPolicy(type=window, calls=20, duration=Duration(60), minimum_calls=10, failure_rate=Share(0.5))
+    it = scene(failure_threshold=3, window=rate)
+    for _ in range(4):
+        it.healthy = True
+        assert it.call().status == 200
+        it.fail(1)
+    assert it.state == "closed"
+    it.healthy = True
+    assert it.call().status == 200
+    it.fail(1)
+
+    assert it.state == "open"
+    assert it.call().get("x-nova-reject") == "circuit_open"
+    assert it.sidecar.metric("nova_breaker_transitions_total", cause="failure_rate") == 1
+    assert it.sidecar.metric("nova_breaker_transitions_total", cause="consecutive") == 0
+    assert [line["cause"] for line in it.sidecar.log if line["event"] == "breaker moved"] == ["failure_rate"]
+
+
+def test_slow_answers_open_it_and_a_slow_probe_opens_it_again(start: StartSidecar, app: StartApp) -> None:
+    slow = [False] * 3 + [True] * 4
+
+    def answer(_: Call) -> bytes:
+        if slow and slow.pop(0):
+            time.sleep(0.25)  # the upstream's own time
+        return response(body=b"x")
+
+    policy = BreakerPolicy(
+        window=WindowPolicy(type="Count", calls=10, minimum_calls=6, failure_rate=Share(0)),
+        slow_call=SlowCallPolicy(duration=Duration(0.2), rate=Share(0.5)),
+        open_duration=Duration(0.1),
+        success_threshold=1,
+    )
+    sidecar = start(document(outbound(app(answer).address, circuit_breaker=policy, retry=ALONE)))
+    with sidecar.connect() as client:
+        for _ in range(6):
+            assert client.exchange(request()).status == 200
+        assert sidecar.metric("nova_breaker_transitions_total", cause="slow_rate") == 1
+        eventually(lambda: client.exchange(request()).status == 200)  # the probe, slow as well
+        assert sidecar.metric("nova_breaker_transitions_total", **{"from": "half_open", "to": "open"}) == 1
+        eventually(lambda: client.exchange(request()).status == 200 and sidecar.metric("nova_breaker_state", state="closed"))
+
+
+def test_what_is_a_failure_is_the_policys_to_say(start: StartSidecar, app: StartApp) -> None:
+    statuses = ["500 Oops", "429 Slow Down", "429 Slow Down"]
+    bodies = [b"x", b"", b"x" * 100_000]  # in one piece with its head, without any, and long after it
+    it = app(lambda _: response(statuses.pop(0), body=bodies.pop(0)))
+    policy = BreakerPolicy(failure_threshold=2, failure_statuses=("429",))
+    sidecar = start(document(outbound(it.address, circuit_breaker=policy, retry=ALONE)))
+    with sidecar.connect() as client:
+        for state in ("closed", "closed", "open"):
+            client.exchange(request())
+            assert sidecar.metric("nova_breaker_state", state=state) == 1
+
+
 def test_shadow_sees_and_refuses_nothing(scene) -> None:
     it = scene(mode="Shadow", failure_threshold=2)
     it.fail(5)
@@ -302,6 +364,26 @@ def test_state_survives_a_reload(scene) -> None:
     eventually(lambda: it.sidecar.metric("nova_config_reloads_total", result="applied") > reloads)
     assert it.state == "open"
     assert it.call().status == 503
+
+
+def test_what_is_in_the_window_survives_a_reload(scene) -> None:
+    rate = WindowPolicy(type="Count", calls=20, minimum_calls=4, failure_rate=Share(0.5))
+    it = scene(failure_threshold=0, window=rate)
+    it.fail(3)
+    (upstream,) = it.sidecar.config.outbound
+    changed = with_fields(
+        upstream, circuit_breaker=BreakerPolicy(failure_threshold=0, window=rate, success_threshold=9)
+    )
+    reloads = it.sidecar.metric("nova_config_reloads_total", result="applied")
+    it.sidecar.reload(with_fields(it.sidecar.config, outbound=(changed,)))
+    eventually(lambda: it.sidecar.metric("nova_config_reloads_total", result="applied") > reloads)
+    assert it.state == "closed"
+    shown = it.sidecar.stats()["outbound"]["db"]["breaker"]
+    assert (shown["calls"], shown["failedCalls"], shown["slowCalls"]) == (3, 3, 0)
+
+    it.fail(1)
+
+    assert it.state == "open"
 
 
 def test_metrics_are_there_before_anything_happened(scene) -> None:

@@ -5,10 +5,12 @@ import timeit
 from random import Random
 from typing import Any
 
-from nova_api.policies import BackpressurePolicy, BreakerPolicy, PoolPolicy, RetryPolicy
+from nova_api.policies import BackpressurePolicy, BreakerPolicy, EndpointBreakerPolicy, PoolPolicy, RetryPolicy, WindowPolicy
+from nova_api.units import Share
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
+from nova_sidecar.policy.ejection import Ejector, Health
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import FAILURE, SUCCESS
 from nova_sidecar.policy.retry import Retrier
@@ -16,6 +18,14 @@ from nova_sidecar.policy.rotation import Lifespan
 
 CALLS = 100_000
 ROUNDS = 7
+
+
+def busy_breaker(policy: BreakerPolicy) -> Breaker:
+    """One that has seen more than the minimum of calls, as all but the quietest have."""
+    breaker = Breaker(policy, Random(1), 1.0)
+    for _ in range(policy.window.minimum_calls):
+        breaker.record(SUCCESS, 1.0, breaker.ticket)
+    return breaker
 
 
 def open_breaker() -> Breaker:
@@ -31,7 +41,11 @@ def full_limiter() -> Limiter[str]:
 
 
 NAMES: dict[str, Any] = {
-    "breaker": Breaker(BreakerPolicy(), Random(1), 0.0),
+    "breaker": busy_breaker(BreakerPolicy()),
+    "failing": busy_breaker(BreakerPolicy(failure_threshold=0, window=WindowPolicy(failure_rate=Share(1.0)))),
+    "ejector": Ejector[Health](EndpointBreakerPolicy()),
+    "health": Health(),
+    "FAILURE": FAILURE,
     "opened": open_breaker(),
     "limiter": Limiter(BackpressurePolicy()),
     "full": full_limiter(),
@@ -43,7 +57,11 @@ NAMES: dict[str, Any] = {
 }
 LINES = {
     "breaker: admit, ticket, record a success": "breaker.admit(1.0); breaker.record(SUCCESS, 1.0, breaker.ticket)",
+    "breaker: with the time it took": "breaker.admit(1.0); breaker.record(SUCCESS, 1.0, breaker.ticket, 0.1)",
+    "breaker: record a failure": "failing.record(FAILURE, 1.0, failing.ticket)",
     "breaker: refuse": "opened.admit(1.0)",
+    "ejection: nothing to tell": "if health.failures: pass",
+    "ejection: record a failure": "ejector.record(health, FAILURE, 1.0); health.failures = 0",
     "limiter: admit, release": "limiter.admit(1.0); limiter.release(1.0)",
     "limiter: refuse": "full.admit(1.0)",
     "retry: count a request": "retrier.deposit(1.0)",

@@ -5,20 +5,28 @@ from random import Random
 
 import pytest
 
-from nova_api.policies import BackpressurePolicy, BreakerPolicy, PoolPolicy, RetryPolicy
+from nova_api.policies import BackpressurePolicy, BreakerPolicy, EndpointBreakerPolicy, PoolPolicy, RetryPolicy
 from nova_api.proxy import DrainPolicy
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.budget import RetryBudget
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer
+from nova_sidecar.policy.ejection import Ejector, Health
 from nova_sidecar.policy.limiter import Limiter
+from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Retrier, Suppressed
 from nova_sidecar.policy.rotation import Lifespan
+from nova_sidecar.policy.window import CountWindow, TimeWindow
 
 RNG = Random(0)
 POLICIES = [
     Breaker(BreakerPolicy(), RNG, 0.0),
+    CountWindow(10),
+    TimeWindow(10, 0.0),
+    Outcomes(BreakerPolicy()),
+    Ejector(EndpointBreakerPolicy()),
+    Health(),
     Limiter(BackpressurePolicy()),
     Retrier(RetryPolicy(), RNG),
     RetryBudget(0.2, 3),
