@@ -298,7 +298,9 @@ def test_slow_answers_open_it_and_a_slow_probe_opens_it_again(start: StartSideca
         assert sidecar.metric("nova_breaker_transitions_total", cause="slow_rate") == 1
         eventually(lambda: client.exchange(request()).status == 200)  # the probe, slow as well
         assert sidecar.metric("nova_breaker_transitions_total", **{"from": "half_open", "to": "open"}) == 1
-        eventually(lambda: client.exchange(request()).status == 200 and sidecar.metric("nova_breaker_state", state="closed"))
+        eventually(
+            lambda: client.exchange(request()).status == 200 and sidecar.metric("nova_breaker_state", state="closed")
+        )
 
 
 def test_what_is_a_failure_is_the_policys_to_say(start: StartSidecar, app: StartApp) -> None:

@@ -129,7 +129,9 @@ class Breaker:
         self.ticket = 0
         self._quiet_until = -inf  # closed: until then plain successes are only counted
         self._failures = 0
-        self._passed = 0  # plain successes that the window does not know of yet
+        self._passed = (
+            0  # plain successes since the last call of another kind, which neither window nor count knows yet
+        )
         self._successes = 0
         self._probes = 0
 
@@ -163,7 +165,6 @@ class Breaker:
         if ticket != self._generation:
             return
         if outcome is SUCCESS and now < self._quiet_until and seconds < self._slow_from:
-            self._failures = 0
             self._passed += 1
         elif self.state == HALF_OPEN:
             self._record_probe(outcome, now, slow=seconds >= self._slow_from)
@@ -220,7 +221,7 @@ class Breaker:
 
     def __repr__(self) -> str:
         return (
-            f"<Breaker {self.state} failures={self._failures} successes={self._successes} "
+            f"<Breaker {self.state} failures={0 if self._passed else self._failures} successes={self._successes} "
             f"probes={self._probes} generation={self._generation}>"
         )
 
@@ -246,8 +247,8 @@ class Breaker:
 
     def _record_call(self, now: float, *, failed: bool, slow: bool) -> None:
         """Everything but a plain success in a quiet time."""
-        self._failures = self._failures + 1 if failed else 0
         self._settle(now)
+        self._failures = self._failures + 1 if failed else 0
         if self._window is not None:
             self._window.count(failed=failed, slow=slow)
         cause = self._cause_to_open()
@@ -283,7 +284,8 @@ class Breaker:
         """Tell the window what it has not been told, and the time."""
         if self._window is not None:
             self._window.settle(self._passed, now)
-        self._passed = 0
+        if self._passed:
+            self._failures = self._passed = 0
 
     def _calm(self, now: float) -> None:
         """Until when plain successes need no look at the rates."""

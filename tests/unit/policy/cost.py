@@ -5,7 +5,14 @@ import timeit
 from random import Random
 from typing import Any
 
-from nova_api.policies import BackpressurePolicy, BreakerPolicy, EndpointBreakerPolicy, PoolPolicy, RetryPolicy, WindowPolicy
+from nova_api.policies import (
+    BackpressurePolicy,
+    BreakerPolicy,
+    EndpointBreakerPolicy,
+    PoolPolicy,
+    RetryPolicy,
+    WindowPolicy,
+)
 from nova_api.units import Share
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
@@ -40,11 +47,13 @@ def full_limiter() -> Limiter[str]:
     return limiter
 
 
+EJECTOR: Ejector[Health] = Ejector(EndpointBreakerPolicy())
+EJECTOR.replace([Health(), Health()])
 NAMES: dict[str, Any] = {
     "breaker": busy_breaker(BreakerPolicy()),
     "failing": busy_breaker(BreakerPolicy(failure_threshold=0, window=WindowPolicy(failure_rate=Share(1.0)))),
-    "ejector": Ejector[Health](EndpointBreakerPolicy()),
-    "health": Health(),
+    "ejector": EJECTOR,
+    "health": EJECTOR.members[0],
     "FAILURE": FAILURE,
     "opened": open_breaker(),
     "limiter": Limiter(BackpressurePolicy()),
