@@ -205,6 +205,11 @@ class Sidecar:
                 links += os.readlink(entry.path).startswith("socket:")
         return links
 
+    @property
+    def descriptors(self) -> int:
+        """Open file descriptors of any kind."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
