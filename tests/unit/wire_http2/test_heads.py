@@ -147,7 +147,7 @@ def test_fields_of_its_own_do_not_mix_with_another_calls() -> None:
             assert head.captured == {CORRELATION: b"%d" % number}
             assert decoded(head.forward)[-1] == (b"traceparent", b"t%d" % number)
     assert read(tuple(GRPC)).captured == {}
-    assert len(read.__self__.memo) == 1
+    assert len(read.__self__.memo) <= 1
 
 
 def test_a_secret_is_not_remembered_as_if_it_were_none() -> None:

@@ -20,9 +20,10 @@ UNDECLARED: Final = -1
 
 _OF_CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _DISGUISED: Final = frozenset((b"content_length", b"transfer_encoding"))
-_TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 _UPPER: Final = bytes(range(0x41, 0x5B))
-_SPACE: Final = b" \t"
+SPACE: Final = b" \t"
+"""What may stand in a value, and what may not stand around it (RFC 9113 section 8.2.1)."""
 
 _LEARNED: Final = 512
 _LONGEST_LEARNED: Final = 512
@@ -85,9 +86,9 @@ def check_name(name: bytes) -> None:
 
 def check_value(value: bytes) -> None:
     """Raises Malformed for control characters, and for white space around the value (RFC 9113 section 8.2.1)."""
-    if value.translate(None, _TEXT):
+    if value.translate(None, TEXT):
         raise Malformed("a field value holds control characters")
-    if len(value.strip(_SPACE)) != len(value):
+    if len(value.strip(SPACE)) != len(value):
         raise Malformed("a field value begins or ends with white space")
 
 
@@ -97,7 +98,7 @@ def check_count(fields: tuple[Field, ...]) -> None:
         raise Malformed(f"more than {MAX_FIELDS} header fields", Reason.HEADER_TOO_LARGE)
 
 
-def split(fields: tuple[Field, ...], own: frozenset[bytes]) -> tuple[tuple[Field, ...], list[Field]]:
+def split(fields: tuple[Field, ...], own: frozenset[bytes]) -> tuple[list[Field], list[Field]]:
     """The fields without those named, and those. Raises Malformed for too many of them."""
     check_count(fields)
     rest: list[Field] = []
@@ -107,7 +108,7 @@ def split(fields: tuple[Field, ...], own: frozenset[bytes]) -> tuple[tuple[Field
             owned.append(field)
         else:
             rest.append(field)
-    return tuple(rest), owned
+    return rest, owned
 
 
 def read_pseudo(fields: tuple[Field, ...], known: frozenset[bytes]) -> dict[bytes, bytes]:

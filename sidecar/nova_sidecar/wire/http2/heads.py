@@ -9,7 +9,7 @@ of which two are the call's own. A head never seen before takes 6 µs.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
@@ -17,6 +17,8 @@ from nova_sidecar.policy.retry import ATTEMPT, IDEMPOTENT, KEY, PUSHBACK, RETRIE
 from nova_sidecar.wire.grammar import AUTHORITY, MAX_TARGET, TARGET, TOKEN, Malformed
 from nova_sidecar.wire.http2.fields import (
     OWN_EACH_TIME,
+    SPACE,
+    TEXT,
     UNDECLARED,
     FieldTable,
     check_count,
@@ -134,7 +136,7 @@ class RequestReader:
     says which paths are.
     """
 
-    __slots__ = ("_capture", "_fields", "_keyed", "_known", "_listed", "_own", "_show", "_trailers", "memo")
+    __slots__ = ("_capture", "_fields", "_keyed", "_known", "_last", "_listed", "_own", "_show", "_trailers", "memo")
 
     def __init__(
         self, *, capture: frozenset[bytes], keyed: bool = False, listed: Callable[[str], bool] | None = None,
@@ -150,6 +152,7 @@ class RequestReader:
         self._keyed = keyed
         self._listed = listed
         self._known: Known[RequestHead] = Known()
+        self._last: tuple[list[Field] | None, Any] = (None, None)
         self._trailers = TrailerReader()
         self.memo: Memo[Fields, RequestBase] = Memo()
 
@@ -159,20 +162,29 @@ class RequestReader:
         if known is not None and known[0] is fields:
             return known[1]
         rest, own = split(fields, self._own)
-        base = self.memo.get(rest)
-        if base is None:
-            base = self._parse(rest)
-            if len(base.forward) <= LARGEST_KEY:
-                self.memo.offer(rest, base)
-        elif not own:
-            self._known.put(fields, base.head)
-        return self._with_own(base, fields, rest, own) if own else base.head
+        last, base = self._last
+        again = rest == last  # many calls are like the one before, and their fields the same objects
+        if not again:
+            key = tuple(rest)
+            base = self.memo.get(key)
+            again = base is not None
+            if base is None:
+                base = self._parse(key)
+                if len(base.forward) <= LARGEST_KEY:
+                    self.memo.offer(key, base)
+            self._last = (rest, base)
+        if own:
+            return self._with_own(base, fields, rest, own)
+        head: RequestHead = base.head
+        if again:
+            self._known.put(fields, head)
+        return head
 
     def trailers(self, fields: Fields) -> bytes:
         """The block of a request's trailers to pass on, b"" when nothing is left of them. Raises Malformed."""
         return self._trailers.read(fields).forward
 
-    def _with_own(self, base: RequestBase, fields: Fields, rest: Fields, own: list[Field]) -> RequestHead:
+    def _with_own(self, base: RequestBase, fields: Fields, rest: list[Field], own: list[Field]) -> RequestHead:
         """A head with fields of its own: those captured, and those that go on behind the others."""
         if fields[base.last_pseudo] is not rest[base.last_pseudo]:
             raise Malformed("a pseudo-header field stands behind others")
@@ -180,7 +192,8 @@ class RequestReader:
         forward, idempotent, nested = base.forward, base.idempotent, False
         capture = self._capture
         for name, value in own:
-            check_value(value)
+            if value.translate(None, TEXT) or len(value.strip(SPACE)) != len(value):  # `check_value`, without a call
+                check_value(value)
             if name in capture:
                 captured[name] = captured[name] + b", " + value if name in captured else plain(value)
                 if name == ATTEMPT and is_repetition(value):
@@ -325,11 +338,12 @@ class ResponseReader:
         if known is not None and known[0] is fields:
             return known[1]
         rest, own = split(fields, self._own)
-        head = self.memo.get(rest)
+        key = tuple(rest)
+        head = self.memo.get(key)
         if head is None:
-            head = self._parse(rest)
+            head = self._parse(key)
             if len(head.forward) <= LARGEST_KEY:
-                self.memo.offer(rest, head)
+                self.memo.offer(key, head)
         elif not own:
             self._known.put(fields, head)
         return self._with_own(head, fields, rest, own) if own else head
@@ -338,7 +352,7 @@ class ResponseReader:
         """The trailers of a response. Raises Malformed."""
         return self._trailers.read(fields)
 
-    def _with_own(self, head: ResponseHead, fields: Fields, rest: Fields, own: list[Field]) -> ResponseHead:
+    def _with_own(self, head: ResponseHead, fields: Fields, rest: list[Field], own: list[Field]) -> ResponseHead:
         if fields[0] is not rest[0]:
             raise Malformed("a pseudo-header field stands behind others")
         block = b""
