@@ -11,7 +11,9 @@ from prometheus_client.registry import Collector
 
 from nova_sidecar.admin.collector import counter, gauge
 from nova_sidecar.admin.view import View
+from nova_sidecar.pipeline.protection import Guard
 from nova_sidecar.policy.drain import Phase
+from nova_sidecar.policy.protection import Cause
 
 _STATM: Final = Path("/proc/self/statm")
 
@@ -57,7 +59,35 @@ class RuntimeCollector(Collector):
         yield counter(
             "nova_log_dropped", "Log lines lost because their reader was too slow.", (), [((), view.sink.dropped)]
         )
+        yield from _protection(view.proxy.guard)
         yield from _process(view.started)
+
+
+def _protection(guard: Guard) -> Iterator[Metric]:
+    decided, usage = guard.decided, guard.usage
+    yield gauge("nova_event_loop_lag_seconds", "How late the event loop came round lately.", (), [((), guard.lag)])
+    yield gauge(
+        "nova_memory_used_ratio", "Memory in use, as a share of the container's limit; 0 without one.", (),
+        [((), usage.memory)],
+    )  # fmt: skip
+    yield gauge("process_open_fds", "Open descriptors; an estimate before Linux 6.2.", (), [((), usage.descriptors)])
+    yield gauge("process_max_fds", "Descriptors there may be; 0: no limit.", (), [((), usage.descriptor_limit)])
+    yield gauge(
+        "nova_self_protection_active",
+        "1 while the sidecar is at its limit (selfProtection), by cause.",
+        ("cause",),
+        [((str(cause),), decided.active(cause)) for cause in Cause],
+    )
+    for name, text, counts in (
+        ("nova_self_protection_raised", "Times the sidecar came to a limit, by cause.", decided.raised),
+        ("nova_downstream_connections_refused", "Connections from callers closed at once.", guard.turned_away),
+        (
+            "nova_downstream_connections_shadow_refused",
+            "Connections that self-protection in Shadow mode would have closed.",
+            guard.would_turn_away,
+        ),
+    ):
+        yield counter(name, text, ("cause",), [((str(cause),), count) for cause, count in counts.items()])
 
 
 def _process(started: float) -> Iterator[Metric]:

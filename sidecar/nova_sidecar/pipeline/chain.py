@@ -16,6 +16,7 @@ from nova_sidecar.pipeline.filters import (
     MetricsFilter,
     RetryFilter,
 )
+from nova_sidecar.pipeline.protection import ProtectionFilter
 from nova_sidecar.pipeline.tracing import TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
 from nova_sidecar.policy.limiter import Queued
@@ -35,12 +36,15 @@ class Chain(NamedTuple):
     complete: tuple[OnComplete, ...]
     upgrade: tuple[OnComplete, ...]
     """What is over for an exchange that becomes a tunnel."""
+    overloaded: tuple[OnRequest, ...]
+    """Stands in for `request` while the sidecar protects itself."""
 
 
 def build_chain(
     *,
     correlation: CorrelationFilter | None,
     tracing: TracingFilter | None,
+    protection: ProtectionFilter | None,
     upgrades: UpgradeFilter | None,
     deadline: DeadlineFilter,
     limiter: LimiterFilter | None,
@@ -49,9 +53,11 @@ def build_chain(
     access_log: AccessLogFilter | None,
 ) -> Chain:
     """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
+    protect = protection.on_request if protection else None
     request: list[OnRequest | None] = [
         correlation.on_request if correlation else None,  # first: every refusal below carries the id
         tracing.on_request if tracing else None,  # before whatever may refuse: refusals belong into the trace
+        protect,  # before everything that takes work; only there while the sidecar is at its limit
         upgrades.on_request if upgrades else None,  # before any wait: what will not be admitted must not queue for it
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
         limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
@@ -66,4 +72,9 @@ def build_chain(
     upgrade: list[OnComplete | None] = [
         limiter.on_complete if limiter else None,  # a conversation is no request in flight; metrics and log wait for it
     ]
-    return Chain(tuple(f for f in request if f), tuple(f for f in complete if f), tuple(f for f in upgrade if f))
+    return Chain(
+        tuple(f for f in request if f and f is not protect),
+        tuple(f for f in complete if f),
+        tuple(f for f in upgrade if f),
+        tuple(f for f in request if f),
+    )

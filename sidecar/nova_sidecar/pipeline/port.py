@@ -11,9 +11,7 @@ from typing import Any, Final
 
 from nova_api.policies import (
     AccessLogPolicy,
-    BackpressurePolicy,
     BreakerPolicy,
-    CorrelationPolicy,
     EndpointBreakerPolicy,
     FallbackPolicy,
     TracingPolicy,
@@ -33,6 +31,7 @@ from nova_sidecar.pipeline.filters import (
     SampledAccessLogFilter,
 )
 from nova_sidecar.pipeline.partitions import limiter_filter, shown
+from nova_sidecar.pipeline.protection import Guard, ProtectionFilter
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
@@ -74,6 +73,7 @@ class Shared:
         "access_log",
         "clock",
         "closing",
+        "guard",
         "ids",
         "limiter",
         "loop",
@@ -87,13 +87,14 @@ class Shared:
 
     def __init__(
         self, *, access_log: AccessLog, clock: Callable[[], float], closing: Closing, ids: CorrelationIds,
-        limiter: Limiter[Exchange], tenants: TenantPartitions, resolver: Resolver, rng: Random,
+        guard: Guard, limiter: Limiter[Exchange], tenants: TenantPartitions, resolver: Resolver, rng: Random,
         spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.access_log = access_log
         self.clock = clock
         self.ids = ids
+        self.guard = guard
         self.limiter = limiter
         self.tenants = tenants
         self.closing = closing
@@ -196,7 +197,8 @@ class Port:
         """What the answers of the app or upstream mean to the breaker."""
         self._shown = shown(config.backpressure) if inbound else frozenset()
         self._make_readers(settings, frozenset(captured))
-        self.chain = self._build(settings, config.correlation, config.backpressure, config.access_log, config.tracing)
+        self._chain = self._build(settings, config)
+        self.protect()
 
     def _make_readers(self, settings: Inbound | Outbound, captured: frozenset[bytes]) -> None:
         """Make what reads heads; `captured` names the fields that the port replaces in requests."""
@@ -222,21 +224,22 @@ class Port:
         else:
             self.fallback.configure(policy, tenant)
 
-    def _build(
-        self,
-        settings: Inbound | Outbound,
-        correlation: CorrelationPolicy,
-        backpressure: BackpressurePolicy,
-        access_log: AccessLogPolicy,
-        tracing: TracingPolicy,
-    ) -> Chain:
+    def protect(self) -> None:
+        """Put the chain into force that fits how the sidecar itself is."""
+        chain = self._chain
+        self.chain = chain._replace(request=chain.overloaded) if self._shared.guard.shedding else chain
+
+    def _build(self, settings: Inbound | Outbound, config: ProxyConfig) -> Chain:
         stats, shared = self.stats, self._shared
+        correlation, backpressure, protection = config.correlation, config.backpressure, config.self_protection.mode
+        access_log, tracing = config.access_log, config.tracing
         limited = isinstance(settings, Inbound) and backpressure.mode != "Off"
         return build_chain(
             correlation=(
                 self.correlation_filter(self._header, shared.ids, stats) if correlation.mode == "Enforce" else None
             ),
             tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
+            protection=ProtectionFilter(stats, enforce=protection == "Enforce") if protection != "Off" else None,
             upgrades=self.upgrades if _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
             limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,

@@ -13,6 +13,7 @@ from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.port import Port, Shared
+from nova_sidecar.pipeline.protection import Guard, TurnedAway
 from nova_sidecar.pipeline.protocols import port_class
 from nova_sidecar.pipeline.stats import Direction, ProxyStats
 from nova_sidecar.pipeline.tracing import SpanLog
@@ -21,7 +22,6 @@ from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer, Phase
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.tenants import TenantPartitions
-from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.listener import Listener
 
@@ -44,15 +44,16 @@ class ListenError(Exception):
 class _Door:
     """A listener and the port behind it, which a reload may exchange."""
 
-    __slots__ = ("listener", "port")
+    __slots__ = ("_guard", "listener", "port")
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, guard: Guard) -> None:
         self.port = port
+        self._guard = guard
         self.listener: Listener | None = None
 
-    def accept(self) -> DownstreamConnection:
-        """A connection for the port that is behind the door now."""
-        return self.port.accept()
+    def accept(self) -> asyncio.Protocol:
+        """A connection for the port that is behind the door now, where there is room for one more."""
+        return self.port.accept() if self._guard.admit() else TurnedAway()
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -78,6 +79,7 @@ class Proxy:
         """Counters; read them at any time."""
         self.limiter: Limiter[Exchange] = Limiter(config.backpressure, clock())
         self.tenants = TenantPartitions(config.backpressure.tenants)
+        self.guard = Guard(config.self_protection, self.stats.ports, clock, self._protect)
         self._clock = clock
         self._drainer = Drainer(config.drain)
         self._closing: asyncio.TimerHandle | None = None
@@ -88,6 +90,7 @@ class Proxy:
             access_log=access_log,
             clock=clock,
             ids=CorrelationIds(os.urandom),
+            guard=self.guard,
             limiter=self.limiter,
             tenants=self.tenants,
             closing=Closing(config.web_socket, rng),
@@ -99,6 +102,7 @@ class Proxy:
     async def start(self) -> None:
         """Open every listener. Raises ListenError, naming the field, when one cannot be opened; then none is."""
         await self._take_over(self.config)
+        self.guard.start()
 
     async def apply(self, config: ProxyConfig) -> None:
         """Swap the configuration. Breakers, limiters, pools and requests in flight keep their state.
@@ -109,9 +113,17 @@ class Proxy:
         self.config = config
         self._drainer.configure(config.drain)
         self._shared.closing.configure(config.web_socket)
+        self.guard.configure(config.self_protection)
+        self._protect()
         self.tenants.configure(config.backpressure.tenants)
         for waiter in self.limiter.configure(config.backpressure, self._clock()):
             waiter.grant()
+
+    def _protect(self) -> None:
+        """The sidecar is at its limit, or no longer; TCP ports have no requests to refuse."""
+        for port in self._ports.values():
+            if isinstance(port, Port):
+                port.protect()
 
     async def _take_over(self, config: ProxyConfig) -> None:
         """Everything that can fail first, with nothing changed; then the change, without a turn of the loop in it."""
@@ -153,13 +165,22 @@ class Proxy:
             for direction, settings, path in _settings(config):
                 place = _place(direction, settings)
                 _refuse_double(place, doors, path)
-                doors[place] = self._doors.get(place) or await _open(settings, ports[direction, settings.name], path)
+                port = ports[direction, settings.name]
+                doors[place] = self._doors.get(place) or await self._open(settings, port, path)
         except ListenError:
             for place, door in doors.items():
                 if place not in self._doors:
                     door.close()
             raise
         return doors
+
+    async def _open(self, settings: Inbound | Outbound, port: Port, path: str) -> _Door:
+        door = _Door(port, self.guard)
+        try:
+            door.listener = await Listener.open(settings.listen, door.accept)
+        except OSError as error:
+            raise ListenError(path, _advice(settings.listen, error)) from error
+        return door
 
     def _remove(self, ports: list[Port]) -> None:
         for port in ports:
@@ -234,6 +255,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Close every listener and connection now."""
+        self.guard.close()
         if self._closing is not None:
             self._closing.cancel()
         for door in self._doors.values():
@@ -266,6 +288,7 @@ class Proxy:
         shown["limiter"]["tenants"] = self.tenants.snapshot()
         for (direction, name), port in self._ports.items():
             shown[direction][name] = port.snapshot(now)
+        shown["selfProtection"] = self.guard.snapshot()
         shown["drain"] = str(self._drainer.phase)
         return shown
 
@@ -309,15 +332,6 @@ def _place(direction: Direction, settings: Inbound | Outbound) -> Place:
 def _refuse_double(place: Place, doors: Mapping[Place, _Door], path: str) -> None:
     if place in doors:
         raise ListenError(path, f"expected an address of its own, but {place[0]}:{place[1]} is listed twice")
-
-
-async def _open(settings: Inbound | Outbound, port: Port, path: str) -> _Door:
-    door = _Door(port)
-    try:
-        door.listener = await Listener.open(settings.listen, door.accept)
-    except OSError as error:
-        raise ListenError(path, _advice(settings.listen, error)) from error
-    return door
 
 
 def _advice(address: Address, error: OSError) -> str:

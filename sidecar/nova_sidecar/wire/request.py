@@ -111,9 +111,9 @@ class RequestHead:
 class RequestReader:
     """Reads request heads for one port and remembers them.
 
-    `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace, `show` those that
-    the pipeline only looks at; both are in `captured`. `host` stands in where an HTTP/1.0 request has no Host. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says
-    which paths are.
+    `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace, `show` those
+    that the pipeline only looks at; both are in `captured`. `host` stands in where an HTTP/1.0 request has no Host.
+    `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says which paths are.
     """
 
     __slots__ = ("_capture", "_fields", "_host", "_lines", "_listed", "_upgrades", "_usual_host", "memo")
