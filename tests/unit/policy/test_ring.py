@@ -12,6 +12,7 @@ from nova_sidecar.policy.budget import RetryBudget
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer
 from nova_sidecar.policy.ejection import Ejector, Health
+from nova_sidecar.policy.flood import FloodGuard
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason
@@ -33,6 +34,7 @@ POLICIES = [
     Lifespan(PoolPolicy(), RNG),
     CorrelationIds(RNG.randbytes),
     Drainer(DrainPolicy()),
+    FloodGuard(),
 ]
 
 
