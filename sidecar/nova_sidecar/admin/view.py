@@ -25,6 +25,8 @@ class View:
     """Whether every listener of the data path is open."""
     started: float = field(default_factory=time.time)
     """Start of the process, seconds since the epoch."""
+    began: float = field(default_factory=time.monotonic)
+    """The same on the clock that does not step."""
 
     def unready(self) -> str | None:
         """Why no new traffic is wanted; None when it is."""
@@ -49,7 +51,7 @@ class View:
             "phase": self.drain.phase,
             "inFlight": self.proxy.in_flight,
             "breakers": self.breakers(),
-            "uptimeSeconds": round(time.time() - self.started, 3),
+            "uptimeSeconds": round(time.monotonic() - self.began, 3),
         }
 
     def breakers(self) -> dict[str, str]:
