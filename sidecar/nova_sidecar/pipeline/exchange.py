@@ -15,6 +15,7 @@ Rules:
 """
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 from nova_sidecar.pipeline import again, presence, timeouts
@@ -161,6 +162,9 @@ class Exchange:
         downstream = self.downstream
         if not body.done and (self.bytes_in or not self.head.expects):
             downstream.wheel.arm(downstream, downstream.wheel.now + self.port.stream_idle)
+        if not body.done and self.port.paces_uploads:
+            waits = self.port.attempt_budget if self.head.expects and not self.bytes_in else 0.0
+            body.measure(self.bytes_in, downstream.wheel.now + waits, self.port.stream_idle)
         downstream.resume_reading()
 
     # --- the request's body
@@ -176,7 +180,10 @@ class Exchange:
                 downstream.pause_reading()
             return
         upstream.transport.write(body.passing(data))
-        downstream.deadline = downstream.wheel.now + self.port.stream_idle
+        now = downstream.wheel.now
+        downstream.deadline = now + self.port.stream_idle
+        if now >= body.look_at:
+            timeouts.look_at_upload(self, body, now)
 
     def on_request_end(self, trailers: bytes) -> None:
         """The request is complete; the budgets of time begin anew, since an upload is bounded by silence."""
@@ -189,7 +196,7 @@ class Exchange:
         if ending:
             self.upstream.transport.write(ending)
         if self.state is SENT:
-            now = self.port.clock()
+            self.sent_at = now = self.port.clock()  # from here on it is the app's time
             self.deadline_at += now - self.started
             self.attempt_ends = attempt_ends(now, self.port.attempt_budget, self.deadline_at)
             self.downstream.wheel.arm(self.downstream, self.attempt_ends)
@@ -331,6 +338,8 @@ class Exchange:
             self.downstream.pause_reading()
         elif self.downstream.unread:  # else it is paused for what it has sent ahead
             self.downstream.resume_reading()
+            if self.body is not None and self.body.look_at != inf:  # the client could not send meanwhile
+                self.body.measure(self.bytes_in, self.downstream.wheel.now, self.port.stream_idle)
         self._heard()
 
     def _heard(self) -> None:

@@ -178,6 +178,8 @@ class Port:
         timeout = settings.timeout
         self.attempt_budget = float(min(timeout.attempt, timeout.request))
         self.stream_idle = float(timeout.stream_idle)
+        self.paces_uploads = isinstance(settings, Inbound) and config.backpressure.mode == "Enforce"
+        """Whether a client must keep up a rate with its body, since it holds a place meanwhile."""
         self.stats.web_sockets.possible = _upgrades(settings) != "none"
         self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0

@@ -7,6 +7,7 @@ from nova_sidecar.policy.outcome import CANCELLED, FAILURE
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 
 if TYPE_CHECKING:
+    from nova_sidecar.pipeline.body import RequestBody
     from nova_sidecar.pipeline.exchange import Exchange
 
 
@@ -30,6 +31,15 @@ def expire(exchange: "Exchange", now: float) -> None:
     else:
         exchange.drop_upstream("timeout", FAILURE)
         exchange.attempt_failed(Reason.ATTEMPT_TIMEOUT, "the upstream did not answer within the attempt's budget")
+
+
+def look_at_upload(exchange: "Exchange", body: "RequestBody", now: float) -> None:
+    """End the exchange when its client dribbles. Once there is a response it is a conversation, and may be slow."""
+    if exchange.state is SENT and body.too_slow(exchange.bytes_in, now):
+        exchange.drop_upstream("timeout", CANCELLED)
+        exchange.refuse(Reject(Reason.REQUEST_TIMEOUT), "the client sent its request too slowly")
+        return
+    body.measure(exchange.bytes_in, now, exchange.port.stream_idle)
 
 
 def _upload_stalled(exchange: "Exchange") -> None:
