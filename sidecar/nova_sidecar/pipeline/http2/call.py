@@ -31,6 +31,7 @@ from nova_sidecar.transport.http2.downstream import DownstreamSession
 from nova_sidecar.transport.http2.stream import WINDOW, Stream
 from nova_sidecar.transport.http2.upstream import UpstreamSession, UpstreamStream
 from nova_sidecar.transport.seat import Seat
+from nova_sidecar.wire.http2.fields import UNDECLARED
 from nova_sidecar.wire.http2.frames import END_STREAM, ErrorCode
 from nova_sidecar.wire.http2.heads import RequestHead, ResponseHead, Trailers
 
@@ -48,13 +49,12 @@ class Call(Stream):
 
     __slots__ = (
         "attempt", "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "correlation", "deadline",
-        "deadline_at", "downstream", "endpoint", "ends", "grpc_status", "head", "held", "kept", "place", "port",
-        "prefix",
-        "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status", "ticket", "timer", "trace",
-        "trailers", "unseen", "upstream_seconds",
+        "deadline_at", "downstream", "endpoint", "ends", "expected", "grpc_status", "head", "held", "kept", "place",
+        "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status", "ticket",
+        "timer", "trace", "trailers", "unseen", "upstream_seconds",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0917 - one per request: names of arguments cost
+    def __init__(  # noqa: PLR0915, PLR0917 - one per request: calls and names of arguments cost
         self, port: "CallPort", session: DownstreamSession, number: int, head: RequestHead, prefix: bytes, now: float
     ) -> None:
         # the stream: `Stream.__init__`, without the price of a call
@@ -111,6 +111,8 @@ class Call(Stream):
         self.reason: Reason | None = None
         self.bytes_in = 0
         self.bytes_out = 0
+        self.expected = UNDECLARED
+        """Bytes of the response that its head announces."""
 
     # --- before the upstream
 
@@ -217,17 +219,14 @@ class Call(Stream):
         """Content of the request."""
         size = len(data)
         self.bytes_in += size
-        attempt = self.attempt
-        if self.replayable or attempt is None:
-            self.kept += size
-            if self.body is None:
-                self.body = [data]
-            else:
-                self.body.append(data)
-            if self.kept > REPLAY and attempt is not None and self.kept > self._limit:
-                self._keep_no_more()
         if end:
             self.read_end = True
+            if self.head.length not in (UNDECLARED, self.bytes_in):
+                self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
+                return
+        attempt = self.attempt
+        if self.replayable or attempt is None:
+            self._keep(data)
         if attempt is None:
             self.held += flow
             return
@@ -243,8 +242,21 @@ class Call(Stream):
         elif self.state is SENT:
             self._request_complete()
 
+    def _keep(self, data: bytes) -> None:
+        """Keep content until there is a connection, and for a further attempt."""
+        if self.body is None:
+            self.body = [data]
+        else:
+            self.body.append(data)
+        self.kept += len(data)
+        if self.kept > REPLAY and self.attempt is not None and self.kept > self._limit:
+            self._keep_no_more()
+
     def on_request_end(self, trailers: bytes) -> None:
         """The request ends with trailers."""
+        if self.head.length not in (UNDECLARED, self.bytes_in):
+            self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
+            return
         self.trailers = trailers
         if self.attempt is not None:
             self.attempt.write_headers(trailers, END_STREAM)
@@ -282,6 +294,12 @@ class Call(Stream):
             if mark is None:
                 return
             forward += mark
+        self.expected = head.length
+        if self.expected >= 0 and (self.head.is_head or status == 304):
+            self.expected = UNDECLARED
+        if end and self.expected > 0:
+            self._broken_response()
+            return
         self.state = RESPONDING
         self.status = status
         self.body = None
@@ -318,6 +336,9 @@ class Call(Stream):
         self.bytes_out += size
         attempt = self.attempt
         assert attempt is not None  # noqa: S101 - it called
+        if end and self.expected not in (UNDECLARED, self.bytes_out):
+            self._broken_response()
+            return
         if self.write(data, end, attempt):
             attempt.credit(flow)
         elif flow > size:
@@ -332,11 +353,22 @@ class Call(Stream):
 
     def on_response_end(self, trailers: Trailers) -> None:
         """The response ends with trailers; those of gRPC say how the call went."""
+        if self.expected not in (UNDECLARED, self.bytes_out):
+            self._broken_response()
+            return
         code = trailers.grpc_status
         if code is not None:
             self.grpc_status = code
         self.write_headers(trailers.forward, END_STREAM)
         self._response_over(SUCCESS if not code else self.port.outcomes.code(code), self.port.clock())
+
+    def _broken_response(self) -> None:
+        """The content is not as long as its head said (RFC 9113 section 8.1.1)."""
+        self.drop_upstream(FAILURE)
+        if self.state is RESPONDING:
+            self.break_off(Reason.BAD_RESPONSE)
+        else:
+            self.refuse(Reject(Reason.BAD_RESPONSE), "the content is not as long as the response says")
 
     def _response_over(self, outcome: Outcome, now: float) -> None:
         """All of the response has come."""

@@ -93,8 +93,6 @@ class CallPort(Port):
         super().connected(connection)  # type: ignore[arg-type]  # as above
         if connection.forwarded:
             connection.forwarded = literal(FORWARDED_FOR, connection.client.encode())
-        if self.leaving:
-            connection.leave()
 
     def begin_call(self, session: DownstreamSession, number: int, head: RequestHead, prefix: bytes, end: int) -> None:
         """A request: through the filters, then upstream."""
@@ -119,9 +117,10 @@ class CallPort(Port):
             self.retrier.deposit(now)
         call.start_attempt(now)
 
-    def refuse_call(self, session: DownstreamSession, number: int, reason: Reason, why: str) -> None:
+    def refuse_call(self, session: DownstreamSession, number: int, reason: Reason, why: str, end: int) -> None:
         """Answer a request that is none."""
         call = Call(self, session, number, _UNREADABLE, b"", self.clock())
+        call.read_end = bool(end)
         session.streams[number] = call
         self._count_unread(call)
         call.refuse(Reject(reason), why)

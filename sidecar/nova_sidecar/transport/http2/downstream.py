@@ -14,6 +14,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from nova_sidecar.policy.flood import EMPTY, RESET
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.transport.http2.known import KnownRequests
 from nova_sidecar.transport.http2.outbox import Outbox
@@ -63,6 +64,7 @@ class StreamService(Protocol):
     """What a client's connection needs of the port that accepted it."""
 
     call_reader: "RequestReader"
+    leaving: bool
 
     def begin_call(
         self, session: "DownstreamSession", number: int, head: "RequestHead", prefix: bytes, end: int
@@ -72,7 +74,7 @@ class StreamService(Protocol):
     def prefix(self, session: "DownstreamSession", head: "RequestHead") -> bytes:
         """What of a request's block goes on the same way every time."""
 
-    def refuse_call(self, session: "DownstreamSession", number: int, reason: Reason, why: str) -> None:
+    def refuse_call(self, session: "DownstreamSession", number: int, reason: Reason, why: str, end: int) -> None:
         """Answer a request whose head could be read but not accepted."""
 
     def turned_away(self, session: "DownstreamSession", reason: Reason) -> None:
@@ -129,7 +131,10 @@ class DownstreamSession(Session):
             self.send(_HTTP1 % (len(_WORDS), _WORDS))
             self.close()
             return False
+        self.idle_at = self.wheel.now + IDLE_TIMEOUT
         self.open_with({frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS, frames.MAX_HEADER_LIST_SIZE: MAX_LIST})
+        if self._service.leaving:
+            self.leave()
         return True
 
     def on_closed(self) -> None:
@@ -149,15 +154,16 @@ class DownstreamSession(Session):
             heads.begin(decoder.generation, service.call_reader)
         found = heads.heads.get(block)
         if found is None:
-            found = self._read_head(number, block)
+            found = self._read_head(number, block, end)
             if found is None:
                 return
         if len(self.streams) >= MAX_STREAMS or self.leaving == 2:
+            self.charge(EMPTY)
             self.cancel(number, ErrorCode.REFUSED_STREAM)
         else:
             service.begin_call(self, number, found[0], found[1], end)
 
-    def _read_head(self, number: int, block: bytes) -> "tuple[RequestHead, bytes] | None":
+    def _read_head(self, number: int, block: bytes, end: int) -> "tuple[RequestHead, bytes] | None":
         service = self._service
         try:
             head = service.call_reader.read(self._decoder.decode(block))
@@ -169,7 +175,9 @@ class DownstreamSession(Session):
             found = (head, service.prefix(self, head))
             self._heads.keep(block, found, self._decoder.generation)
             return found
-        service.refuse_call(self, number, reason, why)
+        service.refuse_call(self, number, reason, why, end)
+        if reason is Reason.BAD_REQUEST:
+            self.charge(RESET)
         return None
 
     def _trailers(self, number: int, block: bytes, end: int) -> None:
@@ -245,7 +253,7 @@ class DownstreamSession(Session):
 
     def leave(self) -> None:
         """Ask the client to open no more streams here."""
-        if self.leaving or self.closing or self.transport is None:
+        if self.leaving or self.closing or not self._greeted:
             return
         self.leaving = 1
         self.send(frames.goaway(_ALL, ErrorCode.NO_ERROR) + frames.ping(_FAREWELL))
@@ -253,7 +261,10 @@ class DownstreamSession(Session):
 
     def leave_now(self) -> None:
         """Without calls: say so and close."""
-        self._stop_taking()
+        if self._greeted:
+            self._stop_taking()
+        else:
+            self.close()
 
     def _stop_taking(self) -> None:
         self.leaving = 2

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from nova_sidecar.policy.flood import CONTROL, EMPTY, RESET, SMALL_UPDATE, TRICKLE, FloodGuard
 from nova_sidecar.transport.http2.outbox import Outbox
 from nova_sidecar.transport.http2.stream import CONNECTION_WINDOW, WINDOW, Stream
 from nova_sidecar.transport.tcp import reset_on_close
@@ -58,9 +59,12 @@ class Session(Timed, asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
-        "_resets", "blocked", "closing", "initial", "last", "max_frame", "out", "outbox", "owed", "read_frames", "room",
-        "streams", "transport", "waiting", "wheel", "window",
+        "_resets", "blocked", "closing", "finished", "guard", "initial", "last", "max_frame", "out", "outbox", "owed",
+        "read_frames", "room", "streams", "transport", "waiting", "wheel", "window",
     )  # fmt: skip
+
+    reset_cost = RESET
+    """What a reset stream counts for the guard; nothing where the peer is the one that is asked."""
 
     def __init__(self, outbox: Outbox, wheel: Wheel, *, server: bool) -> None:
         super().__init__()
@@ -72,6 +76,9 @@ class Session(Timed, asyncio.Protocol):
         self.last = 0
         """Highest number of a stream there has been."""
         self.closing = False
+        self.guard = FloodGuard(wheel.now)
+        self.finished = 0
+        """Streams that ended as they should since the guard was last told."""
         self._resets: dict[int, None] = {}
         # to the peer
         self.out: list[bytes] = []
@@ -107,9 +114,6 @@ class Session(Timed, asyncio.Protocol):
     def on_closed(self) -> None:
         """The connection is over; every stream has been told."""
 
-    def note_frame(self, kind: int, flags: int, size: int) -> None:
-        """A frame that carries no content; raises ConnectionFault where there are too many."""
-
     def fault(self, fault: ConnectionFault) -> None:
         """The peer broke the protocol; the connection is about to be closed for it."""
 
@@ -126,11 +130,17 @@ class Session(Timed, asyncio.Protocol):
                 elif kind == DATA:
                     room = self.room = self.room - flow
                     stream = streams.get(number)
-                    if stream is not None and not stream.read_end and room >= 0 and stream.room >= flow:
+                    if (
+                        stream is not None
+                        and not stream.read_end
+                        and room >= 0
+                        and stream.room >= flow
+                        and (payload or flags & END_STREAM)
+                    ):
                         stream.room -= flow
                         stream.on_data(payload, flow, flags & END_STREAM)
                     else:
-                        self._stray(stream, number, flow)
+                        self._unusual_data(stream, number, flow)
                 else:
                     self._control(kind, flags, number, payload)
                 if self.closing:
@@ -174,11 +184,11 @@ class Session(Timed, asyncio.Protocol):
         elif kind == RST_STREAM:
             self._reset_by_peer(number, frames.read_code(payload))
         elif kind == SETTINGS:
-            self.note_frame(kind, flags, len(payload))
+            self.charge(EMPTY if flags & frames.ACK else CONTROL)
             if not flags & frames.ACK:
                 self._settings(payload)
         elif kind == PING:
-            self.note_frame(kind, flags, len(payload))
+            self.charge(EMPTY if flags & frames.ACK else CONTROL)
             if flags & frames.ACK:
                 self.on_pong(payload)
             else:
@@ -186,10 +196,9 @@ class Session(Timed, asyncio.Protocol):
         elif kind == GOAWAY:
             self.on_goaway(*frames.read_goaway(payload))
         else:
-            self.note_frame(kind, flags, len(payload))
+            self.charge(EMPTY)
 
     def _window_update(self, number: int, payload: bytes) -> None:
-        self.note_frame(WINDOW_UPDATE, 0, 4)
         stream = self.streams.get(number) if number else None
         try:
             increment = frames.read_increment(number, payload)
@@ -197,6 +206,8 @@ class Session(Timed, asyncio.Protocol):
             self._unknown(number)
             self.reset(number, fault.code)
             return
+        if increment < SMALL_UPDATE:
+            self.charge(TRICKLE)
         if number == 0:
             self.window += increment
             if self.window > LARGEST_WINDOW:
@@ -213,7 +224,7 @@ class Session(Timed, asyncio.Protocol):
                 stream.drain()
 
     def _reset_by_peer(self, number: int, code: int) -> None:
-        self.note_frame(RST_STREAM, 0, 4)
+        self.charge(self.reset_cost)
         stream = self.streams.pop(number, None)
         if stream is None:
             self._unknown(number)
@@ -242,25 +253,39 @@ class Session(Timed, asyncio.Protocol):
             if stream.window > LARGEST_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
 
-    def _stray(self, stream: Stream | None, number: int, flow: int) -> None:
-        """DATA that nobody may or can take."""
+    def _unusual_data(self, stream: Stream | None, number: int, flow: int) -> None:
+        """DATA that nobody may or can take, or without content."""
         if self.room < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more content than the connection's window")
-        self.owed += flow  # told with the next credit
         if stream is None:
             self._unknown(number)
+            self.owed += flow  # told with the next credit
             if number not in self._resets:
-                self.note_frame(DATA, 0, 0)
                 self.reset(number, ErrorCode.STREAM_CLOSED)
         elif stream.read_end:
+            self.owed += flow
             self.reset(number, ErrorCode.STREAM_CLOSED)
-        else:
+        elif stream.room < flow:
+            self.owed += flow
             self.reset(number, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            self.charge(EMPTY)
+            stream.room -= flow
+            stream.credit(flow)
 
     def _unknown(self, number: int) -> None:
         """A frame for a stream that is not there. Raises ConnectionFault where there never was one."""
         if number > self.last:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
+
+    def charge(self, cost: float) -> None:
+        """Count a frame that costs work and carries none. Raises ConnectionFault where there are too many."""
+        guard = self.guard
+        if self.finished:
+            guard.record(self.finished)
+            self.finished = 0
+        if guard.admit(cost, self.wheel.now) is not None:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 
     def was_reset(self, number: int) -> bool:
         """Whether a stream was reset from here, so that what still comes on it is no fault."""
@@ -303,11 +328,14 @@ class Session(Timed, asyncio.Protocol):
     def forget(self, stream: Stream) -> None:
         """A stream is over on both sides."""
         streams = self.streams
-        if streams.pop(stream.number, None) is not None and not streams:
-            self.on_idle()
+        if streams.pop(stream.number, None) is not None:
+            self.finished += 1
+            if not streams:
+                self.on_idle()
 
     def reset(self, number: int, code: int) -> None:
-        """End a stream for a fault of the peer; whoever uses it is told."""
+        """End a stream for a fault of the peer; whoever uses it is told. Raises ConnectionFault for too many."""
+        self.charge(self.reset_cost)
         self.cancel(number, code)
         stream = self.streams.pop(number, None)
         if stream is not None:

@@ -130,6 +130,8 @@ class UpstreamSession(Session):
         "idle_limit", "idle_since", "max_streams", "name", "requests", "retire_at", "seat",
     )  # fmt: skip
 
+    reset_cost = 0.0
+
     def __init__(
         self, owner: Owner, seat: "Seat[UpstreamSession]", outbox: Outbox, wheel: Wheel, *, retire_at: float,
         idle_limit: float,
@@ -350,8 +352,12 @@ class UpstreamSession(Session):
 
     def forget(self, stream: Stream) -> None:
         """A stream is over; there is room for another one."""
-        full = len(self.streams) >= self.max_streams
-        super().forget(stream)
+        streams = self.streams
+        full = len(streams) >= self.max_streams
+        if streams.pop(stream.number, None) is not None:
+            self.finished += 1
+            if not streams:
+                self.on_idle()
         if full:
             self._owner.room(self)
 
