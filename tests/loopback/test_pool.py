@@ -186,3 +186,84 @@ def test_connect_failures_are_counted(start: StartSidecar, app: StartApp) -> Non
         assert client.exchange(request()).status == 200
 
     assert sidecar.metric("nova_connect_failures_total") == 1
+
+
+def test_warm_connections_are_there_before_anybody_calls(start: StartSidecar, app: StartApp) -> None:
+    it = app()
+    sidecar = start(document(inbound(it.address, pool=PoolPolicy(warm_connections=3))))
+    eventually(lambda: len(it.connections) == 3)
+    with sidecar.connect() as client:
+        for _ in range(5):
+            assert client.exchange(request()).status == 200
+    assert len(it.connections) == 3
+
+
+def test_never_more_warm_ones_than_size(start: StartSidecar, app: StartApp) -> None:
+    it = app()
+    sidecar = start(document(inbound(it.address, pool=PoolPolicy(warm_connections=5, size=2))))
+    eventually(lambda: len(it.connections) == 2)
+    with sidecar.connect() as client:
+        for _ in range(3):
+            assert client.exchange(request()).status == 200
+    assert sidecar.stats()["inbound"]["web"]["pool"]["open"] == 2
+    assert len(it.connections) == 2
+
+
+def test_warm_connections_come_back_when_the_app_does(start: StartSidecar, app: StartApp) -> None:
+    """While it is gone a wait that doubles lies between two tries; then the pool is as warm as before."""
+    it = app()
+    sidecar = start(document(inbound(it.address, pool=PoolPolicy(warm_connections=2))))
+    eventually(lambda: it.open_connections == 2)
+    it.stop()
+    eventually(lambda: sidecar.metric("nova_connect_failures_total") >= 4)
+    it.restart()
+    eventually(lambda: sidecar.stats()["inbound"]["web"]["pool"]["idle"] == 2, within=10)
+    assert sidecar.metric("nova_connect_failures_total") < 12
+    with sidecar.connect() as client:
+        assert client.exchange(request()).status == 200
+
+
+def test_warm_connections_are_renewed_and_not_missed(start: StartSidecar, app: StartApp) -> None:
+    """An idle one goes when its successor is there, so that there is always one."""
+    it = app()
+    policy = PoolPolicy(warm_connections=1, idle_timeout=Duration(0.3), jitter=NO_JITTER)
+    sidecar = start(document(inbound(it.address, pool=policy)))
+    least = 1
+
+    def renewed() -> bool:
+        nonlocal least
+        least = min(least, sidecar.stats()["inbound"]["web"]["pool"]["idle"] if it.connections else 1)
+        return len(it.connections) >= 4
+
+    eventually(lambda: len(it.connections) == 1)
+    eventually(renewed)
+    assert least == 1
+    eventually(lambda: it.open_connections <= 2)
+
+
+def test_an_old_connection_goes_when_its_successor_is_there(start: StartSidecar, app: StartApp) -> None:
+    """No request waits for a connect: the successor is opened without one."""
+    it = app()
+    sidecar = start(document(inbound(it.address, pool=PoolPolicy(max_age=Duration(0.2), jitter=NO_JITTER))))
+    with sidecar.connect() as client:
+        assert client.exchange(request()).status == 200
+        eventually(lambda: client.exchange(request()).status == 200 and len(it.connections) == 2)
+        calls = len(it.calls)
+        eventually(lambda: sidecar.metric("nova_connections_closed_total", reason="age") == 1)
+        assert len(it.calls) == calls
+        assert client.exchange(request()).status == 200
+    assert it.calls[-1].connection == 1
+
+
+def test_an_old_connection_serves_on_when_it_has_no_successor(start: StartSidecar, app: StartApp) -> None:
+    it = app()
+    sidecar = start(document(inbound(it.address, pool=PoolPolicy(max_age=Duration(0.2), jitter=NO_JITTER))))
+    with sidecar.connect() as client:
+        assert client.exchange(request()).status == 200
+        it.refuse_new()
+        eventually(
+            lambda: client.exchange(request()).status == 200 and sidecar.metric("nova_connect_failures_total") > 0
+        )
+        for _ in range(20):
+            assert client.exchange(request()).status == 200
+    assert {call.connection for call in it.calls} == {0}

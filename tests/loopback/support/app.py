@@ -65,6 +65,10 @@ class App:
             with contextlib.suppress(OSError):
                 peer.socket.shutdown(2)
 
+    def refuse_new(self) -> None:
+        """Close the listener only."""
+        self._listener.close()
+
     def restart(self) -> None:
         """Listen again on the same port."""
         self._listener.open()
