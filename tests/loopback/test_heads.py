@@ -207,7 +207,7 @@ def test_a_hundred_fields_pass(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/1", "HTTP/11", "http/1.1", "ICY/1.1", ""]
+    "version", ["HTTP/2.0", "HTTP/1.10", "HTTP/0.9", "HTTP/1", "HTTP/11", "http/1.1", "ICY/1.1", ""]
 )
 def test_other_versions_are_refused(wire: Wire, version: str) -> None:
     refusal = wire.refused(f"GET / {version}\r\nHost: a\r\n\r\n".encode())

@@ -17,7 +17,7 @@ BROKEN_HEADS = {
     "not HTTP": b"hello there\r\n\r\n",
     "request instead": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "HTTP/2": b"HTTP/2 200\r\n\r\n",
-    "HTTP/1.2": b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.10": b"HTTP/1.10 200 OK\r\nContent-Length: 0\r\n\r\n",
     "status of two digits": b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
     "status of four digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
     "status of letters": b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",

@@ -66,7 +66,7 @@ BAD = {
     "hex prefix": b"0x3\r\nabc\r\n",
     "sign": b"+3\r\nabc\r\n",
     "space before": b" 3\r\nabc\r\n",
-    "space after": b"3 \r\nabc\r\n",
+    "space inside": b"3 3\r\nabc\r\n",
     "underscore": b"1_0\r\n",
     "bare lf after size": b"3\nabc\r\n",
     "bare lf after data": b"3\r\nabc\n0\r\n\r\n",

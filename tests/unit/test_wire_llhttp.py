@@ -77,7 +77,7 @@ def test_whatever_is_accepted_is_read_alike(
     body = b"3\r\nabc\r\n0\r\n\r\n" if head.length == CHUNKED else b"abc"[: head.length]
     assume(head.length <= 3)
 
-    events, parser = llhttp(text + body)
+    events, parser = llhttp(text.replace(b"HTTP/1.2", b"HTTP/1.1", 1) + body)  # it knows no later minor version
 
     assert events.complete
     assert parser.get_method() == head.method

@@ -166,10 +166,10 @@ def test_bad_requests(text: bytes) -> None:
     [
         (head(start="CONNECT a:1 HTTP/1.1"), Reason.UNSUPPORTED_METHOD),
         (head(start="GET / HTTP/2.0"), Reason.UNSUPPORTED_VERSION),
-        (head(start="GET / HTTP/1.2"), Reason.UNSUPPORTED_VERSION),
+        (head(start="GET / HTTP/0.9"), Reason.UNSUPPORTED_VERSION),
         (b"PRI * HTTP/2.0\r\n\r\n", Reason.UNSUPPORTED_VERSION),
         (head("Transfer-Encoding: gzip, chunked"), Reason.NOT_IMPLEMENTED),
-        (head("Transfer-Encoding: gzip"), Reason.NOT_IMPLEMENTED),
+        (head("Transfer-Encoding: gzip"), Reason.BAD_REQUEST),
         (head(start=f"GET /{'a' * MAX_TARGET} HTTP/1.1"), Reason.URI_TOO_LONG),
         (head(*["X: 1"] * MAX_FIELDS), Reason.HEADER_TOO_LARGE),
         (head("X: " + "a" * MAX_HEAD), Reason.HEADER_TOO_LARGE),
@@ -255,3 +255,11 @@ def test_a_beginning_of_a_request_is_waited_for(text: bytes) -> None:
 def test_what_cannot_become_a_request_is_told_at_once(text: bytes) -> None:
     with pytest.raises(Malformed):
         check_start(text)
+
+
+def test_later_minor_versions_are_read_as_the_last_one_known() -> None:
+    """RFC 9110 section 2.5."""
+    taken = read(head(start="GET / HTTP/1.7"))
+    assert taken.forward.startswith(b"GET / HTTP/1.1\r\n")
+    assert taken.keep_alive
+    assert not taken.http10

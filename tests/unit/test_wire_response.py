@@ -108,3 +108,14 @@ def test_a_head_over_its_limit_says_so() -> None:
     with pytest.raises(Malformed) as refused:
         read("X: " + "a" * MAX_HEAD)
     assert refused.value.reason is Reason.RESPONSE_HEAD_TOO_LARGE
+
+
+def test_a_length_that_is_set_twice_goes_on_once() -> None:
+    """RFC 9112 section 6.3."""
+    got = read("Content-Length: 5", "Server: x", "content-length: 5")
+
+    assert got.length == 5
+    assert got.forward == b"HTTP/1.1 200 OK\r\nServer: x\r\ncontent-length: 5\r\n"
+    for lines in (("Content-Length: 5", "Content-Length: 6"), ("Content-Length: 5x", "Content-Length: 5x")):
+        with pytest.raises(Malformed):
+            read(*lines)

@@ -21,7 +21,7 @@ from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
-from nova_sidecar.wire.head import HEAD_END, check_start, head_end
+from nova_sidecar.wire.head import HEAD_END, check_start, head_end, without_empty_lines
 from nova_sidecar.wire.request import RequestHead
 
 HEAD_TIMEOUT: Final = 10.0
@@ -195,13 +195,10 @@ class DownstreamConnection(Timed, asyncio.Protocol):
 
     def _read_head(self) -> bool:
         data = self._buffer
-        if data[:1] == b"\r":  # RFC 9112 section 2.2: an empty line before a request is ignored
-            if len(data) == 1:
+        if data[:1] == b"\r":
+            self._buffer = data = without_empty_lines(data)
+            if not data or data == b"\r":
                 return False
-            if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
-                self._buffer = data = data[2:]
-                if not data:
-                    return False
         try:
             end = head_end(data, self._searched)
             if end < 0:

@@ -16,7 +16,7 @@ MAX_TRAILERS: Final = 8 * 1024
 """Bytes of the trailer section."""
 LAST_CHUNK: Final = b"0\r\n"
 
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15}+)[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_FIELDS: Final = FieldTable(
     noted=frozenset(),
     dropped=HOP_BY_HOP

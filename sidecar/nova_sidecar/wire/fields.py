@@ -6,7 +6,7 @@ RFC 9110 section 7.6.1: fields that belong to the connection, and those that Con
 from typing import Final
 
 from nova_sidecar.policy.reasons import Reason
-from nova_sidecar.wire.grammar import FIELD_LINE, LENGTH, MAX_FIELDS, Malformed, explain_fields
+from nova_sidecar.wire.grammar import FIELD_LINE, LENGTH, MAX_FIELDS, TOKEN, Malformed, explain_fields
 
 HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
@@ -132,16 +132,14 @@ def content_length(values: list[bytes]) -> int:
 
 
 def require_chunked(values: list[bytes], *, http10: bool) -> None:
-    """Raises Malformed unless Transfer-Encoding is chunked; NOT_IMPLEMENTED for codings that Nova does not have."""
+    """Raises Malformed unless Transfer-Encoding is chunked; NOT_IMPLEMENTED for further codings beneath it, since then
+    at least the length is clear (RFC 9112 sections 6.1 and 6.3)."""
     if http10:
         raise Malformed("Transfer-Encoding in HTTP/1.0")
     if len(values) != 1:
         raise Malformed("several Transfer-Encoding fields")
     if values[0].lower() == b"chunked":
         return
-    known = all(
-        token in (b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked") for token in tokens(values[0])
-    )
-    raise Malformed(
-        "a Transfer-Encoding other than chunked", Reason.NOT_IMPLEMENTED if known and values[0] else Reason.BAD_REQUEST
-    )
+    codings = [coding.strip(b" \t") for coding in values[0].lower().split(b",")]
+    clear = codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and all(map(TOKEN.fullmatch, codings))
+    raise Malformed("a Transfer-Encoding other than chunked", Reason.NOT_IMPLEMENTED if clear else Reason.BAD_REQUEST)

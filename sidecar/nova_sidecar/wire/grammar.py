@@ -28,10 +28,10 @@ _TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
 
 TOKEN: Final = re.compile(_TCHAR + rb"++")
 TARGET: Final = re.compile(rb"[\x21\x22\x24-\x7e]++")
-REQUEST_START: Final = re.compile(_TCHAR + rb"{1,32}+(?: (?:[\x21\x22\x24-\x7e]++(?: (?:[HTP/0-9.]{0,8}+\r?)?)?)?)?")
+REQUEST_START: Final = re.compile(_TCHAR + rb"++(?: (?:[\x21\x22\x24-\x7e]++(?: (?:[HTP/0-9.]{0,8}+\r?)?)?)?)?")
 """What has arrived of a request line, as long as it is not whole."""
-REQUEST_LINE: Final = re.compile(rb"(" + _TCHAR + rb"{1,32}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")
-STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?")
+REQUEST_LINE: Final = re.compile(rb"(" + _TCHAR + rb"++) ([\x21\x22\x24-\x7e]++) HTTP/1\.([0-9])")
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?")
 FIELD_LINE: Final = re.compile(rb"(" + _TCHAR + rb"++):[ \t]*+(" + _TEXT + rb"*+)")
 """Name and value; the value may still end with white space."""
 
@@ -59,11 +59,9 @@ def explain_request(head: bytes) -> Malformed:
         return Malformed("the request line is not method, target and version with one space between")
     if not TOKEN.fullmatch(parts[0]):
         return Malformed("the method is not a token")
-    if not re.fullmatch(rb"HTTP/1\.[01]", parts[2]):
+    if not re.fullmatch(rb"HTTP/1\.[0-9]", parts[2]):
         known = re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2])
-        return Malformed(
-            "the version is neither HTTP/1.1 nor HTTP/1.0", Reason.UNSUPPORTED_VERSION if known else Reason.BAD_REQUEST
-        )
+        return Malformed("the version is not HTTP/1", Reason.UNSUPPORTED_VERSION if known else Reason.BAD_REQUEST)
     if not re.fullmatch(rb"[\x21\x22\x24-\x7e]+", parts[1]):
         return Malformed("the request target holds characters that a target cannot have")
     return explain_fields(fields)
@@ -72,7 +70,7 @@ def explain_request(head: bytes) -> Malformed:
 def explain_response(head: bytes) -> Malformed:
     """Why a response head did not match the grammar."""
     line, _, fields = head.partition(b"\r\n")
-    if not re.fullmatch(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?", line):
+    if not re.fullmatch(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?", line):
         return Malformed("the status line is not HTTP/1.1, a status and a reason")
     return explain_fields(fields)
 

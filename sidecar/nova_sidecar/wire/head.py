@@ -13,6 +13,7 @@ from nova_sidecar.wire.grammar import (
 )
 
 HEAD_END: Final = b"\r\n\r\n"
+MAX_EMPTY_LINES: Final = 8
 
 
 def head_end(data: bytes, searched: int = 0) -> int:
@@ -32,6 +33,15 @@ def head_end(data: bytes, searched: int = 0) -> int:
     if line >= 0 and _has_bare_lf(data, max(0, searched - 1)):
         raise Malformed("a line ends with a bare LF")
     return -1
+
+
+def without_empty_lines(data: bytes) -> bytes:
+    """What follows the empty lines before a request. RFC 9112 section 2.2 lets them be ignored, for clients that end a
+    body with one too many; after `MAX_EMPTY_LINES` they are no mistake any more and stay, to be refused."""
+    at = 0
+    while at < 2 * MAX_EMPTY_LINES and data.startswith(b"\r\n", at):
+        at += 2
+    return data[at:]
 
 
 def _has_bare_lf(data: bytes, start: int) -> bool:

@@ -95,8 +95,8 @@ class ResponseReader:
         options = connection_options(noted[b"connection"]) if b"connection" in noted else _NO_OPTIONS
         if not options <= ORDINARY_OPTIONS:
             lines = without(lines, options)
-        if unframed and b"content-length" in noted:
-            lines = without(lines, _CONTENT_LENGTH)
+        if b"content-length" in noted:
+            lines = _one_length(lines, noted[b"content-length"], unframed=unframed)
         if status == 101 and b"upgrade" in noted:
             lines.append(b"connection: upgrade\r\nupgrade: %b" % noted[b"upgrade"][0])
         return ResponseHead(
@@ -113,6 +113,17 @@ class ResponseReader:
         """That the upstream's own sidecar sheds load does not say that the upstream fails: opening the breaker on top
         would turn a short overload into an outage."""
         return CANCELLED if reject is not None and reject[0] in SHED else self._outcomes[status]
+
+
+def _one_length(lines: list[bytes], lengths: list[bytes], *, unframed: bool) -> list[bytes]:
+    """The lines without a length where there is no body (RFC 9110 section 8.6), and with one of several that are the
+    same: frameworks set it twice, nginx and HAProxy let them, and RFC 9112 section 6.3 allows it."""
+    if unframed:
+        return without(lines, _CONTENT_LENGTH)
+    if len(lengths) == 1 or len(set(lengths)) > 1:
+        return lines
+    del lengths[1:]
+    return [*without(lines, _CONTENT_LENGTH), b"content-length: %b" % lengths[0]]
 
 
 def _length(noted: dict[bytes, list[bytes]], *, http10: bool) -> int:

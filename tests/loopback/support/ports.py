@@ -20,10 +20,11 @@ _next = itertools.cycle(range(_start, _start + PER_WORKER))
 
 def free_ports(count: int) -> list[int]:
     """Free TCP ports of 127.0.0.1, all different; one is not given twice for the next 3 000."""
-    return list(itertools.islice(filter(_is_free, _next), count))
+    return list(itertools.islice(filter(is_free, _next), count))
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a listener can be opened on a port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
