@@ -15,19 +15,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import grpcload, load, measure, proxies, proxies_grpc, report, tools
+from . import grpcload, load, measure, proxies, proxies_grpc, report, scaling, tools
 from .machine import Cores
 from .processes import Address, running, wait_until_accepting, wait_until_serving
 from .proxies import BUILDERS, Build, Proxy
 
 _ROOT = Path(__file__).parents[2]
 _QUICK = ("nova", "envoy", "haproxy", "nginx")
-_WORKLOADS = ("http1", "grpc")
+_WORKLOADS = ("http1", "grpc", "scaling")
 _FLOOR = 2.0
 _IDLE = 10_000
 _CALLS = 25_000
 """Calls prepared for each connection; who answers more of them in a round ends it early."""
-_CONNECTIONS = 8
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -148,22 +147,16 @@ def _grpc_plan(options: argparse.Namespace, folder: Path) -> measure.Plan:
     blocks = folder / "calls"
     calls = load.Calls(proxies_grpc.PATH, 32, request_bytes=100, response_bytes=proxies_grpc.RESPONSE_BYTES)
     if not options.quick:
-        grpcload.write_calls(blocks, calls.path, _CONNECTIONS, _CALLS)
+        grpcload.write_calls(blocks, calls.path, 8, _CALLS)
     kinds = (
-        ("grpc_unary", "gRPC, all calls alike", rounds, seconds, calls),
-        (
-            "grpc_unary_traced",
-            "gRPC, each call with its own trace and timeout",
-            few,
-            short,
-            replace(calls, blocks=blocks),
-        ),
-        ("grpc_stream", "gRPC, 100 streams on each connection", few, short, replace(calls, streams=100)),
-        ("grpc_single", "gRPC, one stream on each connection", few, short, replace(calls, streams=1)),
+        ("grpc_unary", "gRPC, all calls alike", rounds, seconds, 8, calls),
+        ("grpc_unary_traced", "gRPC, a trace and timeout per call", few, short, 8, replace(calls, blocks=blocks)),
+        ("grpc_stream", "gRPC, 100 streams on each connection", few, short, 4, replace(calls, streams=100)),
+        ("grpc_single", "gRPC, one stream on each connection", few, short, 8, replace(calls, streams=1)),
     )
     scenarios = tuple(
-        measure.Scenario(key, title, n, length, connections=_CONNECTIONS, size=calls.response_bytes, calls=each)
-        for key, title, n, length, each in kinds
+        measure.Scenario(key, title, n, length, connections=connections, size=calls.response_bytes, calls=each)
+        for key, title, n, length, connections, each in kinds
         if not options.quick or key == "grpc_unary"
     )
     return measure.Plan(wrk="", cores=Cores.choose(), scenarios=scenarios)
@@ -185,8 +178,22 @@ def _run(options: argparse.Namespace, python: tools.Interpreter) -> dict[str, An
         folder = Path(temporary)
         for number, suite in enumerate(_suites(options, folder, python)):
             found.append((suite.plan, _measure(suite, names, _folder(folder, str(number)), skipped)))
+        grown = _scaling(options, folder, python, skipped)
     versions = {name: _version(name) for name in names if name not in skipped}
-    return report.figures(found, skipped, versions, python)
+    return report.figures(found, skipped, versions, python) | {"scaling": grown}
+
+
+def _scaling(
+    options: argparse.Namespace, folder: Path, python: tools.Interpreter, skipped: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """CPU µs per request of the sidecar alone, while something else grows."""
+    if options.quick or "scaling" not in options.workloads:
+        return {}
+    try:
+        return scaling.isolated(python.path, folder / "scaling.json")
+    except tools.Unavailable as reason:
+        skipped["scaling"] = str(reason)
+        return {}
 
 
 def _measure(suite: Suite, names: Sequence[str], folder: Path, skipped: dict[str, str]) -> measure.Measured:

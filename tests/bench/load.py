@@ -49,6 +49,11 @@ def full_load(
     return parse_wrk(_run(command, core, seconds))
 
 
+def wrk(options: list[str], url: str, arguments: tuple[str, ...] = (), *, core: int, seconds: int) -> Answer:
+    """wrk as it is: the command with its options, the target, and what its script is told."""
+    return parse_wrk(_run([*options, url, *(("--", *arguments) if arguments else ())], core, seconds))
+
+
 def fixed_rate(address: Address, path: str, *, rate: int, seconds: float, connections: int, core: int) -> Answer:
     """`rate` requests a second, spread evenly, whether or not the answers come."""
     target = [address.host, str(address.port), path, str(rate), str(seconds), str(connections)]

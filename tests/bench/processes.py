@@ -77,13 +77,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until_serving(address: Address, path: str, size: int, process: subprocess.Popen[bytes], errors: Path) -> None:
+def wait_until_serving(
+    address: Address, path: str, size: int, process: subprocess.Popen[bytes], errors: Path, *, seconds: float = 15
+) -> None:
     """Return when `path` answers 200 with `size` bytes.
 
     Raises:
-        Unavailable: the program ended or gave no such answer in 15 s; its last words are in the message.
+        Unavailable: the program ended or gave no such answer in time; its last words are in the message.
     """
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + seconds
     answer = "no answer"
     while process.poll() is None and time.monotonic() < deadline:
         try:

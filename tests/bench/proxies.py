@@ -102,10 +102,10 @@ _HAPROXY_RETRY = "retries 2\n  retry-on conn-failure empty-response 503\n  timeo
 _HAPROXY_BREAKER = "observe layer7 error-limit 5 on-error mark-down check inter 30s"
 
 
-def upstream(folder: Path, sizes: tuple[int, ...]) -> Proxy:
+def upstream(folder: Path, sizes: tuple[int, ...], host: str = "127.0.0.1") -> Proxy:
     """nginx answering GET /SIZE with SIZE bytes from memory."""
     (port,) = free_ports(1)
-    address = Address("127.0.0.1", port)
+    address = Address(host, port)
     locations = "\n    ".join(f'location = /{size} {{ return 200 "{"x" * size}"; }}' for size in sizes)
     body = _NGINX_STATIC.format(listen=address, locations=locations)
     return Proxy(command=_nginx_command(folder, body), rows={"direct": address})

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from .machine import Cores
 from .measure import Measured, Plan, Sample, Samples, Scenario
 from .tools import Interpreter
 
@@ -26,7 +27,7 @@ def figures(
 ) -> dict[str, Any]:
     """The document that is written as JSON. Every figure is the median over the rounds."""
     scenarios = [(scenario, measured) for plan, measured in found for scenario in plan.scenarios]
-    cores = found[0][0].cores
+    cores = found[0][0].cores if found else Cores.choose()
     return {
         **{scenario.key: _group(scenario, measured) for scenario, measured in scenarios},
         **{key: value for plan, measured in found if plan.idle for key, value in _memory(plan, measured).items()},
@@ -133,6 +134,8 @@ def table(document: Mapping[str, Any]) -> str:
         lines += [*_ratio_lines(document[key]), ""]
     if "rss" in document:
         lines += _memory_lines(document)
+    if document.get("scaling"):
+        lines += _scaling_lines(document["scaling"])
     lines += [f"{name} skipped: {reason}" for name, reason in document["skipped"].items()]
     lines += [f"the sidecar ran on {Interpreter(**document['sidecar_python'])}"]
     return "\n".join([*lines, *_warnings(document)])
@@ -166,6 +169,13 @@ def _memory_lines(document: Mapping[str, Any]) -> list[str]:
         if isinstance(value, dict):
             rest, full = value.values()
             lines.append(f"{name:<18}{rest:>9.1f} MB{full:>9.1f} MB{bytes_each[name]:>9,} B")
+    return [*lines, ""]
+
+
+def _scaling_lines(scaling: Mapping[str, Mapping[str, float]]) -> list[str]:
+    lines = ["CPU µs per request of the sidecar while something else grows"]
+    for name, steps in scaling.items():
+        lines.append(f"{name:<18}" + "".join(f"{int(step):>9,}: {cost:5.1f}" for step, cost in steps.items()))
     return [*lines, ""]
 
 
