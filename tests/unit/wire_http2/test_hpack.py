@@ -161,6 +161,15 @@ def test_a_list_too_large_leaves_the_table_as_it_should_be() -> None:
     assert decoder.decode(b"\xbe\xbf") == ((b"c", b"d"), (b"a", b"b"))
 
 
+def test_a_list_too_large_changes_what_other_blocks_mean() -> None:
+    decoder = Decoder(max_list=300)
+    decoder.decode(INSERT)
+    assert decoder.decode(NEWEST) == ((b"a", b"b"),)
+    with pytest.raises(ListTooLarge):
+        decoder.decode(b"\x40\x01c\x01d" + NEWEST * 20)
+    assert decoder.decode(NEWEST) == ((b"c", b"d"),)
+
+
 def test_indices_cannot_blow_a_list_up() -> None:
     decoder = Decoder(max_list=65_536)
     value = b"v" * 4000

@@ -100,17 +100,20 @@ class Decoder:
             fields = self._fields(block)
         except IndexError:
             raise _fault("a header block ends too early or has an index that is in no table") from None
+        changed = generation != self.generation
+        if changed and self._memo:
+            self._forget()
         if len(fields) * self._largest + 2 * len(block) > self._max_list:
             self._check_list(fields)
         found = tuple(fields)
-        if generation == self.generation:
+        if not changed:
             self._memo_room -= len(block) + ENTRY_COST
             if self._memo_room < 0:
                 self._forget()
             self._memo[block] = found
         return found
 
-    def _fields(self, block: bytes) -> list[Field]:  # noqa: PLR0912 - one loop: a call per field would cost more
+    def _fields(self, block: bytes) -> list[Field]:  # noqa: PLR0912, PLR0915 - one loop: calls would cost a third more
         fields: list[Field] = []
         append, table = fields.append, self._table
         at, end, updates = 0, len(block), 0
@@ -143,54 +146,49 @@ class Decoder:
             else:
                 name, at = _string(block, at)
             length = block[at]  # `_string`, without the price of a call
-            at += 1
-            coded = length & 0x80
-            length &= 0x7F
-            if length == 0x7F:
-                length, at = _integer(block, at, 0x7F)
-            value = block[at : at + length]
-            at += length
+            start = at + 1
+            if length & 0x7F == 0x7F:
+                length, start = _integer(block, start, 0x7F)
+                coded = block[at] & 0x80
+                at = start + length
+            else:
+                coded = length & 0x80
+                at = start + (length & 0x7F)
+            value = block[start:at]
             if at > end:
                 raise IndexError
-            if coded:
-                value = huffman.decode(value)
-            if byte >= 0x40:
-                field = (name, value)
-                self._insert(field)
-                append(field)
-            else:
+            if byte < 0x40:
+                if coded:
+                    value = huffman.decode(value)
                 append((name, Secret(value) if byte >= 0x10 else value))
+                continue
+            if coded:
+                value = huffman.decode_new(value)  # if it comes again, it comes from the table
+            field = (name, value)
+            append(field)
+            # Add the entry; the oldest make room (RFC 7541 section 4.4).
+            size = len(name) + len(value) + ENTRY_COST
+            self._used += size
+            if self._used > self._limit:
+                if size > self._limit:
+                    self._used -= size
+                    self._evict(0)  # one larger than the table empties it
+                    continue
+                self._evict(self._limit)
+            if size > self._largest:  # noqa: PLR1730 - max() would be a call
+                self._largest = size
+            table.insert(-_STATIC, field)
+            self.generation += 1
         return fields
-
-    def _insert(self, field: Field) -> None:
-        """Add an entry; the oldest make room, and one larger than the table empties it (RFC 7541 section 4.4)."""
-        size = len(field[0]) + len(field[1]) + ENTRY_COST
-        table, limit = self._table, self._limit
-        self.generation += 1
-        if self._memo:
-            self._forget()
-        if size > limit:
-            self._evict(0)
-            return
-        used = self._used + size
-        while used > limit:
-            name, value = table[0]
-            del table[0]
-            used -= len(name) + len(value) + ENTRY_COST
-        self._used = used
-        if size > self._largest:  # noqa: PLR1730 - max() would be a call
-            self._largest = size
-        table.insert(-_STATIC, field)
 
     def _evict(self, room: int) -> None:
         """Drop the oldest entries until the others take no more than this."""
-        table, used, count = self._table, self._used, 0
-        while used > room and used:
-            name, value = table[count]
+        table, used = self._table, self._used
+        while used > room:
+            name, value = table.pop(0)
             used -= len(name) + len(value) + ENTRY_COST
-            count += 1
-        del table[:count]
         self._used = used
+        self.generation += 1
 
     def _resize(self, block: bytes, at: int) -> int:
         """Take over a table size update; the position after it (RFC 7541 section 6.3)."""
@@ -201,8 +199,6 @@ class Decoder:
             raise _fault("a table size above the one announced")
         self._limit = size
         self._evict(size)
-        self.generation += 1
-        self._forget()
         return at
 
     def _forget(self) -> None:

@@ -109,20 +109,27 @@ _remembered: Final[dict[bytes, bytes]] = {}
 
 
 def decode(raw: bytes) -> bytes:
-    """The string in these bytes. Raises ConnectionFault for padding that is none, and for the end-of-string code."""
+    """The string in these bytes, remembered. Raises ConnectionFault for padding that is none, and for the
+    end-of-string code."""
     found = _remembered.get(raw)
     if found is None:
-        inflater = _copy()
-        found = inflater.decompress(raw.translate(_TURNED) + _FIFTEEN_ONES, 2 * len(raw) + 16)
-        left = len(inflater.unused_data)
-        if not inflater.eof:
-            raise _fault()
-        if left and (left > 1 or 8 * len(raw) - sum(found.translate(_LENGTHS)) > 7):
-            found = _decode_any(raw)
+        found = decode_new(raw)
         if len(raw) <= _LONGEST_REMEMBERED:
             if len(_remembered) >= _REMEMBERED:
                 _remembered.clear()
             _remembered[raw] = found
+    return found
+
+
+def decode_new(raw: bytes) -> bytes:
+    """The same for a string that is not expected to come again."""
+    inflater = _copy()
+    found = inflater.decompress(raw.translate(_TURNED) + _FIFTEEN_ONES, 2 * len(raw) + 16)
+    if not inflater.eof:
+        raise _fault()
+    left = len(inflater.unused_data)
+    if left and (left > 1 or 8 * len(raw) - sum(found.translate(_LENGTHS)) > 7):
+        return _decode_any(raw)
     return found
 
 
