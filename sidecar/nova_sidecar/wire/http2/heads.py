@@ -4,8 +4,8 @@ They mirror the heads of HTTP/1.1 (`wire.request`, `wire.response`), so that the
 
 What is read is remembered twice over. Where the decoder knew the whole block it gives the same tuple of fields as the
 time before, and the head is found by that tuple's identity: 0.1 µs. Where a call has fields of its own (a correlation
-id, a deadline, a trace context) these are split off first, and the head is found by the rest: 1.5 µs for ten fields,
-of which two are the call's own. A head never seen before takes 6 µs.
+id, a deadline, a trace context) these are split off first, and the head is found by the rest: 2.4 µs for eleven
+fields, of which two are the call's own. A head never seen before takes 8 µs.
 """
 
 from collections.abc import Callable

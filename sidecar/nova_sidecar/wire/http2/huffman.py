@@ -11,7 +11,8 @@ copy of an inflater that has read it. Three things differ:
   the inflater got tells how long the padding was.
 * DEFLATE fills bytes from the lowest bit, so the bits of each byte are turned round first.
 
-This takes 0.7 µs for a `traceparent` of 55 characters, where tables in Python take 3 µs or more.
+This takes 0.9 µs for a `traceparent` of 55 characters. A table of 4096 entries in Python, which reads 12 bits at a
+time, takes 2.9 µs, and the state machine of PyPI's hpack 6.8 µs.
 """
 
 import zlib
