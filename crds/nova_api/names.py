@@ -47,3 +47,8 @@ def upstream_address(index: int) -> str:
 def upstream_variable(name: str) -> str:
     """Environment variable that names an upstream's URL for apps that take it from there."""
     return f"NOVA_UPSTREAM_{name.upper().replace('-', '_')}_URL"
+
+
+def upstream_url(protocol: str, host: str, port: int) -> str:
+    """URL of an upstream as the app sees it: plain even where the sidecar goes on by TLS."""
+    return f"{'tcp' if protocol == 'tcp' else 'http'}://{host}:{port}"

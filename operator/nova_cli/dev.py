@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "dev",
         help="run the sidecar for a NovaService beside a local process, without a cluster",
-        usage="nova dev -f FILE [--name NAME] [--upstream NAME=HOST:PORT]... [-- COMMAND...]",
+        usage="nova dev -f FILE [--name NAME] [--upstream NAME=HOST:PORT]... [--tls-directory DIR] [-- COMMAND...]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,7 +65,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         type=_elsewhere,
         metavar="NAME=HOST:PORT",
-        help="send the calls to an upstream there; may be repeated",
+        help="send the calls to an upstream there, plainly even if it has tls; may be repeated",
+    )
+    parser.add_argument(
+        "--tls-directory",
+        type=Path,
+        default=Path("tls"),
+        metavar="DIR",
+        help="folder with one folder per Secret of upstreams[].tls: DIR/SECRET/ca.crt, tls.crt, tls.key (default: tls)",
     )
     parser.add_argument("command", nargs="*", metavar="COMMAND", help="the app, after --")
     parser.set_defaults(func=run)
@@ -73,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the app ends or somebody interrupts; returns the exit code."""
-    reload = partial(load, name=options.name, elsewhere=dict(options.upstream))
+    reload = partial(load, name=options.name, elsewhere=dict(options.upstream), certificates=options.tls_directory)
     try:
         document = reload(options.file)
     except ConfigError as error:
@@ -155,7 +162,8 @@ A port that is taken: change it in the file, or end what has it (`ss -ltnp` name
 def environment(config: ProxyConfig) -> dict[str, str]:
     """What the app finds in its environment: where to listen, and where its upstreams are."""
     variables = {
-        names.upstream_variable(port.name): f"http://{port.listen.host}:{port.listen.port}" for port in config.outbound
+        names.upstream_variable(port.name): names.upstream_url(port.protocol, port.listen.host, port.listen.port)
+        for port in config.outbound
     }
     if config.inbound:
         variables["PORT"] = str(config.inbound[0].app.port)
@@ -165,19 +173,22 @@ def environment(config: ProxyConfig) -> dict[str, str]:
 def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
     """What listens where, for the person who started it."""
     config, admin = sidecar.proxy.config, sidecar.admin.control
-    rows = [(port.name, _url(*sidecar.proxy.inbound_addresses[port.name]), port.app) for port in config.inbound]
-    rows += [(port.name, _url(*sidecar.proxy.outbound_addresses[port.name]), port.upstream) for port in config.outbound]
+    rows = [
+        (port.name, names.upstream_url(port.protocol, *sidecar.proxy.inbound_addresses[port.name]), port.app)
+        for port in config.inbound
+    ] + [
+        (port.name, names.upstream_url(port.protocol, *sidecar.proxy.outbound_addresses[port.name]), port.upstream)
+        for port in config.outbound
+    ]
     width = max(len("admin"), *(len(name) for name, _, _ in rows))
     lines = [f"nova dev: {config.service} is up"]
     lines += [f"  {name:{width}}  {url}  ->  {target.host}:{target.port}" for name, url, target in rows]
-    lines += [f"  {'admin':{width}}  {_url(admin.host, admin.port)}  (/status /stats /config /metrics)"]
+    lines += [
+        f"  {'admin':{width}}  {names.upstream_url('http', admin.host, admin.port)}  (/status /stats /config /metrics)"
+    ]
     lines += [f"  {name}={value}" for name, value in variables.items()]
     lines += [f"  an edit of {file} is taken over; Ctrl-C ends it"]
     return "\n".join(lines)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{host}:{port}"
 
 
 def _elsewhere(text: str) -> tuple[str, Address]:

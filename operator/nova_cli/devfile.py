@@ -17,14 +17,15 @@ from nova_cli.documents import parse
 from nova_sidecar.config import Document, document, read
 
 
-def load(path: Path, name: str | None, elsewhere: Mapping[str, Address]) -> Document:
+def load(path: Path, name: str | None, elsewhere: Mapping[str, Address], certificates: Path = Path("tls")) -> Document:
     """The sidecar's document for the NovaService called `name`, or the only one, of a YAML file.
 
-    `elsewhere` sends upstreams to other addresses than the file says. Raises ConfigError, whose path is that of the
-    NovaService where the fault lies there.
+    `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret. Raises
+    ConfigError, whose path is that of the NovaService where the fault lies there.
     """
     service = choose(parse(read(path)), name)
-    return document(encode(redirect(resolve(convert(service, NovaService), place="local"), elsewhere)))
+    config = redirect(resolve(convert(service, NovaService), place="local"), elsewhere)
+    return document(encode(with_certificates(config, certificates)))
 
 
 def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
@@ -50,9 +51,30 @@ def redirect(config: ProxyConfig, elsewhere: Mapping[str, Address]) -> ProxyConf
                 "$.spec.upstreams", f"expected one named {name} (--upstream), found {', '.join(names) or 'none'}"
             )
     outbound = tuple(
-        msgspec.structs.replace(port, upstream=elsewhere.get(port.name, port.upstream)) for port in config.outbound
+        msgspec.structs.replace(port, upstream=elsewhere[port.name], tls=None) if port.name in elsewhere else port
+        for port in config.outbound
     )
     return msgspec.structs.replace(config, outbound=outbound)
+
+
+def with_certificates(config: ProxyConfig, parent: Path) -> ProxyConfig:
+    """The same document with the files of Secrets from folders on this machine. Raises ConfigError where one is
+    missing: without it, the machine's own authorities would count and nobody would know."""
+    outbound = list(config.outbound)
+    for index, port in enumerate(outbound):
+        if port.tls is None or not port.tls.directory:
+            continue
+        folder = parent / Path(port.tls.directory).name
+        if not folder.is_dir():
+            raise ConfigError(
+                f"$.spec.upstreams[{index}].tls.secret",
+                f"expected its files (ca.crt, tls.crt, tls.key) in the folder {folder}, which is not there; "
+                "make it, name another parent with --tls-directory, or send the upstream elsewhere with --upstream",
+            )
+        outbound[index] = msgspec.structs.replace(
+            port, tls=msgspec.structs.replace(port.tls, directory=str(folder.resolve()))
+        )
+    return msgspec.structs.replace(config, outbound=tuple(outbound))
 
 
 def _name(service: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def _environment(service: NovaService) -> list[Manifest]:
     """The upstreams' URLs first, so that the user's variables may refer to them as $(NOVA_UPSTREAM_…)."""
     given = {variable.name for variable in service.spec.env}
     urls = {
-        names.upstream_variable(upstream.name): f"http://{upstream.host}:{upstream.port}"
+        names.upstream_variable(upstream.name): names.upstream_url(upstream.protocol, upstream.host, upstream.port)
         for upstream in service.spec.upstreams
     }
     upstreams = [{"name": name, "value": url} for name, url in urls.items() if name not in given]

@@ -11,6 +11,7 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.host_aliases import host_aliases
 from nova_operator.desired.metadata import Manifest, child, pod_labels, selector
 from nova_operator.desired.sidecar_container import sidecar_container
+from nova_operator.desired.tls import tls_volumes
 
 _PRIVILEGED_PORTS = 1024
 
@@ -38,7 +39,10 @@ def _pod(service: NovaService, defaults: Defaults) -> Manifest:
         "terminationGracePeriodSeconds": math.ceil(service.spec.shutdown.grace_period),
         "securityContext": _security(service),
         "containers": [app] if native else [sidecar, app],
-        "volumes": [{"name": names.CONFIG_VOLUME, "configMap": {"name": names.config_map(service.metadata.name)}}],
+        "volumes": [
+            {"name": names.CONFIG_VOLUME, "configMap": {"name": names.config_map(service.metadata.name)}},
+            *tls_volumes(service),
+        ],
     }
     if native:
         pod["initContainers"] = [sidecar]

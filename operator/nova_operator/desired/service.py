@@ -8,7 +8,9 @@ from nova_api import names
 from nova_api.v1alpha1 import NovaService, ServicePort
 from nova_operator.desired.metadata import Manifest, child, selector
 
-_APP_PROTOCOLS = {"http": "http", "websocket": "kubernetes.io/ws"}  # standard names, for ingress controllers
+_APP_PROTOCOLS = {"http": "http", "websocket": "kubernetes.io/ws", "grpc": "kubernetes.io/h2c"}
+"""Standard names, for ingress controllers (https://kubernetes.io/docs/concepts/services-networking/service/
+#application-protocol); there is none for plain TCP."""
 
 
 def service(owner: NovaService) -> Manifest:
@@ -25,10 +27,12 @@ def service(owner: NovaService) -> Manifest:
 
 
 def _port(index: int, port: ServicePort) -> Manifest:
-    return {
+    manifest: Manifest = {
         "name": port.name,
         "port": port.port,
         "targetPort": names.inbound_port(index),
         "protocol": "TCP",
-        "appProtocol": _APP_PROTOCOLS[port.protocol],
     }
+    if port.protocol in _APP_PROTOCOLS:
+        manifest["appProtocol"] = _APP_PROTOCOLS[port.protocol]
+    return manifest

@@ -8,6 +8,7 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.app_container import RESTRICTED
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.tls import tls_mounts
 
 USER = 65532
 """The unprivileged user that the sidecar image is built for."""
@@ -27,7 +28,10 @@ def sidecar_container(service: NovaService, defaults: Defaults) -> Manifest:
         "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6),
         "lifecycle": {"preStop": {"exec": {"command": ["nova-sidecar", "drain"]}}},
         "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True, "runAsUser": USER, "runAsGroup": USER},
-        "volumeMounts": [{"name": names.CONFIG_VOLUME, "mountPath": names.CONFIG_DIRECTORY, "readOnly": True}],
+        "volumeMounts": [
+            {"name": names.CONFIG_VOLUME, "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
+            *tls_mounts(service),
+        ],
     }
     if defaults.sidecar_pull_policy:
         container["imagePullPolicy"] = defaults.sidecar_pull_policy
