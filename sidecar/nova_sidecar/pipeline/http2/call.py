@@ -278,7 +278,7 @@ class Call(Stream):
     def _heard(self) -> None:
         """Somebody sent or took bytes: no silence."""
         until = self.downstream.wheel.now + self.port.stream_idle
-        self.deadline = until if until < self.ends else self.ends
+        self.watch(until if until < self.ends else self.ends)
 
     # --- the response
 
@@ -310,8 +310,13 @@ class Call(Stream):
                 self.grpc_status = head.grpc_status
             self._response_over(self.outcome_of(head, end=True), now)
             return
-        until = self.downstream.wheel.now + port.stream_idle
-        self.deadline = until if until < self.ends else self.ends
+        downstream = self.downstream  # `_heard`, without the price of a call
+        until = downstream.wheel.now + port.stream_idle
+        if until > self.ends:  # noqa: PLR1730 - a call less
+            until = self.ends
+        self.deadline = until
+        if until < downstream.deadline:
+            downstream.wheel.arm(downstream, until)
         if self.ticket is not None and (status >= 400 or head.reject is not None):
             outcome = self.outcome_of(head, end=False)
             if outcome is not SUCCESS:
