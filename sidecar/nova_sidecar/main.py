@@ -12,14 +12,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nova_sidecar.telemetry.descriptors import fill_standard_descriptors
+
+if TYPE_CHECKING:
+    from nova_api.proxy import ProxyConfig
 
 EPILOG = """\
 examples:
   nova-sidecar --config /etc/nova/config.json            serve; the file is watched and taken over when it changes
   nova-sidecar --config /etc/nova/config.json --check    say whether the document is good, and end
+  nova-sidecar --config FILE --explain 'GET http://auth-service:8080/users'
+                                                         say which policies would touch a call of the app to an upstream
+  nova-sidecar --config FILE --explain 'POST /orders'    the same for a request to the app, by its first port
+  nova-sidecar --config FILE --explain grpc:/shop.Cart/Add --json
+                                                         the same for a gRPC call, as JSON with every value
   nova-sidecar drain                                     make the running sidecar leave, and wait for it
 
 The document is what `nova render -f FILE` shows in the ConfigMap: every policy resolved. Without a cluster, and with a
@@ -48,12 +56,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"{options.config}: {error}", file=sys.stderr)
         return 2
+    if options.explain is not None:
+        return _explain(document.config, options.explain, as_json=options.json)
     if options.check:
         print(f"{options.config}: good, service {document.config.service}, hash {document.hash}")
         return 0
     with _no_certificates():
         from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
     return run(options.config, document)
+
+
+def _explain(config: "ProxyConfig", request: str, *, as_json: bool) -> int:
+    from nova_api.errors import ConfigError  # noqa: PLC0415 - as above
+    from nova_sidecar.explain import explain, render  # noqa: PLC0415 - only when asked for
+
+    try:
+        print(render(explain(config, request), as_json=as_json))
+    except ConfigError as error:
+        print(f"nova-sidecar: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 @contextmanager
@@ -73,13 +95,21 @@ def _no_certificates() -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nova-sidecar",
-        usage="nova-sidecar --config FILE [--check]\n       nova-sidecar drain [--help]",
+        usage="nova-sidecar --config FILE [--check | --explain REQUEST [--json]]\n       nova-sidecar drain [--help]",
         description="Serve the traffic of one pod by the policies of a resolved document.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the resolved document (JSON)")
-    parser.add_argument("--check", action="store_true", help="only say whether the document is good")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--check", action="store_true", help="only say whether the document is good")
+    only.add_argument(
+        "--explain",
+        metavar="REQUEST",
+        help="only say which policies would touch a request: 'GET /path', 'POST http://host:port/path' or "
+        "'grpc:/package.Service/Method'",
+    )
+    parser.add_argument("--json", action="store_true", help="with --explain: as JSON, with every value")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     return parser
 

@@ -6,6 +6,7 @@ come. A case cannot disturb another one, so all cases run at the same time.
 
 import contextlib
 import itertools
+import os
 import re
 import socket
 import subprocess
@@ -28,7 +29,8 @@ Protocol = Literal["http", "websocket"]
 WRITTEN_FOR: Mapping[str, str] = {"nginx": "1.22", "haproxy": "2.6"}
 """What Debian 12 has. Other versions read some of the cases in another way."""
 
-_PORTS = itertools.cycle(range(30_000, 32_700))  # above those of other tests, below the kernel's
+_FIRST, _COUNT = 30_000, 2_700  # above the ports of other tests, below the kernel's own
+_PORTS = (_FIRST + (os.getpid() * 811 + number) % _COUNT for number in itertools.count())
 
 _NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr crit;

@@ -1,0 +1,258 @@
+"""What each policy would do for one request, in words. One function per policy; `steps` is their order."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from nova_api.policies import BackpressurePolicy, FallbackPolicy
+from nova_api.proxy import Inbound, Outbound, ProxyConfig
+from nova_sidecar.pipeline.refusals import REFUSALS
+from nova_sidecar.policy.reasons import Reason
+from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
+
+
+class Asked(Protocol):
+    """What is known of the request."""
+
+    @property
+    def method(self) -> str: ...  # noqa: D102 - as in `explain.Request`
+    @property
+    def path(self) -> str: ...  # noqa: D102 - as above
+    @property
+    def grpc(self) -> bool: ...  # noqa: D102 - as above
+
+
+class Step(NamedTuple):
+    """One policy: its field in the document, its mode, what it would do, and its values."""
+
+    policy: str
+    mode: str
+    does: tuple[str, ...]
+    values: Any
+
+
+def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iterator[Step]:
+    """The policies that see a request of a port, first to last."""
+    yield _correlation(config)
+    yield _tracing(config)
+    yield _self_protection(config, request)
+    if isinstance(port, Inbound) and port.protocol == "websocket":
+        yield _web_socket(config)
+    yield _timeout(port, request)
+    if isinstance(port, Inbound):
+        yield _backpressure(config.backpressure, request)
+    else:
+        yield _breaker(port, request)
+    yield _pool(port)
+    if isinstance(port, Outbound):
+        if port.tls is not None:
+            yield Step("tls", "Enforce", (f"The upstream must prove that it is {port.tls.server_name}.",), port.tls)
+        yield _retry(port, request)
+        yield _fallback(port.fallback, request)
+    yield _access_log(config)
+
+
+def _answer(reason: Reason, request: Asked) -> str:
+    """How a refusal is answered: HTTP status or gRPC code, and the reason that is in ``x-nova-reject``."""
+    refusal = REFUSALS[reason]
+    return f"gRPC status {refusal.code}, {reason}" if request.grpc else f"{refusal.status}, {reason}"
+
+
+def _off(mode: str, *sentences: str) -> tuple[str, ...]:
+    """What a policy does by its mode; in Shadow it only counts."""
+    if mode == "Off":
+        return ("Does nothing.",)
+    if mode == "Shadow":
+        return ("Counts what it would do, and lets everything pass:", *sentences)
+    return sentences
+
+
+def _correlation(config: ProxyConfig) -> Step:
+    policy = config.correlation
+    return Step(
+        "correlation",
+        policy.mode,
+        _off(policy.mode, f"{policy.header} is taken over where it is harmless, else made; it goes on and comes back."),
+        policy,
+    )
+
+
+def _tracing(config: ProxyConfig) -> Step:
+    policy = config.tracing
+    if policy.mode == "Off":
+        return Step("tracing", "Off", ("traceparent and tracestate go on as they came.",), policy)
+    return Step(
+        "tracing",
+        policy.mode,
+        (
+            "With a traceparent its caller's decision is followed; "
+            f"without one {policy.sample} of the requests are sampled.",
+            f"Spans go to {policy.endpoint}.",
+        ),
+        policy,
+    )
+
+
+def _self_protection(config: ProxyConfig, request: Asked) -> Step:
+    policy = config.self_protection
+    return Step(
+        "selfProtection",
+        policy.mode,
+        _off(
+            policy.mode,
+            f"Refused ({_answer(Reason.SIDECAR_OVERLOADED, request)}) while the event loop comes round more than "
+            f"{policy.max_loop_lag} late or memory is above {policy.max_memory}.",
+        ),
+        policy,
+    )
+
+
+def _web_socket(config: ProxyConfig) -> Step:
+    policy = config.web_socket
+    return Step(
+        "webSocket",
+        "Enforce",
+        (f"An upgrade is refused beyond {policy.max_connections} open ones; silence may last {policy.idle_timeout}.",),
+        policy,
+    )
+
+
+def _timeout(port: Inbound | Outbound, request: Asked) -> Step:
+    policy = port.timeout
+    attempt = min(policy.attempt, policy.request, key=float)
+    return Step(
+        "timeout",
+        "Enforce",
+        (
+            f"The response head must be there within {policy.request} ({_answer(Reason.DEADLINE_EXCEEDED, request)}), "
+            "or sooner where x-nova-deadline-ms or grpc-timeout says so; what is left goes on.",
+            f"One attempt has {attempt} ({_answer(Reason.ATTEMPT_TIMEOUT, request)}), a connection {policy.connect}; "
+            f"a body may be silent for {policy.stream_idle}.",
+        ),
+        policy,
+    )
+
+
+def _backpressure(policy: BackpressurePolicy, request: Asked) -> Step:
+    places = policy.max_concurrency
+    if policy.threshold < 1:
+        refused = _answer(Reason.OVERLOADED, request)
+        full = f"Refused at once ({refused}) above {policy.threshold:.0%} of {places} requests in flight."
+    else:
+        full = (
+            f"With {places} requests in flight it waits up to {policy.acquire_timeout} "
+            f"({_answer(Reason.ACQUIRE_TIMEOUT, request)}), behind at most {policy.max_queue} others "
+            f"({_answer(Reason.QUEUE_FULL, request)})."
+        )
+    parts = [full]
+    if policy.adaptive.mode != "Off":
+        parts.append(f"The limit follows latency, from {policy.adaptive.min_concurrency} up ({policy.adaptive.mode}).")
+    if policy.priority.mode != "Off":
+        parts.append(
+            f"{policy.priority.header}: sheddable is refused above {policy.priority.sheddable} "
+            f"({policy.priority.mode})."
+        )
+    if policy.tenants.mode != "Off":
+        parts.append(
+            f"One {policy.tenants.header} holds at most {policy.tenants.max_share} of it "
+            f"({_answer(Reason.TENANT_LIMIT, request)}; {policy.tenants.mode})."
+        )
+    return Step("backpressure", policy.mode, _off(policy.mode, *parts), policy)
+
+
+def _breaker(port: Outbound, request: Asked) -> Step:
+    policy = port.circuit_breaker
+    if policy.mode == "ForcedOpen":
+        return Step(
+            "circuitBreaker",
+            policy.mode,
+            (f"Refuses every request ({_answer(Reason.CIRCUIT_OPEN, request)}).",),
+            policy,
+        )
+    failures = policy.failure_codes if request.grpc else policy.failure_statuses
+    opens = [f"after {policy.failure_threshold} failures in a row"] if policy.failure_threshold else []
+    window = policy.window
+    span = f"{window.calls} calls" if window.type == "Count" else str(window.duration)
+    if window.failure_rate:
+        opens.append(f"from {window.failure_rate} failures in {span} on, once there were {window.minimum_calls} calls")
+    if policy.slow_call.duration:
+        opens.append(f"from {policy.slow_call.rate} calls slower than {policy.slow_call.duration} on")
+    return Step(
+        "circuitBreaker",
+        policy.mode,
+        _off(
+            policy.mode,
+            f"Refused ({_answer(Reason.CIRCUIT_OPEN, request)}) while open. It opens {', or '.join(opens) or 'never'}, "
+            f"for {policy.open_duration} (up to {policy.max_open_duration} when probes fail); "
+            f"{policy.success_threshold} good probes close it.",
+            f"Failures are timeouts, resets, refused connections and {', '.join(failures) or 'no answer'}.",
+            f"Single endpoints ({policy.endpoints.mode}): out after {policy.endpoints.failure_threshold} failures in a "
+            f"row for {policy.endpoints.eject_duration}, at most {policy.endpoints.max_ejected} of them at once.",
+        ),
+        policy,
+    )
+
+
+def _pool(port: Inbound | Outbound) -> Step:
+    policy = port.pool
+    chosen = "the less busy of two endpoints" if policy.balance == "LeastRequest" else "the next endpoint in turn"
+    renewed = f"renewed after {policy.max_age}" if policy.max_age else "never renewed for their age"
+    where = f"Goes to {chosen}, over" if isinstance(port, Outbound) else "Goes to the app over"
+    most = policy.grpc_connections if port.protocol == "grpc" else policy.size
+    return Step(
+        "pool",
+        "Enforce",
+        (f"{where} one of at most {most} connections, {renewed} and closed when idle for {policy.idle_timeout}.",),
+        policy,
+    )
+
+
+def _retry(port: Outbound, request: Asked) -> Step:
+    policy = port.retry
+    if policy.mode == "Off" or policy.attempts < 2:
+        return Step("retry", policy.mode, ("Not repeated: retries are off.",), policy)
+    listed = Retrier(policy, Random(0)).listed(request.path)  # noqa: S311 - no wait is drawn from it
+    when = ", ".join(policy.when)
+    if listed:
+        why = f"Repeated on {when}: idempotentPaths lists {request.path}."
+    elif request.grpc or request.method.encode() not in IDEMPOTENT:
+        what = "a gRPC call" if request.grpc else request.method
+        why = (
+            f"Repeated on connect-failure alone: {what} may act twice. An Idempotency-Key, or its path in "
+            f"idempotentPaths, would let it be repeated on {when}."
+        )
+    else:
+        why = f"Repeated on {when}: {request.method} is idempotent (RFC 9110 section 9.2.2)."
+    return Step(
+        "retry",
+        policy.mode,
+        _off(
+            policy.mode,
+            why,
+            f"At most {policy.attempts} attempts, after waits of up to {policy.backoff.base}, doubling to "
+            f"{policy.backoff.max}; retries are at most {policy.budget} of the requests of 10s, "
+            f"{policy.min_per_second} a second always.",
+            f"A body above {policy.max_body_bytes} bytes is sent once.",
+        ),
+        policy,
+    )
+
+
+def _fallback(policy: FallbackPolicy, request: Asked) -> Step:
+    answers = []
+    if policy.stale_for and request.method == "GET" and not request.grpc:
+        answers.append(f"the last good answer, up to {policy.stale_for} old")
+    if policy.body:
+        answers.append(f"a fixed one ({policy.status}, {policy.content_type}, {len(policy.body)} characters)")
+    said = f"When the upstream has failed for good: {', else '.join(answers) or 'nothing but the error'}."
+    return Step("fallback", policy.mode, _off(policy.mode, said), policy)
+
+
+def _access_log(config: ProxyConfig) -> Step:
+    policy = config.access_log
+    said = {
+        "Off": "No line.",
+        "Errors": "A line if it is refused, breaks off or ends in 5xx.",
+        "All": "A line." if policy.sample >= 1 else f"A line for {policy.sample} of them, and for every error.",
+    }
+    return Step("accessLog", policy.mode, (said[policy.mode],), policy)

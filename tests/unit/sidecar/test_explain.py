@@ -1,0 +1,247 @@
+"""`nova-sidecar --explain`: which listener a request takes, which policies touch it, and what each would do."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nova_api.errors import ConfigError
+from nova_api.policies import (
+    AccessLogPolicy,
+    AdaptivePolicy,
+    BackpressurePolicy,
+    BreakerPolicy,
+    FallbackPolicy,
+    PriorityPolicy,
+    RetryPolicy,
+    SlowCallPolicy,
+    TenantPartitionPolicy,
+    TracingPolicy,
+    WindowPolicy,
+)
+from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig, Tls, encode
+from nova_api.units import Duration, Share
+from nova_sidecar.explain import Explanation, explain, parse, render
+from nova_sidecar.main import main
+from nova_sidecar.pipeline.chain import build_chain
+from nova_sidecar.pipeline.refusals import REFUSALS
+from nova_sidecar.policy.reasons import Reason
+
+
+def inbound(name: str, protocol: Any = "http") -> Inbound:
+    here = Address(host="127.0.0.1", port=0)
+    return Inbound(name=name, protocol=protocol, listen=here, app=Address(host="127.0.0.1", port=8080))
+
+
+def outbound(host: str, port: int = 8080, **fields: Any) -> Outbound:
+    here = Address(host="127.0.0.2", port=port)
+    return Outbound(name=host.partition(".")[0], listen=here, upstream=Address(host=host, port=port), **fields)
+
+
+def config(*ports: Inbound | Outbound, **fields: Any) -> ProxyConfig:
+    return ProxyConfig(
+        service="shop",
+        inbound=tuple(port for port in ports if isinstance(port, Inbound)),
+        outbound=tuple(port for port in ports if isinstance(port, Outbound)),
+        **fields,
+    )
+
+
+def said(explanation: Explanation, policy: str) -> str:
+    (step,) = [step for step in explanation.steps if step.policy == policy]
+    return " ".join(step.does)
+
+
+FULL = config(
+    inbound("web"), inbound("live", "websocket"), inbound("rpc", "grpc"), inbound("raw", "tcp"),
+    outbound("auth-service"), outbound("stock.shop.svc.cluster.local", 9000, protocol="grpc"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_text", "shown", "name"),
+    [
+        ("GET http://auth-service:8080/users?x=1", "GET http://auth-service:8080/users", "auth-service"),
+        ("http://AUTH-SERVICE.shop.svc:8080", "GET http://auth-service.shop.svc:8080/", "auth-service"),
+        ("POST /orders", "POST /orders", "web"),
+        ("/orders", "GET /orders", "web"),
+        ("grpc:/shop.Cart/Add", "gRPC /shop.Cart/Add", "rpc"),
+        ("grpc://stock:9000/shop.Stock/Take", "gRPC stock:9000/shop.Stock/Take", "stock"),
+    ],
+)
+def test_a_request_takes_its_listener(request_text: str, shown: str, name: str) -> None:
+    explanation = explain(FULL, request_text)
+
+    assert str(explanation.request) == shown
+    assert explanation.port.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", "expected 'GET /path', 'POST http://host:port/path' or 'grpc:/package.Service/Method', got ''"),
+        ("GET", "expected 'GET /path'"),
+        ("GET  /a", "expected 'GET /path'"),
+        ("GET /a b", "expected 'GET /path'"),
+        ("G,T /", "expected 'GET /path'"),
+        ("GET ftp://auth-service/", "expected 'GET /path'"),
+        ("GET http://auth-service:99999/", "expected a host and a port from 0 to 65535"),
+        ("GET http://[::1/", "expected a host and a port from 0 to 65535"),
+        (
+            "GET http://other:8080/",
+            "expected an upstream of the document, got other:8080, which the app would call past",
+        ),
+        ("GET http://auth-service/", r"got auth-service:80, .* there is auth-service:8080, stock\.shop"),
+        ("GET http://auth:8080/", "expected an upstream of the document"),
+    ],
+)
+def test_what_is_no_request_or_has_no_way(text: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--explain: .*{rule}"):
+        explain(FULL, text)
+
+
+def test_a_service_without_such_a_port() -> None:
+    with pytest.raises(ConfigError, match=r"expected a port of protocol grpc; there is web \(http\)"):
+        explain(config(inbound("web")), "grpc:/a.B/C")
+    with pytest.raises(ConfigError, match="expected a port of protocol http or websocket; there is none"):
+        explain(config(), "GET /")
+
+
+def test_the_order_is_that_of_the_chain() -> None:
+    fields = {
+        "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
+        "deadline": "timeout", "limiter": "backpressure",
+    }  # fmt: skip
+    filters: Any = {
+        name: SimpleNamespace(on_request=name, on_complete=name) for name in (*fields, "retry", "metrics", "access_log")
+    }
+    chain: Any = build_chain(**filters)
+    order = [fields[name] for name in chain.overloaded if name in fields]
+
+    shown = [step.policy for step in explain(config(inbound("live", "websocket")), "GET /").steps]
+
+    assert [policy for policy in shown if policy in fields.values()] == order
+    assert set(chain.overloaded) - set(fields) == {"retry"}
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "repeated"),
+    [
+        (
+            "GET http://up:8080/",
+            RetryPolicy(),
+            "Repeated on connect-failure, reset, 503, unavailable: GET is idempotent",
+        ),
+        ("POST http://up:8080/a", RetryPolicy(), "Repeated on connect-failure alone: POST may act twice"),
+        ("POST http://up:8080/a/b", RetryPolicy(idempotent_paths=("/a/*",)), "idempotentPaths lists /a/b"),
+        ("POST http://up:8080/b", RetryPolicy(idempotent_paths=("/a/*",)), "POST may act twice"),
+        ("GET http://up:8080/", RetryPolicy(mode="Off"), "Not repeated: retries are off."),
+        ("GET http://up:8080/", RetryPolicy(attempts=1), "Not repeated: retries are off."),
+        ("GET http://up:8080/", RetryPolicy(mode="Shadow"), "Counts what it would do, and lets everything pass:"),
+    ],
+)
+def test_whether_it_is_repeated_and_why(text: str, policy: RetryPolicy, repeated: str) -> None:
+    assert repeated in said(explain(config(outbound("up", retry=policy)), text), "retry")
+
+
+def test_a_grpc_call_is_answered_and_judged_as_one() -> None:
+    explanation = explain(FULL, "grpc://stock:9000/shop.Stock/Take")
+
+    assert "Refused (gRPC status 14, circuit_open)" in said(explanation, "circuitBreaker")
+    assert "DATA_LOSS" in said(explanation, "circuitBreaker")
+    assert "a gRPC call may act twice" in said(explanation, "retry")
+    assert "at most 4 connections" in said(explanation, "pool")
+
+
+def test_every_sentence_follows_the_values() -> None:
+    ports = (
+        inbound("web"),
+        outbound(
+            "up",
+            tls=Tls(server_name="up.example"),
+            circuit_breaker=BreakerPolicy(
+                failure_threshold=0,
+                window=WindowPolicy(type="Count", calls=30, minimum_calls=10, failure_rate=Share(0.25)),
+                slow_call=SlowCallPolicy(duration=Duration(2), rate=Share(0.8)),
+            ),
+            fallback=FallbackPolicy(mode="Enforce", stale_for=Duration(60), body="{}", status=203),
+        ),
+    )
+    backpressure = BackpressurePolicy(
+        threshold=1.0,
+        max_concurrency=9,
+        adaptive=AdaptivePolicy(mode="Enforce"),
+        priority=PriorityPolicy(mode="Enforce"),
+        tenants=TenantPartitionPolicy(mode="Shadow"),
+    )
+    full = config(
+        *ports,
+        backpressure=backpressure,
+        access_log=AccessLogPolicy(sample=Share(0.1)),
+        tracing=TracingPolicy(mode="Enforce"),
+    )
+    app, up = explain(full, "GET /"), explain(full, "GET http://up:8080/")
+
+    assert "With 9 requests in flight it waits up to 2s (503, acquire_timeout)" in said(app, "backpressure")
+    assert "sheddable is refused above 60% (Enforce)" in said(app, "backpressure")
+    assert "One x-tenant-id holds at most 50% of it (429, tenant_limit; Shadow)" in said(app, "backpressure")
+    assert "from 8 up (Enforce)" in said(app, "backpressure")
+    assert "from 25% failures in 30 calls on" in said(up, "circuitBreaker")
+    assert "80% calls slower than 2s" in said(up, "circuitBreaker")
+    assert "in a row, or" not in said(up, "circuitBreaker").partition("Single")[0]
+    assert "the last good answer, up to 1m old, else a fixed one (203" in said(up, "fallback")
+    assert "must prove that it is up.example" in said(up, "tls")
+    assert "A line for 10% of them, and for every error." in said(up, "accessLog")
+    assert "without one 1% of the requests are sampled" in said(up, "tracing")
+    forced = config(outbound("up", circuit_breaker=BreakerPolicy(mode="ForcedOpen")))
+    status = REFUSALS[Reason.CIRCUIT_OPEN].status
+    assert said(explain(forced, "GET http://up:8080/"), "circuitBreaker") == (
+        f"Refuses every request ({status}, circuit_open)."
+    )
+
+
+def test_as_json_every_value_is_there() -> None:
+    shown = json.loads(render(explain(FULL, "GET http://auth-service:8080/"), as_json=True))
+
+    assert (shown["direction"], shown["name"], shown["request"]) == (
+        "outbound", "auth-service", "GET http://auth-service:8080/",
+    )  # fmt: skip
+    retry = next(step for step in shown["policies"] if step["policy"] == "retry")
+    assert retry["values"]["budget"] == "20%"
+    assert retry["mode"] == "Enforce"
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The command handles signals, as it may in a process of its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(encode(FULL))
+
+    assert main(["--config", str(file), "--explain", "POST /orders"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "POST /orders\nweb (http), to the app: 127.0.0.1:0 -> 127.0.0.1:8080\n\n 1."
+    )
+    assert main(["--config", str(file), "--explain", "POST /orders", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "web"
+    assert main(["--config", str(file), "--explain", "GET http://other/"]) == 2
+    assert "nova-sidecar: --explain: expected an upstream" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", str(file), "--explain", "GET /", "--check"])
+    file.write_bytes(b"{}")
+    assert main(["--config", str(file), "--explain", "GET /"]) == 2
+
+
+def test_a_path_may_be_anything_a_target_may() -> None:
+    assert parse("GET /a/%20?b=c#d").path == "/a/%20"
