@@ -44,7 +44,7 @@ LEAST_TOLERANCE: Final = 1.1
 """With less than this, noise alone would pull the limit down."""
 
 _SHORT_WEIGHT: Final = 60  # calls: a window of so many moves the short average half way
-_LONG_WEIGHT: Final = 600
+_LONG_WEIGHT: Final = 600  # calls that the long average rests on at most
 _WARM_UP: Final = 60  # calls whose mean is the first long average; the limit stays where it is meanwhile
 _GROW: Final = 0.3
 _SINK: Final = 0.4
@@ -66,9 +66,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_busy", "_count", "_dropped", "_ends", "_first", "_goal", "_held", "_held_calls", "_held_seconds", "_highest",
-        "_lowest", "_open_since", "_patience", "_peak", "_probed", "_seen", "_start", "_sum", "_tolerance", "_top",
-        "_top_limit", "_usable", "limit", "long", "relearned", "short",
+        "_busy", "_count", "_dropped", "_ends", "_first", "_fresh", "_goal", "_held", "_held_calls", "_held_seconds",
+        "_highest", "_known", "_lowest", "_open_since", "_patience", "_peak", "_probed", "_seen", "_start", "_sum",
+        "_tolerance", "_top", "_top_limit", "_usable", "limit", "long", "relearned", "short",
     )  # fmt: skip
 
     def __init__(self, policy: BackpressurePolicy, now: float, in_flight: int = 0) -> None:
@@ -82,7 +82,9 @@ class AdaptiveLimit:
         self.limit = float(min(max(self._lowest, in_flight), self._highest))
         self._first = True
         self._seen = 0
+        self._known = 0  # calls that the long average rests on
         self._start = True  # the first growth, up to the first sign of a queue, goes in doubles
+        self._fresh = True  # the long average was begun lately, and no queue was seen since
         self._content()
         self._peak = 0
         self._open(now)
@@ -129,7 +131,7 @@ class AdaptiveLimit:
             return False
         before = int(self.limit)
         if self._dropped > DROPS * (self._count + self._dropped):
-            self._start = False
+            self._start = self._fresh = False
             self._move(self.limit * 0.9)
         if self._count and self._first:
             self._first = False  # only what was quick can have come back by now: it would be a wrong beginning
@@ -145,15 +147,18 @@ class AdaptiveLimit:
         self._seen += count
         if self._seen - count < _WARM_UP:
             self.long += (mean - self.long) * count / self._seen
-            self.short = self.long
+            self.short, self._known = self.long, self._seen
             return
         self.short += (mean - self.short) * count / (count + _SHORT_WEIGHT)
         calm = in_flight <= self._usable * self.limit / self._tolerance
-        growing = self._start and mean < self.long * (3 + self._tolerance) / 4
+        growing = self._fresh and mean < self.long * (3 + self._tolerance) / 4
         if calm or growing:
-            self.long += (mean - self.long) * count / (count + _LONG_WEIGHT)
+            self.long += (mean - self.long) * count / (count + self._known)
         elif self.short < self.long:
-            self.long += (self.short - self.long) * count / (count + _LONG_WEIGHT)
+            self.long += (self.short - self.long) * count / (count + self._known)
+        else:
+            return
+        self._known = min(self._known + count, _LONG_WEIGHT)
 
     def _steer(self, mean: float, count: int) -> None:
         ratio = self._tolerance * self.long / self.short
@@ -168,7 +173,7 @@ class AdaptiveLimit:
                 self._start = self._start and grow == 1.0
                 self._move(limit + (min(ratio, _STEP) - 1) * limit * grow)
         elif used:
-            self._start = False
+            self._start = self._fresh = False
             self._sink(max(ratio, 1 / _STEP), mean, count)
 
     # --- too slow: a queue, or the app itself?
@@ -207,7 +212,7 @@ class AdaptiveLimit:
             return
         sunk = log(self._top_limit / limit)
         if sunk >= _EVIDENCE and log(self._top / held) < _FALLS * sunk:
-            self._relearn(held)
+            self._relearn(held, self._held_calls)
             return
         if sunk >= _EVIDENCE:  # it was a queue, and is not short enough yet: the next look is from here
             self._top, self._top_limit = held, limit
@@ -226,14 +231,15 @@ class AdaptiveLimit:
             return
         before, self._probed = self._probed, 0.0
         if log(held / before) < _FALLS * log(_PROBE):
-            self._relearn(before)
+            self._relearn(before, _HELD_CALLS)
             return
         self._patience = min(self._patience * 4, _MOST_PATIENCE)
         self._move(self._lowest)
         self._hold_anew()
 
-    def _relearn(self, latency: float) -> None:
-        self.long = latency
+    def _relearn(self, latency: float, calls: int) -> None:
+        self.long, self._known = latency, calls
+        self._fresh = True
         self.relearned += 1
         self._content()
 

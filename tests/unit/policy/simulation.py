@@ -13,6 +13,7 @@ from random import Random
 
 from nova_api.policies import AdaptivePolicy, BackpressurePolicy
 from nova_sidecar.policy.adaptive import AdaptiveLimit
+from nova_sidecar.policy.limiter import Limiter
 
 Draw = Callable[[Random, float], float]
 
@@ -49,7 +50,10 @@ class App:
         self.service = service
         self.rate = 0.0
         self.now = 0.0
-        self.adaptive = AdaptiveLimit(given, 0.0)
+        self.limiter: Limiter[int] = Limiter(given, 0.0)
+        adaptive = self.limiter.adaptive
+        assert adaptive is not None
+        self.adaptive: AdaptiveLimit = adaptive
         self.refused = self.answered = 0
         self.trace: list[tuple[float, int]] = []
         """The limit every 50 ms."""
@@ -102,7 +106,7 @@ class App:
         return [limit for at, limit in self.trace if at >= since]
 
     def _arrive(self) -> None:
-        if self.in_flight >= int(self.adaptive.limit * self._threshold):
+        if self.limiter.admit(self.now) is not None:
             self.refused += 1
             return
         self._queue.append(self.now)
@@ -113,8 +117,10 @@ class App:
             heappush(self._working, (self.now + self._draw(self._rng, self.service), self._queue.popleft()))
 
     def _finish(self) -> None:
-        in_flight = self.in_flight
         _, came = heappop(self._working)
         self.answered += 1
-        self.adaptive.observe(self.now - came, in_flight, self.now)
+        moved = self.adaptive.observe(self.now - came, self.limiter.in_flight, self.now)
+        self.limiter.release(self.now)
+        if moved:
+            self.limiter.resize(self.now)
         self._begin()
