@@ -5,9 +5,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from nova_api.policies import BreakerPolicy, PoolPolicy, RetryPolicy, TimeoutPolicy
@@ -214,7 +217,6 @@ def test_a_body_that_is_cut_off_does_not_look_whole(
 
     def cut(call: Call) -> None:
         call.peer.send(response("200 OK", "Connection: close", body=None) + b"half")
-        eventually(lambda: True)
         socket.socket(fileno=call.peer.socket.detach()).close()
 
     upstream = serve(authority.issue(NAME), answer=cut)
@@ -305,3 +307,51 @@ def test_a_plain_upstream_becomes_one_by_tls_on_a_reload(
     eventually(lambda: ask(sidecar).status == 200 and len(upstream.calls) > 0)
     eventually(plain.connections[0].is_closed)
     plain.stop()
+
+
+ECHO = "/test.Echo/Say"
+
+
+@contextmanager
+def grpc_server(pair: Pair, client_ca: bytes) -> Iterator[tuple[str, int]]:
+    """A real gRPC server that wants a client certificate and says what it was told."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    say = grpc.unary_unary_rpc_method_handler(lambda data, _: data)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Say": say}),))
+    credentials = grpc.ssl_server_credentials([(pair.key, pair.certificate)], client_ca, require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield "127.0.0.1", port
+    finally:
+        server.stop(0).wait()
+
+
+def say(sidecar: Sidecar, data: bytes) -> bytes:
+    with grpc.insecure_channel("{}:{}".format(*sidecar.address())) as channel:
+        answer: bytes = channel.unary_unary(ECHO)(data, timeout=10)
+        return answer
+
+
+def test_grpc_goes_out_by_tls(start: StartSidecar, authority: Authority, tmp_path: Path) -> None:
+    own = authority.issue("shop")
+    secret = MountedSecret(tmp_path / "tls", ca_crt=authority.certificate, tls_crt=own.certificate, tls_key=own.key)
+    with grpc_server(authority.issue(NAME), authority.certificate) as address:
+        sidecar = start(towards(address, secret.directory, protocol="grpc", pool=PoolPolicy()))
+        big = bytes(1 << 20)
+        assert [say(sidecar, data) for data in (b"hello", big)] == [b"hello", big]
+    assert sidecar.metric("nova_tls_handshake_failures_total") == 0
+
+
+@pytest.mark.parametrize(("alpn", "reason"), [("http/1.1", "protocol"), ("h2", "wrong_name")])
+def test_grpc_fails_clearly(  # noqa: PLR0917 - fixtures
+    start: StartSidecar, authority: Authority, serve: Callable[..., TlsApp], tmp_path: Path, alpn: str, reason: str
+) -> None:
+    """A server without HTTP/2, and one with another name."""
+    upstream = serve(authority.issue(NAME if reason == "protocol" else "other.svc"), alpn=alpn)
+    secret = MountedSecret(tmp_path / "tls", ca_crt=authority.certificate)
+    sidecar = start(towards(upstream.address, secret.directory, protocol="grpc", pool=PoolPolicy()))
+    with pytest.raises(grpc.RpcError) as failure:
+        say(sidecar, b"hello")
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert sidecar.metric("nova_tls_handshake_failures_total", reason=reason) >= 1

@@ -66,7 +66,7 @@ class RelayPort:
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
     def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
-        """Take over new values for connections that come from now on; the limit of silence too."""
+        """Take over new values, for connections that come from now on."""
         if self.breaker is not None and isinstance(settings, Outbound):
             self.breaker.configure(settings.circuit_breaker, self.clock())
         self._take_over(settings, config)
