@@ -1,8 +1,8 @@
 import pytest
 
-from nova_api.policies import BackpressurePolicy
-from nova_api.units import Duration
-from nova_sidecar.policy.limiter import QUEUED, Limiter
+from nova_api.policies import AdaptivePolicy, BackpressurePolicy, Mode, PriorityPolicy
+from nova_api.units import Duration, Share
+from nova_sidecar.policy.limiter import CRITICAL, NORMAL, PRIORITIES, QUEUED, SHEDDABLE, Limiter, Priority
 from nova_sidecar.policy.reasons import Reason, Reject
 
 OVERLOADED = Reject(Reason.OVERLOADED, 1.0)
@@ -187,3 +187,117 @@ def test_snapshot_and_repr_tell_the_state() -> None:
         "wouldQueue": 0,
         "wouldReject": 0,
     }
+
+
+def classed(places: int = 10, mode: Mode = "Enforce", sheddable: float = 0.6, **changes: object) -> Limiter[str]:
+    priority = PriorityPolicy(mode=mode, sheddable=Share(sheddable))
+    return Limiter(BackpressurePolicy(**{"max_concurrency": places, "priority": priority, **changes}))  # type: ignore[arg-type]
+
+
+def test_what_matters_less_is_refused_first() -> None:
+    limiter = classed()
+    admitted = {}
+    for priority in (SHEDDABLE, NORMAL, CRITICAL):
+        while limiter.admit_as(priority, 0.0) is None:
+            pass
+        admitted[PRIORITIES[priority]] = limiter.in_flight
+    assert admitted == {"sheddable": 7, "normal": 9, "critical": 10}  # above 60 %, above 85 %, and at 100 %
+    assert limiter.refused_by_priority == [1, 1, 1]
+    assert limiter.rejected[Reason.OVERLOADED] == 3
+
+
+def test_shadow_of_the_classes_counts_and_refuses_nothing_more() -> None:
+    limiter = classed(mode="Shadow")
+    for _ in range(9):
+        assert limiter.admit_as(SHEDDABLE, 0.0) is None
+    assert (limiter.would_reject, limiter.shadowed) == (2, Reason.OVERLOADED)
+    assert limiter.admit_as(CRITICAL, 0.0) == OVERLOADED  # the threshold stands for all
+
+
+def test_who_matters_more_is_served_first() -> None:
+    limiter = classed(1, sheddable=1.0, threshold=1.0, max_queue=8)
+    assert limiter.admit_as(NORMAL, 0.0) is None
+    order: list[tuple[str, Priority]] = [("s1", 2), ("n1", 1), ("c1", 0), ("s2", 2), ("n2", 1), ("c2", 0)]
+    for name, priority in order:
+        assert limiter.admit_as(priority, 0.0) is QUEUED
+        limiter.enqueue(name, 0.0, 100.0, priority)
+    assert [limiter.release(0.1) for _ in range(6)] == ["c1", "c2", "n1", "n2", "s1", "s2"]
+
+
+def test_a_queue_full_of_what_matters_less_keeps_room_for_what_matters_more() -> None:
+    limiter = classed(1, sheddable=1.0, threshold=1.0, max_queue=8)
+    assert limiter.admit_as(NORMAL, 0.0) is None
+    waiting = {}
+    for priority in (SHEDDABLE, NORMAL, CRITICAL):
+        while limiter.admit_as(priority, 0.0) is QUEUED:
+            limiter.enqueue(f"{priority}-{limiter.waiting}", 0.0, 100.0, priority)
+        waiting[PRIORITIES[priority]] = limiter.waiting
+    assert waiting == {"sheddable": 4, "normal": 7, "critical": 8}
+    assert limiter.rejected[Reason.QUEUE_FULL] == 3
+
+
+def served_at_a_pace(seconds: float) -> Limiter[str]:
+    """A full limiter in front of which somebody always waits; a place comes free every so many seconds."""
+    limiter = waiting_room(max_queue=1000, acquire_timeout=Duration(5))
+    fill(limiter, 1)
+    wait_for_place(limiter, "first")
+    for number in range(20):
+        wait_for_place(limiter, f"warm {number}", number * seconds)
+        limiter.release((number + 1) * seconds)
+    return limiter
+
+
+def test_who_could_not_be_served_in_time_does_not_wait() -> None:
+    limiter = served_at_a_pace(0.5)
+    assert limiter.waiting == 1
+    assert wait_for_place(limiter, "in time", 10.0, 11.1) == 11.1  # two places, half a second each
+    assert wait_for_place(limiter, "too late", 10.0, 11.4) == Reject(Reason.DEADLINE_EXCEEDED)
+    for number in range(8):
+        assert wait_for_place(limiter, f"patient {number}", 10.0) == 15.0
+    assert wait_for_place(limiter, "too many", 10.0) == Reject(Reason.ACQUIRE_TIMEOUT, 1.0)
+    assert limiter.rejected[Reason.DEADLINE_EXCEEDED] == limiter.rejected[Reason.ACQUIRE_TIMEOUT] == 1
+    assert limiter.waiting == 10
+
+
+def test_who_matters_more_waits_only_behind_its_like() -> None:
+    limiter = classed(1, sheddable=1.0, threshold=1.0, max_queue=100, acquire_timeout=Duration(5))
+    assert limiter.admit_as(NORMAL, 0.0) is None
+    for number in range(40):
+        limiter.enqueue(f"normal {number}", 0.0, 100.0, NORMAL)
+    for number in range(20):
+        limiter.release(number * 0.2)
+    assert limiter.enqueue("normal", 4.0, 6.0, NORMAL) == Reject(Reason.DEADLINE_EXCEEDED)
+    assert limiter.enqueue("critical", 4.0, 6.0, CRITICAL) == 6.0
+
+
+def test_an_old_pace_says_nothing_of_a_new_queue() -> None:
+    limiter = served_at_a_pace(0.5)
+    while limiter.in_flight:
+        limiter.release(10.5)
+    fill(limiter, 1)
+    wait_for_place(limiter, "first", 60.0)
+    assert wait_for_place(limiter, "second", 60.0, 60.1) == 60.1
+
+
+def test_the_limit_that_is_found_applies_in_enforce_and_is_shown_in_shadow() -> None:
+    for mode, limit in (("Enforce", 8), ("Shadow", 100)):
+        adaptive = AdaptivePolicy(mode=mode, min_concurrency=8)  # type: ignore[arg-type]
+        limiter: Limiter[str] = Limiter(BackpressurePolicy(max_concurrency=100, threshold=1.0, adaptive=adaptive))
+        assert (limiter.limit, limiter.snapshot()["limit"]) == (limit, 8)
+        assert limiter.snapshot()["adaptive"]["mode"] == mode
+    limiter.configure(BackpressurePolicy(max_concurrency=100), 0.0)
+    assert (limiter.adaptive, limiter.limit) == (None, 100)
+
+
+def test_a_limit_that_grows_lets_waiters_in() -> None:
+    adaptive = AdaptivePolicy(mode="Enforce", min_concurrency=1)
+    limiter = waiting_room(places=10, adaptive=adaptive)
+    fill(limiter, 1)
+    for name in ("a", "b", "c"):
+        wait_for_place(limiter, name)
+    assert limiter.adaptive is not None
+    limiter.adaptive.limit = 3.4
+    assert limiter.resize(0.0) == ["a", "b"]
+    limiter.adaptive.limit = 1.0
+    assert limiter.resize(0.0) == []
+    assert [limiter.release(0.1) for _ in range(3)] == [None, None, "c"]

@@ -4,25 +4,34 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nova_api.policies import BackpressurePolicy
-from nova_api.units import Duration
-from nova_sidecar.policy.limiter import QUEUED, Limiter
+from nova_api.policies import AdaptivePolicy, BackpressurePolicy, PriorityPolicy
+from nova_api.units import Duration, Share
+from nova_sidecar.policy.limiter import CRITICAL, NORMAL, QUEUED, SHEDDABLE, Limiter, Priority
 from nova_sidecar.policy.reasons import Reject
 
 POLICIES = st.builds(
-    lambda mode, maximum, threshold, queue, timeout: BackpressurePolicy(
-        mode=mode, max_concurrency=maximum, threshold=threshold, max_queue=queue, acquire_timeout=Duration(timeout)
+    lambda mode, maximum, threshold, queue, timeout, priority, sheddable, adaptive: BackpressurePolicy(
+        mode=mode,
+        max_concurrency=maximum,
+        threshold=threshold,
+        max_queue=queue,
+        acquire_timeout=Duration(timeout),
+        priority=PriorityPolicy(mode=priority, sheddable=Share(sheddable)),
+        adaptive=AdaptivePolicy(mode=adaptive, min_concurrency=1),
     ),
     st.sampled_from(["Enforce", "Enforce", "Enforce", "Shadow", "Off"]),
     st.integers(1, 6),
     st.sampled_from([0.5, 0.85, 1.0, 1.0, 1.0]),
     st.integers(0, 5),
     st.sampled_from([0.0, 1.0, 3.0]),
+    st.sampled_from(["Off", "Shadow", "Enforce", "Enforce"]),
+    st.sampled_from([0.4, 1.0]),
+    st.sampled_from(["Off", "Off", "Shadow", "Enforce"]),
 )
 
 
 class LimiterMachine(RuleBasedStateMachine):
-    """The model: how many are in flight, and the waiters in order with the end of their wait."""
+    """The model: how many are in flight, and the waiters of each class in order, with the end of their wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,44 +40,65 @@ class LimiterMachine(RuleBasedStateMachine):
         self.limiter: Limiter[int] = Limiter(self.policy)
         self.in_flight = 0
         self.most = 0
-        self.queue: list[tuple[int, float]] = []
+        self.queue: list[tuple[Priority, int, float]] = []
         self.names = 0
         self.granted = 0
 
+    @property
+    def limit(self) -> int:
+        return self.limiter.limit
+
+    def share(self, priority: Priority) -> float:
+        """Utilization above which this class is not simply let in."""
+        policy = self.policy
+        if policy.priority.mode != "Enforce" or priority == NORMAL:
+            return policy.threshold
+        return 1.0 if priority == CRITICAL else min(policy.threshold, policy.priority.sheddable)
+
+    def full_for(self, priority: Priority) -> bool:
+        return self.in_flight >= self.limit or self.in_flight / self.limit > self.share(priority)
+
     def live(self) -> list[int]:
-        return [waiter for waiter, until in self.queue if self.now < until]
+        ordered = sorted(self.queue, key=lambda waiter: (waiter[0], waiter[1]))
+        return [name for _, name, until in ordered if self.now < until]
 
     def grant(self, waiter: int) -> None:
-        assert waiter == self.live()[0], "first in, first out, and nobody whose time is over"
-        place = [name for name, _ in self.queue].index(waiter)
-        del self.queue[: place + 1]  # those before it were over
+        assert waiter == self.live()[0], "by class, first in, first out, and nobody whose time is over"
+        self.queue = [entry for entry in self.queue if entry[1] != waiter]
         self.granted += 1
 
     def enter(self) -> None:
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
 
-    @rule(patience=st.sampled_from([0.5, 2.0, 10.0]))
-    def arrive(self, patience: float) -> None:
-        utilization, live = self.in_flight / self.policy.max_concurrency, self.live()
-        answer = self.limiter.admit(self.now)
+    @rule(patience=st.sampled_from([0.5, 2.0, 10.0]), priority=st.sampled_from([CRITICAL, NORMAL, NORMAL, SHEDDABLE]))
+    def arrive(self, patience: float, priority: Priority) -> None:
+        full, live = self.full_for(priority), self.live()
+        plain = self.policy.priority.mode == "Off"
+        answer = self.limiter.admit(self.now) if plain else self.limiter.admit_as(priority, self.now)
+        kept = NORMAL if plain else priority
         if answer is None:
             if self.policy.mode == "Enforce":
-                assert utilization <= self.policy.threshold
-                assert self.in_flight < self.policy.max_concurrency
-                assert not live, "overtaken"
+                assert not full
+                assert not live or (priority == CRITICAL and self.policy.threshold < 1), "overtaken"
             self.enter()
         elif answer is QUEUED:
             assert self.policy.threshold == 1.0
-            assert self.in_flight >= self.policy.max_concurrency
-            self.names += 1
-            until = self.limiter.enqueue(self.names, self.now, self.now + patience)
-            assert until == self.now + min(patience, self.policy.acquire_timeout)
-            self.queue.append((self.names, until))
+            assert self.in_flight >= self.limit
+            self.wait_in_line(kept, patience)
         else:
             assert isinstance(answer, Reject)
             assert self.policy.mode == "Enforce"
-            assert utilization > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
+            assert full
+
+    def wait_in_line(self, priority: Priority, patience: float) -> None:
+        until = self.limiter.enqueue(self.names + 1, self.now, self.now + patience, priority)
+        if isinstance(until, Reject):
+            assert self.queue, "whoever comes first may wait"
+            return
+        assert until == self.now + min(patience, self.policy.acquire_timeout)
+        self.names += 1
+        self.queue.append((priority, self.names, until))
 
     @precondition(lambda self: self.in_flight)
     @rule()
@@ -82,12 +112,22 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        waiter, _ = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
+        _, waiter, _ = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
         self.limiter.abandon(waiter)
 
-    @rule(seconds=st.sampled_from([0.25, 1.0, 4.0]))
+    @rule(seconds=st.sampled_from([0.01, 0.25, 1.0, 4.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
+
+    @precondition(lambda self: self.limiter.adaptive)
+    @rule(limit=st.integers(1, 6))
+    def the_limit_moves(self, limit: int) -> None:
+        adaptive = self.limiter.adaptive
+        assert adaptive is not None
+        adaptive.limit = float(min(limit, self.policy.max_concurrency))
+        for waiter in self.limiter.resize(self.now):
+            self.grant(waiter)
+            self.enter()
 
     @rule(policy=POLICIES)
     def configure(self, policy: BackpressurePolicy) -> None:
@@ -104,9 +144,8 @@ class LimiterMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
         if self.live():
-            utilization = self.in_flight / self.policy.max_concurrency
             assert self.policy.mode == "Enforce"
-            assert utilization > self.policy.threshold or self.in_flight >= self.policy.max_concurrency
+            assert self.in_flight >= self.limit or self.in_flight / self.limit > self.policy.threshold
 
     @invariant()
     def every_waiter_has_exactly_one_fate(self) -> None:
