@@ -24,17 +24,19 @@ REFILL: Final = 200.0
 RESET: Final = 2.0
 """A stream that ends with RST_STREAM, by the peer or by us for the peer's fault: the work behind it may be lost."""
 CONTROL: Final = 2.0
-"""PING and SETTINGS that are to be answered."""
+"""PING and SETTINGS that are to be answered. One PING after content that was sent is for the caller to leave out: gRPC
+measures the path so."""
 EMPTY: Final = 1.0
 """DATA without content that does not end a stream, and frames that are read and ignored: PRIORITY, extensions, unasked
 acknowledgements."""
 TRICKLE: Final = 0.25
-"""WINDOW_UPDATE of less than `SMALL_UPDATE` bytes: some clients send one for each message they read."""
+"""WINDOW_UPDATE of less than `SMALL_UPDATE` bytes."""
 EARNED: Final = 1.0
 """What a stream that ends as it should gives back."""
 
-SMALL_UPDATE: Final = 64
-"""Bytes below which WINDOW_UPDATE is a trickle."""
+SMALL_UPDATE: Final = 5
+"""Bytes below which WINDOW_UPDATE is a trickle. A peer may send one for each message it reads, at any rate, and the
+smallest message of gRPC has five bytes."""
 
 _FLOOD: Final = Reject(Reason.FLOOD)
 
