@@ -20,9 +20,8 @@ Rules:
   its place in half_open for good.
 * An open time is spread upwards by up to 10 %, so that many sidecars do not probe at the same instant. It is never
   shorter than openDuration nor longer than maxOpenDuration; near that end it is spread downwards.
-* A rate is looked at when it may have risen: on a call that failed or was slow, on the one that makes the minimum, and
-  on the first one of a second, when older calls have left the window. Other successes are only counted (see
-  `policy.window`): this path is the price that every request pays.
+* Most successes are only counted, up to the instant at which a rate may have risen (see `policy.rates`): this path is
+  the price that every request pays.
 * A call is slow when it succeeds after slowCall.duration or later; one that fails counts as failed only.
 * Shadow runs the same machine and refuses nothing. What it would have refused gets a ticket that never counts: the
   enforcing breaker would not have seen the result either.
@@ -34,10 +33,10 @@ from math import inf
 from random import Random
 from typing import Any, Final, Literal
 
-from nova_api.policies import BreakerPolicy, WindowPolicy
+from nova_api.policies import BreakerPolicy
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
+from nova_sidecar.policy.rates import Rates
 from nova_sidecar.policy.reasons import Reason, Reject
-from nova_sidecar.policy.window import CountWindow, TimeWindow, make_window, minimum
 
 State = Literal["closed", "open", "half_open"]
 CLOSED: Final = "closed"
@@ -67,7 +66,6 @@ _SPREAD: Final = 0.1
 _MOST_DOUBLINGS: Final = 32
 _NO_TICKET: Final = -1
 _NEVER: Final = sys.maxsize
-_ROUNDING: Final = 1e-9
 _PROBE_RETRY_AFTER: Final = 1.0
 
 
@@ -85,7 +83,6 @@ class Breaker:
         "_doublings",
         "_failures",
         "_generation",
-        "_least_calls",
         "_most_failures",
         "_open_seconds",
         "_open_until",
@@ -95,11 +92,11 @@ class Breaker:
         "_policy",
         "_probes",
         "_quiet_until",
+        "_rates",
         "_rng",
         "_slow_from",
         "_spread",
         "_successes",
-        "_window",
         "on_transition",
         "rejected",
         "state",
@@ -119,8 +116,8 @@ class Breaker:
         self._cause: Cause | None = None  # of the last transition
 
         # until the next configuration
-        self._window: CountWindow | TimeWindow | None = None
-        self._take_over(policy, now)
+        self._rates = Rates(policy, now)
+        self._take_over(policy)
 
         # until the next transition
         self.state: State = CLOSED
@@ -143,7 +140,7 @@ class Breaker:
 
         if policy.mode == "ForcedOpen":
             self._move(OPEN, "configuration", now)
-        self._calm(now)
+        self._calm()
 
     def admit(self, now: float) -> Reject | None:
         """None: go on, and keep `ticket`. Otherwise circuit_open, with the seconds until a probe may pass."""
@@ -179,7 +176,8 @@ class Breaker:
         """
         was = self._policy
         self._settle(now)
-        self._take_over(policy, now)
+        self._rates.configure(policy, now)
+        self._take_over(policy)
         rehearsed = was.mode == "ForcedOpen" and policy.mode != "ForcedOpen"
         if policy.mode == "Off":
             self._failures = 0
@@ -189,7 +187,7 @@ class Breaker:
             self._move(CLOSED, "configuration", now)
         elif self.state == OPEN:
             self._open_until = self._opened_at + self._open_length()
-        self._calm(now)
+        self._calm()
 
     def open_seconds(self, now: float) -> float:
         """Seconds spent open since the start, the present open time included."""
@@ -200,16 +198,13 @@ class Breaker:
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
         self._settle(now)
-        window = self._window
         return {
             "mode": self._policy.mode,
             "state": self.state,
             "cause": self._cause,
             "failures": self._failures,
             "successes": self._successes,
-            "calls": window.calls if window else 0,
-            "failedCalls": window.failed if window else 0,
-            "slowCalls": window.slow if window else 0,
+            **self._rates.snapshot(),
             "probesInFlight": self._probes,
             "retryAfter": self._retry_after(now) if self.state == OPEN else None,
             "openSeconds": self.open_seconds(now),
@@ -249,26 +244,12 @@ class Breaker:
         """Everything but a plain success in a quiet time."""
         self._settle(now)
         self._failures = self._failures + 1 if failed else 0
-        if self._window is not None:
-            self._window.count(failed=failed, slow=slow)
-        cause = self._cause_to_open()
+        self._rates.count(failed=failed, slow=slow)
+        cause: Cause | None = "consecutive" if self._failures >= self._most_failures else self._rates.reached()
         if cause is None:
-            self._calm(now)
+            self._calm()
         else:
             self._move(OPEN, cause, now)
-
-    def _cause_to_open(self) -> Cause | None:
-        if self._failures >= self._most_failures:
-            return "consecutive"
-        window = self._window
-        if window is None or window.calls < self._least_calls:
-            return None
-        failure_rate, slow_rate = self._policy.window.failure_rate, self._policy.slow_call.rate
-        if failure_rate and window.failed and window.failed + _ROUNDING >= failure_rate * window.calls:
-            return "failure_rate"
-        if window.slow and window.slow + _ROUNDING >= slow_rate * window.calls:
-            return "slow_rate"
-        return None
 
     def _record_probe(self, outcome: Outcome, now: float, *, slow: bool) -> None:
         self._probes -= 1
@@ -281,32 +262,19 @@ class Breaker:
                 self._move(CLOSED, "probe", now)
 
     def _settle(self, now: float) -> None:
-        """Tell the window what it has not been told, and the time."""
-        if self._window is not None:
-            self._window.settle(self._passed, now)
+        """Tell the rates what they have not been told, and the time."""
+        self._rates.settle(self._passed, now)
         if self._passed:
             self._failures = self._passed = 0
 
-    def _calm(self, now: float) -> None:
-        """Until when plain successes need no look at the rates."""
-        window = self._window
-        if not self._passing:
-            self._quiet_until = -inf
-        elif window is None:
-            self._quiet_until = inf
-        else:
-            self._quiet_until = window.quiet_until if window.calls >= self._least_calls else -inf
+    def _calm(self) -> None:
+        """Until when plain successes are only counted."""
+        self._quiet_until = self._rates.quiet_until if self._passing else -inf
 
-    def _take_over(self, policy: BreakerPolicy, now: float) -> None:
-        before = self._policy.window if self._window is not None else None
+    def _take_over(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._most_failures = policy.failure_threshold or _NEVER
-        self._slow_from = float(policy.slow_call.duration) or inf
-        self._least_calls = minimum(policy.window)
-        if policy.mode == "Off" or not (policy.window.failure_rate or policy.slow_call.duration):
-            self._window = None
-        elif before is None or _shape(before) != _shape(policy.window):
-            self._window = make_window(policy.window, now)
+        self._slow_from = self._rates.slow_from
 
     def _move(self, to: State, cause: Cause, now: float) -> None:
         before = self.state
@@ -317,9 +285,8 @@ class Breaker:
         self._generation += 1
         self.ticket = self._generation
         self._failures = self._passed = self._successes = self._probes = 0
-        if self._window is not None:
-            self._window.clear(now)
-        self._calm(now)
+        self._rates.clear(now)
+        self._calm()
         if to == CLOSED:
             self._doublings = 0
         elif to == OPEN:
@@ -340,8 +307,3 @@ class Breaker:
         if high > longest:
             low, high = max(shortest, longest / (1 + _SPREAD)), longest
         return min(high, low + self._spread * (high - low))  # the sum may round up
-
-
-def _shape(policy: WindowPolicy) -> tuple[str, int]:
-    """What a window must have in common with another to go on with its counts."""
-    return (policy.type, policy.calls if policy.type == "Count" else int(policy.duration))

@@ -15,6 +15,7 @@ from nova_sidecar.policy.ejection import Ejector, Health
 from nova_sidecar.policy.flood import FloodGuard
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import Outcomes
+from nova_sidecar.policy.rates import Rates
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Retrier, Suppressed
 from nova_sidecar.policy.rotation import Lifespan
@@ -25,6 +26,7 @@ POLICIES = [
     Breaker(BreakerPolicy(), RNG, 0.0),
     CountWindow(10),
     TimeWindow(10, 0.0),
+    Rates(BreakerPolicy(), 0.0),
     Outcomes(BreakerPolicy()),
     Ejector(EndpointBreakerPolicy()),
     Health(),
