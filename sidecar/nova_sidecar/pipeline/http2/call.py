@@ -139,8 +139,8 @@ class Call(Stream):
         if instant < downstream.deadline:
             downstream.wheel.arm(downstream, instant)
 
-    def start_attempt(self, now: float) -> None:
-        """Ask the breaker, then for a connection."""
+    def start_attempt(self, now: float, refused: UpstreamSession | None = None) -> None:
+        """Ask the breaker, then for a connection, another one than that which `refused` the call."""
         port = self.port
         ends = now + port.attempt_budget
         if ends > self.deadline_at:  # noqa: PLR1730 - `attempt_ends` at the price of a comparison
@@ -159,7 +159,8 @@ class Call(Stream):
             if self.ticket < 0:
                 port.stats.shadow_circuit_open()
         self.attempts += 1
-        found = port.balancer.acquire(self, now)
+        balancer = port.balancer
+        found = balancer.acquire(self, now) if refused is None else balancer.acquire_other(self, refused)
         if isinstance(found, UpstreamSession):
             self._send(found, now)
         elif found is None:
@@ -412,7 +413,7 @@ class Call(Stream):
 
     def on_upstream_failed(self, reason: Reason, why: str, *, unseen: bool) -> None:
         """The stream is gone and the response is not whole."""
-        self.attempt = None
+        attempt, self.attempt = self.attempt, None
         if self.state is RESPONDING:
             self.record(FAILURE)
             self.break_off(reason)
@@ -420,7 +421,8 @@ class Call(Stream):
             self.unseen += 1
             self.attempts -= 1
             self.record(CANCELLED)
-            self.start_attempt(self.port.clock())
+            refused = attempt.session if attempt is not None else None
+            self.start_attempt(self.port.clock(), refused)  # type: ignore[arg-type]  # an attempt is on an upstream's
         else:
             self.attempt_failed(reason, why, unseen=unseen)
 

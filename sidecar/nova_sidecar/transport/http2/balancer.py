@@ -138,6 +138,21 @@ class Balancer:
             return session
         return self._acquire_elsewhere(slot, waiter)
 
+    def acquire_other(self, waiter: StreamWaiter, refused: UpstreamSession) -> UpstreamSession | Reason | None:
+        """The same for a call that a connection has just refused: rather wait for another one than ask it again."""
+        slots = self._slots
+        self._at = at = (self._at + 1) % len(slots)
+        others = [slot for slot in slots[at:] + slots[:at] if slot.session is not refused]
+        for slot in others:
+            if slot.session is not None and slot.session.usable:
+                return slot.session
+        for slot in others:
+            if slot.opening is None and slot.session is None and self._open < self._policy.size and self.ejector.ring:
+                self._fill(slot)
+            if slot.opening is not None:
+                return self._wait(slot, waiter)
+        return self._acquire_elsewhere(slots[at], waiter)
+
     def _acquire_elsewhere(self, slot: Slot, waiter: StreamWaiter) -> UpstreamSession | Reason | None:
         if not self.ejector.ring:
             if len(self._queue) >= MAX_WAITING:
