@@ -14,7 +14,6 @@ from nova_api.proxy import DrainPolicy, Inbound, Outbound, Tls
 from nova_api.units import Duration
 
 from .conftest import StartApp, StartSidecar
-from .support.app import App
 from .support.certificates import Authority, MountedSecret
 from .support.message import request, response
 from .support.peer import Listener, Peer
@@ -243,28 +242,33 @@ def test_tls_to_a_tcp_upstream(start: StartSidecar, tmp_path: Path) -> None:
     server.stop()
 
 
-def test_nothing_is_left_after_many_connections(start: StartSidecar) -> None:
-    it = App()
+def test_nothing_is_left_after_many_connections(start: StartSidecar, app: StartApp) -> None:
+    it = app()
     sidecar = start(document(port(it.address)))
     sockets = sidecar.sockets
 
-    def call() -> None:
-        for number in range(100):
+    def call(count: int) -> None:
+        for number in range(count):
             with Peer.connect(sidecar.address()) as client:
                 client.send(request())
                 client.response()
                 if number % 3 == 0:
                     client.reset()
 
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    eventually(lambda: sidecar.sockets <= sockets)
+    def many(count: int) -> None:
+        threads = [threading.Thread(target=call, args=(count // 4,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        eventually(lambda: sidecar.sockets <= sockets)
+
+    many(400)
+    before = sidecar.rss
+    many(2000)
+    assert sidecar.rss - before < 2 << 20
     assert sidecar.metric("nova_requests_in_flight") == 0
-    assert sidecar.metric("nova_tcp_connections_closed_total") == 400
-    it.stop()
+    eventually(lambda: sidecar.metric("nova_tcp_connections_closed_total") == 2400)
 
 
 def test_two_kinds_of_ports_in_one_sidecar(start: StartSidecar, app: StartApp, listener: Listener) -> None:

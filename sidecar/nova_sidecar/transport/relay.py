@@ -236,6 +236,9 @@ class Relay(Timed):
             self.waiting = False
             self.wheel.remove(self)
             self._owner.ended(self, self._how)
+            for end in (self.downstream, self.upstream):
+                if end is not None:  # no cycles: the collector of those runs rarely here
+                    end.relay = end.other = None
 
     def expire(self, now: float) -> None:
         """It was silent for too long, or did not get rid of its last bytes."""
