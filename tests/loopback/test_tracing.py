@@ -1,7 +1,9 @@
 """Traces across sidecars: what is passed on, what is exported, and that a collector is nobody's problem."""
 
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from nova_api.units import Share
 
 from .conftest import StartApp, StartSidecar
 from .support.app import App
+from .support.certificates import Authority
 from .support.collector import Collector
 from .support.message import Message, request, response
 from .support.sidecar import Sidecar, document, inbound, outbound, with_fields
@@ -198,6 +201,32 @@ def test_a_collector_in_trouble_costs_spans_and_nothing_else(
     eventually(lambda: sidecar.metric("nova_spans_total", outcome="failed") == 20, within=15)
     eventually(lambda: any(line["event"] == "spans are not exported" for line in sidecar.log))
     assert sidecar.stats()["tracing"]["exported"] == 0
+
+
+def test_a_collector_must_prove_who_it_is(
+    start: StartSidecar, app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though aiohttp is imported without the machine's certificates; the SDK's own variable names further ones."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)  # they would count instead
+    authority = Authority()
+    pair = authority.issue("localhost")
+    for name, text in {"ca": authority.certificate, "crt": pair.certificate, "key": pair.key}.items():
+        (tmp_path / name).write_bytes(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    collector = Collector(context)
+    try:
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "ca"))
+            sidecar = start(document(inbound(app().address), tracing=to(collector)))
+            ask(sidecar, SAMPLED)
+            outcome = "exported" if trusted else "failed"
+            eventually(lambda: sidecar.metric("nova_spans_total", outcome=outcome) == 1, within=10)  # noqa: B023 - called before the loop goes on
+    finally:
+        collector.close()
+    assert len(collector.spans) == 1
 
 
 def test_the_end_does_not_wait_for_a_collector_that_hangs(

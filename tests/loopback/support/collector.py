@@ -1,5 +1,6 @@
 """An OTLP/HTTP collector for tests: takes spans as protobuf and keeps them, or behaves as badly as it is told."""
 
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,7 @@ class Received:
 class Collector:
     """Listens until `close`. `status` is what it answers; while `answering` is not set it answers nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.status = 200
         self.answering = threading.Event()
         self.answering.set()
@@ -37,13 +38,16 @@ class Collector:
         self.paths: set[str] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._scheme, self._host = ("http", "127.0.0.1") if tls is None else ("https", "localhost")
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     @property
     def endpoint(self) -> str:
         """What goes into tracing.endpoint."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://{self._host}:{self._server.server_port}"
 
     def close(self) -> None:
         """Answer what waits and stop."""
