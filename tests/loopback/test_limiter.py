@@ -6,14 +6,20 @@ import time
 
 import pytest
 
-from nova_api.policies import BackpressurePolicy, TimeoutPolicy
-from nova_api.units import Duration
+from nova_api.policies import (
+    AdaptivePolicy,
+    BackpressurePolicy,
+    PriorityPolicy,
+    TenantPartitionPolicy,
+    TimeoutPolicy,
+)
+from nova_api.units import Duration, Share
 
 from .conftest import StartApp, StartSidecar
 from .support.app import Call
 from .support.message import Message, chunked, request, response
 from .support.peer import Listener, Peer
-from .support.sidecar import ONCE, Sidecar, document, inbound, outbound
+from .support.sidecar import ONCE, Sidecar, document, inbound, outbound, with_fields
 from .support.waiting import eventually
 
 
@@ -35,10 +41,10 @@ class Crowd:
         self.send()
         self.arrive()
 
-    def send(self) -> Peer:
+    def send(self, *fields: str) -> Peer:
         """One more request, wherever it may get."""
         self.clients.append(self.sidecar.connect())
-        self.clients[-1].send(request("GET", f"/{len(self.clients)}"))
+        self.clients[-1].send(request("GET", f"/{len(self.clients)}", *fields))
         return self.clients[-1]
 
     def arrive(self) -> Message:
@@ -322,3 +328,210 @@ def test_chaos_leaves_no_place_taken(start: StartSidecar, app: StartApp, seed: i
         == pool["idle"]
         == sidecar.metric("nova_connections_opened_total") - sidecar.metric("nova_connections_closed_total")
     )
+
+
+def classed(mode: str = "Enforce") -> PriorityPolicy:
+    return PriorityPolicy(mode=mode, sheddable=Share(0.4))  # type: ignore[arg-type]
+
+
+def test_what_matters_less_is_refused_first(crowd) -> None:
+    full = crowd(max_concurrency=4, threshold=0.7, priority=classed())
+    full.enter()
+    full.enter()  # 50 %: too much for sheddable
+    assert full.send("x-nova-priority: sheddable").response().get("x-nova-reject") == "overloaded"
+    full.enter()  # 75 %: too much for normal
+    assert full.send().response().get("x-nova-reject") == "overloaded"
+    assert full.send("x-nova-priority: high").response().get("x-nova-reject") == "overloaded"  # no such class: normal
+    full.send("x-nova-priority: critical")
+
+    assert full.arrive().get("x-nova-priority") == "critical"  # the app sees it as it came
+    assert full.send("x-nova-priority: critical").response().get("x-nova-reject") == "overloaded"
+    refused = {
+        name: full.sidecar.metric("nova_limiter_refused_by_priority_total", priority=name)
+        for name in ("critical", "normal", "sheddable")
+    }
+    assert refused == {"critical": 1, "normal": 2, "sheddable": 1}
+
+
+def test_who_matters_more_waits_less(crowd) -> None:
+    policy = PriorityPolicy(mode="Enforce", sheddable=Share(1))
+    full = crowd(max_concurrency=1, threshold=1.0, acquire_timeout=Duration(10), priority=policy)
+    full.enter()
+    for number, name in enumerate(("sheddable", "normal", "critical"), 1):
+        full.send(f"x-nova-priority: {name}")
+        eventually(lambda: full.sidecar.waiting == number)  # noqa: B023 - called before the loop goes on
+
+    served = []
+    for _ in range(3):
+        full.finish()
+        served.append(full.arrive().get("x-nova-priority"))
+
+    assert served == ["critical", "normal", "sheddable"]
+
+
+def test_shadow_of_the_classes_counts_and_refuses_nothing(crowd) -> None:
+    full = crowd(max_concurrency=4, threshold=1.0, priority=classed("Shadow"))
+    for _ in range(3):
+        full.send("x-nova-priority: sheddable")
+        full.arrive()
+
+    assert full.sidecar.metric("nova_shadow_rejected_total", reason="overloaded") == 1
+
+
+def test_one_tenant_does_not_take_every_place(crowd) -> None:
+    full = crowd(max_concurrency=4, threshold=1.0, tenants=TenantPartitionPolicy(mode="Enforce", max_share=Share(0.5)))
+    for _ in range(2):
+        full.send("x-tenant-id: acme-secret")
+        assert full.arrive().get("x-tenant-id") == "acme-secret"
+
+    refusal = full.send("x-tenant-id: acme-secret").response()
+
+    assert (refusal.status, refusal.get("x-nova-reject")) == (429, "tenant_limit")
+    assert int(refusal.get("retry-after") or 0) >= 1
+    full.send("x-tenant-id: other")
+    full.arrive()
+    full.enter()  # who names no tenant is in a partition of his own
+    assert full.sidecar.metric("nova_limiter_tenants") == 3
+    for _ in range(4):
+        full.finish()
+    eventually(lambda: full.sidecar.metric("nova_limiter_tenants") == 0)
+    shown = full.sidecar.status("/metrics")[1].decode() + str(full.sidecar.stats()) + full.sidecar.text
+    assert "acme" not in shown
+
+
+def test_shadow_of_the_tenants_counts_and_refuses_nothing(crowd) -> None:
+    full = crowd(max_concurrency=4, threshold=1.0, tenants=TenantPartitionPolicy(mode="Shadow", max_share=Share(0.5)))
+    for _ in range(3):
+        full.send("x-tenant-id: a")
+        full.arrive()
+
+    assert full.sidecar.metric("nova_shadow_rejected_total", reason="tenant_limit") == 1
+
+
+def test_who_could_not_be_served_in_time_is_refused_at_once(crowd) -> None:
+    """Once the pace is known: a place comes free every 100 ms, so whoever is fourth in line waits for 400 ms."""
+    full = crowd(max_concurrency=1, threshold=1.0, acquire_timeout=Duration(30))
+    full.enter()
+    full.send()
+    eventually(lambda: full.sidecar.waiting == 1)
+    for _ in range(20):
+        full.send()
+        eventually(lambda: full.sidecar.waiting == 2)
+        ends = time.monotonic() + 0.1
+        full.finish()
+        full.arrive()
+        eventually(lambda: time.monotonic() >= ends)  # noqa: B023 - called before the loop goes on
+    for waiting in (2, 3):
+        full.send()
+        eventually(lambda: full.sidecar.waiting == waiting)  # noqa: B023 - as above
+
+    refusal = full.send("x-nova-deadline-ms: 150").response()
+
+    assert (refusal.status, refusal.get("x-nova-reject")) == (504, "deadline_exceeded")
+    limiter = full.sidecar.stats()["limiter"]
+    assert limiter["rejected"]["deadline_exceeded"] == 1  # before it waited, not after
+    assert limiter["abandoned"] == 0
+
+
+def test_the_limit_finds_itself(start: StartSidecar, app: StartApp) -> None:
+    """Four at once are answered in 20 ms. Where it settles is the simulator's business; here it is seen to move."""
+    workers = threading.Semaphore(4)
+
+    def work(_: Call) -> bytes:
+        with workers:
+            time.sleep(0.02)
+        return response(body=b"done")
+
+    policy = BackpressurePolicy(
+        max_concurrency=200, threshold=1.0, adaptive=AdaptivePolicy(mode="Enforce", min_concurrency=2)
+    )
+    sidecar = start(document(inbound(app(work).address), backpressure=policy))
+    assert sidecar.metric("nova_limiter_limit") == 2
+    stop = threading.Event()
+
+    def client() -> None:
+        with sidecar.connect() as peer:
+            while not stop.is_set():
+                peer.exchange(request())
+
+    threads = [threading.Thread(target=client) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: 3 <= sidecar.metric("nova_limiter_limit") < 200)
+        shown = sidecar.stats()["limiter"]
+        assert shown["adaptive"]["longLatencySeconds"] >= 0.02
+        assert shown["maxConcurrency"] == 200
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    eventually(lambda: sidecar.metric("nova_limiter_in_flight") == 0)
+
+
+def test_what_was_learned_outlives_a_reload(start: StartSidecar, app: StartApp) -> None:
+    found = AdaptivePolicy(mode="Shadow", min_concurrency=2)
+    sidecar = start(document(inbound(app().address), backpressure=BackpressurePolicy(adaptive=found)))
+    with sidecar.connect() as peer:
+        eventually(lambda: peer.exchange(request()) and sidecar.stats()["limiter"]["adaptive"]["shortLatencySeconds"])
+    learned = sidecar.stats()["limiter"]["adaptive"]["longLatencySeconds"]
+    assert sidecar.stats()["limiter"]["utilization"] == 0
+
+    sidecar.reload(with_fields(sidecar.config, backpressure=BackpressurePolicy(max_concurrency=100, adaptive=found)))
+
+    eventually(lambda: sidecar.stats()["limiter"]["maxConcurrency"] == 100)
+    assert sidecar.stats()["limiter"]["adaptive"]["longLatencySeconds"] == learned
+
+
+def dribbling(start: StartSidecar, listener: Listener) -> Sidecar:
+    patience = TimeoutPolicy(stream_idle=Duration(1), request=Duration(5))
+    return start(document(inbound(listener.address, pool=ONCE, timeout=patience)))
+
+
+def test_who_dribbles_a_body_does_not_keep_its_place(start: StartSidecar, listener: Listener) -> None:
+    sidecar = dribbling(start, listener)
+    with sidecar.connect() as client:
+        client.send(request("POST", "/", "Content-Length: 100000"))
+        listener.accept()
+        began = time.monotonic()
+        while not client.poll():
+            client.send_if_open(b"x")
+            assert time.monotonic() - began < 20, "it goes on for ever"
+            time.sleep(0.1)  # the pace of the client is what is tested
+
+        refusal = client.response()
+
+    assert (refusal.status, refusal.get("x-nova-reject")) == (408, "request_timeout")
+    assert time.monotonic() - began > 1
+    eventually(lambda: sidecar.metric("nova_limiter_in_flight") == 0)
+
+
+def test_who_sends_a_body_slowly_but_steadily_is_served(start: StartSidecar, listener: Listener) -> None:
+    sidecar = dribbling(start, listener)
+    with sidecar.connect() as client:
+        client.send(request("POST", "/", "Content-Length: 60000"))
+        app = listener.accept()
+        for _ in range(30):
+            client.send(b"x" * 2000)
+            time.sleep(0.1)  # as above
+        assert len(app.request().body) == 60000
+        app.send(response(body=b"done"))
+        assert client.response().body == b"done"
+
+
+def test_an_app_that_reads_slowly_is_not_held_against_the_client(start: StartSidecar, listener: Listener) -> None:
+    sidecar = dribbling(start, listener)
+    size = 8 << 20
+    with sidecar.connect() as client:
+        client.send(request("POST", "/", f"Content-Length: {size}"))
+        app = listener.accept()
+        sender = threading.Thread(target=client.send, args=(b"x" * size,))
+        sender.start()
+        left = size
+        while left > 0:
+            data = app.socket.recv(min(left, 1 << 18))
+            assert data, "it was cut off"
+            left -= len(data)
+            time.sleep(0.05)  # the pace of the app is what is tested
+        sender.join(10)
+        assert not client.poll()

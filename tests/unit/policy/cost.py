@@ -5,7 +5,7 @@ import timeit
 from random import Random
 from typing import Any
 
-from nova_api.policies import (
+from nova_api.policies import (, TenantPartitionPolicy
     BackpressurePolicy,
     BreakerPolicy,
     EndpointBreakerPolicy,
@@ -18,10 +18,12 @@ from nova_sidecar.policy import deadline
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.ejection import Ejector, Health
+from nova_sidecar.policy.adaptive import AdaptiveLimit
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import FAILURE, SUCCESS
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.policy.rotation import Lifespan
+from nova_sidecar.policy.tenants import TenantPartitions
 
 CALLS = 100_000
 ROUNDS = 7
@@ -58,6 +60,8 @@ NAMES: dict[str, Any] = {
     "opened": open_breaker(),
     "limiter": Limiter(BackpressurePolicy()),
     "full": full_limiter(),
+    "adaptive": AdaptiveLimit(BackpressurePolicy(adaptive=AdaptivePolicy(mode="Enforce")), 0.0),
+    "tenants": TenantPartitions(TenantPartitionPolicy(mode="Enforce")),
     "retrier": Retrier(RetryPolicy(), Random(1)),
     "lifespan": Lifespan(PoolPolicy(), Random(1)),
     "ids": CorrelationIds(os.urandom),
@@ -72,7 +76,10 @@ LINES = {
     "ejection: nothing to tell": "if health.failures: pass",
     "ejection: record a failure": "ejector.record(health, FAILURE, 1.0); health.failures = 0",
     "limiter: admit, release": "limiter.admit(1.0); limiter.release(1.0)",
+    "limiter: admit by class, release": "limiter.admit_as(1, 1.0); limiter.release(1.0)",
     "limiter: refuse": "full.admit(1.0)",
+    "adaptive: observe": "adaptive.observe(0.02, 8, 0.0)",
+    "tenants: admit, leave": "tenants.admit(b'acme', 512); tenants.leave(b'acme')",
     "retry: count a request": "retrier.deposit(1.0)",
     "retry: decide against": "retrier.next(1, 500, method=b'GET', replayable=True, remaining=3.0, now=1.0)",
     "rotation: draw an age": "lifespan.retire_at(1.0)",

@@ -5,8 +5,17 @@ from random import Random
 
 import pytest
 
-from nova_api.policies import BackpressurePolicy, BreakerPolicy, EndpointBreakerPolicy, PoolPolicy, RetryPolicy
+from nova_api.policies import (
+    BackpressurePolicy,
+    BreakerPolicy,
+    EndpointBreakerPolicy,
+    PoolPolicy,
+    RetryPolicy,
+    SelfProtectionPolicy,
+    TenantPartitionPolicy,
+)
 from nova_api.proxy import DrainPolicy
+from nova_sidecar.policy.adaptive import AdaptiveLimit
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.budget import RetryBudget
 from nova_sidecar.policy.correlation import CorrelationIds
@@ -15,10 +24,12 @@ from nova_sidecar.policy.ejection import Ejector, Health
 from nova_sidecar.policy.flood import FloodGuard
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import Outcomes
+from nova_sidecar.policy.protection import SelfProtection
 from nova_sidecar.policy.rates import Rates
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Retrier, Suppressed
 from nova_sidecar.policy.rotation import Lifespan
+from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.policy.window import CountWindow, TimeWindow
 
 RNG = Random(0)
@@ -31,6 +42,9 @@ POLICIES = [
     Ejector(EndpointBreakerPolicy()),
     Health(),
     Limiter(BackpressurePolicy()),
+    AdaptiveLimit(BackpressurePolicy(), 0.0),
+    TenantPartitions(TenantPartitionPolicy()),
+    SelfProtection(SelfProtectionPolicy()),
     Retrier(RetryPolicy(), RNG),
     RetryBudget(0.2, 3),
     Lifespan(PoolPolicy(), RNG),
