@@ -218,7 +218,7 @@ def test_counters_start_at_zero_and_are_there_before_they_count(status: Address)
     counted = {key: value for key, value in samples.items() if key[0].endswith("_total") and key[0].startswith("nova_")}
     assert ("nova_requests_total", "code=5xx", "direction=outbound", "name=db") in counted
     assert ("nova_rejected_total", "direction=inbound", "name=web", "reason=overloaded") in counted
-    assert ("nova_breaker_transitions_total", "from=closed", "to=open", "upstream=db") in counted
+    assert ("nova_breaker_transitions_total", "cause=consecutive", "from=closed", "to=open", "upstream=db") in counted
     assert not {key for key, value in counted.items() if value}
 
 
