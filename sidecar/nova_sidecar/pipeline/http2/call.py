@@ -165,6 +165,7 @@ class Call(Stream):
             self._send(found, now)
         elif found is None:
             self.state = WAITING
+            self.seat = None  # what fails from now on is not the former endpoint's
         else:
             self.record(CANCELLED)
             self.refuse(Reject(found))

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from nova_api.policies import EndpointBreakerPolicy, PoolPolicy
 from nova_api.proxy import Address, Tls
 from nova_sidecar.policy.ejection import Ejector
-from nova_sidecar.policy.outcome import Outcome
+from nova_sidecar.policy.outcome import FAILURE, Outcome
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.telemetry.logs import get_logger
@@ -296,6 +296,7 @@ class Balancer:
             running.discard(session)
             self._abandon(session)
             self._counters.connect_failures += 1
+            self.judge(session.seat, FAILURE, self._clock())
             self._discovery.look_soon()
 
         async def attempt(session: UpstreamSession) -> None:
