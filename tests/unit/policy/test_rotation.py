@@ -1,5 +1,5 @@
 from collections import Counter
-from math import inf
+from math import ceil, inf
 from random import Random
 
 import pytest
@@ -105,3 +105,20 @@ def test_a_reload_changes_both() -> None:
     lifespan.configure(PoolPolicy(max_age=Duration(30), jitter=Share(0), max_requests=9))
     assert (lifespan.retire_at(1.0), lifespan.max_requests) == (31.0, 9)
     assert repr(lifespan) == "<Lifespan max_age=30 jitter=0>"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    connections=st.integers(20, 400),
+    max_age=st.floats(5, 600),
+    jitter=st.floats(0, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_no_herd_whatever_the_policy(connections: int, max_age: float, jitter: float, seed: int) -> None:
+    """Born together, all are renewed, none before its time, about ten seconds late at most, and never many at once."""
+    lifespan = make(seed, max_age=Duration(max_age), jitter=Share(jitter))
+    gone = renewals(lifespan, connections, max_age + 14)
+    share = max(0.1, min(1.0, 2 / max_age))
+    assert len(gone) == connections
+    assert min(gone) >= max_age * (1 - jitter) - 0.1
+    assert most_in_any_second(gone) <= 2 * max(1, ceil(connections * share))
