@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from nova_api.policies import BreakerPolicy, RetryPolicy, TracingPolicy
@@ -16,6 +17,8 @@ from .conftest import StartApp, StartSidecar
 from .support.app import App
 from .support.certificates import Authority
 from .support.collector import Collector
+from .support.grpcapp import GrpcApp, GrpcClient
+from .support.grpcapp import request as grpc_request
 from .support.message import Message, request, response
 from .support.sidecar import Sidecar, document, inbound, outbound, with_fields
 from .support.waiting import eventually
@@ -276,3 +279,32 @@ def test_deadlines_and_traces_live_together(start: StartSidecar, app: StartApp, 
     names = [name.lower() for name, _ in served.requests[-1].lines]
     assert sorted(names) == sorted(set(names))
     assert {"traceparent", "x-nova-deadline-ms", "x-correlation-id", "x-forwarded-for"} <= set(names)
+
+
+def test_grpc_calls_are_traced_alike(start: StartSidecar, collector: Collector) -> None:
+    """Over HTTP/2, across two sidecars: the context goes on as metadata, and the call's own status counts."""
+    server = GrpcApp()
+    try:
+        callee = start(document(inbound(server.address, protocol="grpc"), service="callee", tracing=to(collector)))
+        caller = start(
+            document(outbound(callee.address(), "callee", protocol="grpc"), service="caller", tracing=to(collector))
+        )
+        context = [("traceparent", SAMPLED.partition(": ")[2]), ("tracestate", "a=1")]
+        with GrpcClient(caller.address()) as client:
+            seen = dict(client.inspect(metadata=context)["metadata"])
+            with pytest.raises(grpc.RpcError):
+                client.unary(grpc_request(status=5), metadata=context, timeout=10)
+        eventually(lambda: len(collector.spans) == 4)
+    finally:
+        server.stop()
+
+    spans = sorted(collector.spans, key=lambda span: (span.service, span.attributes["rpc.grpc.status_code"]))
+    assert [(span.service, span.kind, span.attributes["rpc.grpc.status_code"], span.failed) for span in spans] == [
+        ("callee", "SERVER", 0, False), ("callee", "SERVER", 5, False),
+        ("caller", "CLIENT", 0, False), ("caller", "CLIENT", 5, True),
+    ]  # fmt: skip
+    assert {span.name for span in spans} == {"grpc.testing.TestService/UnaryCall"}
+    assert {span.attributes["rpc.service"] for span in spans} == {"grpc.testing.TestService"}
+    assert (spans[0].parent, spans[2].parent) == (spans[2].span_id, CALLER)
+    assert seen["traceparent"] == f"00-{TRACE}-{spans[0].span_id}-01"
+    assert seen["tracestate"] == "a=1"

@@ -4,7 +4,9 @@ import time
 from typing import Protocol
 
 from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.trace import TRACEPARENT, TRACESTATE, Sampler, Span, encode
 from nova_sidecar.telemetry.entry import SpanEntry
 
@@ -68,5 +70,16 @@ class TracingFilter:
                 exchange.correlation.decode("ascii"),
                 exchange.downstream.client,
                 exchange.endpoint or "",
+                _grpc_status(exchange),
             )
         )
+
+
+def _grpc_status(exchange: Exchange) -> int | None:
+    """Calls over HTTP/2 have one; exchanges over HTTP/1.1, which share this filter, do not know the attribute."""
+    if not getattr(exchange.head, "is_grpc", False):
+        return None
+    code: int = getattr(exchange, "grpc_status", -1)
+    if code < 0 and isinstance(exchange.reason, Reason):
+        code = REFUSALS[exchange.reason].code
+    return code

@@ -65,3 +65,5 @@ class SpanEntry(NamedTuple):
     client: str
     endpoint: str
     """``ip:port`` of the last attempt; empty where there was none."""
+    grpc_status: int | None = None
+    """Code of a gRPC call, -1 where it got none; None for what is no gRPC call."""

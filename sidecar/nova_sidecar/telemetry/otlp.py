@@ -2,7 +2,7 @@
 
 Imported only in the exporting thread, and only when tracing is on: the packages take 15 MB. Everything goes through
 the SDK's public API. The ids were given by the data path when the context went on, so an `IdGenerator` hands them in.
-Names follow the semantic conventions for HTTP spans (https://opentelemetry.io/docs/specs/semconv/http/http-spans/);
+Names follow the semantic conventions for HTTP and gRPC spans (https://opentelemetry.io/docs/specs/semconv/);
 `url.full` and `url.query` are left out, since queries carry secrets.
 """
 
@@ -24,6 +24,8 @@ from nova_sidecar.telemetry.entry import SpanEntry
 from nova_sidecar.telemetry.tracing import EXPORT_TIMEOUT
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_SERVER_FAULTS: Final = frozenset((2, 4, 12, 13, 14, 15))
+"""UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS (semantic conventions for gRPC)."""
 _KNOWN_METHODS: Final = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 )
@@ -64,7 +66,7 @@ class OtlpExporter:
         self._ids.trace_id, self._ids.span_id = int(entry.span.trace_id, 16), int(entry.span.span_id, 16)
         server = entry.direction == "inbound"
         span = self._tracer.start_span(
-            entry.method if entry.method in _KNOWN_METHODS else "HTTP",
+            _name(entry),
             context=_parent(entry),
             kind=SpanKind.SERVER if server else SpanKind.CLIENT,
             attributes=attributes(entry),
@@ -76,7 +78,7 @@ class OtlpExporter:
         if entry.reason:
             refused = "nova.breaker_refused" if entry.reason == "circuit_open" else "nova.rejected"
             span.add_event(refused, {"nova.reason": entry.reason}, end)
-        if entry.reason or entry.status >= (500 if server else 400):
+        if entry.reason or _failed(entry):
             span.set_status(Status(StatusCode.ERROR))
         span.end(end)
 
@@ -109,9 +111,29 @@ def attributes(entry: SpanEntry) -> dict[str, Any]:
         said["nova.correlation_id"] = entry.correlation_id
     if entry.reason:
         said["nova.reason"] = said["error.type"] = entry.reason
-    elif entry.status >= (500 if server else 400):
-        said["error.type"] = str(entry.status)
+    elif _failed(entry):
+        said["error.type"] = str(entry.grpc_status or entry.status)
+    if entry.grpc_status is not None:
+        service, _, said["rpc.method"] = entry.path.removeprefix("/").rpartition("/")
+        said |= {"rpc.system": "grpc", "rpc.service": service}
+        if entry.grpc_status >= 0:
+            said["rpc.grpc.status_code"] = entry.grpc_status
     return said
+
+
+def _name(entry: SpanEntry) -> str:
+    """A name of few values: the method, or that of a gRPC call."""
+    if entry.grpc_status is not None:
+        return entry.path.removeprefix("/")
+    return entry.method if entry.method in _KNOWN_METHODS else "HTTP"
+
+
+def _failed(entry: SpanEntry) -> bool:
+    """Whether the answer is an error to the side that the span is of: a caller's fault is none of the server's."""
+    server = entry.direction == "inbound"
+    if entry.grpc_status is not None and entry.status < 400:
+        return entry.grpc_status in _SERVER_FAULTS if server else entry.grpc_status > 0
+    return entry.status >= (500 if server else 400)
 
 
 def _parent(entry: SpanEntry) -> Context:
