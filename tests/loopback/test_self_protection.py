@@ -28,13 +28,13 @@ def active(sidecar: Sidecar, cause: str) -> float:
 
 @contextlib.contextmanager
 def out_of_breath(sidecar: Sidecar) -> Iterator[None]:
-    """Its process gets a tenth of the time it wants, in slices, as in a container without enough CPU."""
+    """Its process gets a twentieth of the time it wants, in slices, as in a container without enough CPU."""
     done = threading.Event()
 
     def interrupt() -> None:
         while not done.is_set():
             sidecar.process.send_signal(signal.SIGSTOP)
-            done.wait(0.27)
+            done.wait(0.6)
             sidecar.process.send_signal(signal.SIGCONT)
             done.wait(0.03)
 
@@ -49,7 +49,7 @@ def out_of_breath(sidecar: Sidecar) -> Iterator[None]:
 
 
 def lagging(start: StartSidecar, app: StartApp, mode: str) -> Sidecar:
-    policy = SelfProtectionPolicy(mode=mode, max_loop_lag=Duration(0.05))  # type: ignore[arg-type]
+    policy = SelfProtectionPolicy(mode=mode, max_loop_lag=Duration(0.3))  # type: ignore[arg-type]
     served = app().address
     return start(document(inbound(served), outbound(served), self_protection=policy))
 
@@ -67,13 +67,12 @@ def test_an_event_loop_that_comes_round_late_sheds_load_until_it_recovers(start:
         return shed
 
     with out_of_breath(sidecar):
-        eventually(partial(refusal, "web"))
-        eventually(partial(refusal, "db"))
+        eventually(partial(refusal, "web"), within=20)
+        eventually(partial(refusal, "db"), within=20)
         assert sidecar.metric("nova_event_loop_lag_seconds") >= 0  # it answers
 
     eventually(lambda: not active(sidecar, "event_loop"))
-    with sidecar.connect() as client:
-        assert client.exchange(request()).status == 200
+    eventually(lambda: not refusal("web"))
     assert sidecar.metric("nova_self_protection_raised_total", cause="event_loop") >= 1
     assert sidecar.metric("nova_rejected_total", reason="sidecar_overloaded") >= 2
     events = [line["event"] for line in sidecar.log if line.get("reason") == "event_loop"]
@@ -89,7 +88,7 @@ def test_shadow_counts_and_serves(start: StartSidecar, app: StartApp) -> None:
         return sidecar.metric("nova_shadow_rejected_total", reason="sidecar_overloaded") > 0
 
     with out_of_breath(sidecar):
-        eventually(rehearsed)
+        eventually(rehearsed, within=20)
     assert sidecar.metric("nova_rejected_total", reason="sidecar_overloaded") == 0
 
 
@@ -99,7 +98,7 @@ def test_a_pause_of_the_whole_process_is_no_overload(start: StartSidecar, app: S
     with sidecar.connect() as client:
         client.send(request())
         client.poll()
-        threading.Timer(0.5, sidecar.process.send_signal, (signal.SIGCONT,)).start()
+        threading.Timer(0.8, sidecar.process.send_signal, (signal.SIGCONT,)).start()
         assert client.response().status == 200
 
 

@@ -5,7 +5,8 @@ import timeit
 from random import Random
 from typing import Any
 
-from nova_api.policies import (, TenantPartitionPolicy
+from nova_api.policies import (
+    AdaptivePolicy,
     BackpressurePolicy,
     BreakerPolicy,
     EndpointBreakerPolicy,
