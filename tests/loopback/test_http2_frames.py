@@ -258,11 +258,12 @@ def test_a_window_made_smaller_may_become_negative(scene: Scene) -> None:
 
 def test_the_connections_window_is_shared(scene: Scene) -> None:
     client = scene.client({INITIAL_WINDOW: 1 << 20})
-    for stream in (1, 3):
-        client.headers(stream, request_fields(f"/{stream}"), end=True)
-    upstream = scene.upstream({MAX_STREAMS: 10})
-    upstreams = [upstream, scene.upstream()]
-    for end in upstreams:
+    blocks = [client.encoder.encode(request_fields(f"/{stream}")) for stream in (1, 3)]
+    both = [
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, block) for stream, block in zip((1, 3), blocks, strict=True)
+    ]
+    client.send(b"".join(both))  # in one read, so that each waits for a connection of its own
+    for end in [scene.upstream(), scene.upstream()]:
         end.head()
         end.headers(1, [(":status", "200")])
         for _ in range(4):

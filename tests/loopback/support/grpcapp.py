@@ -35,16 +35,16 @@ def request(payload: bytes = b"", **wanted: Any) -> bytes:
 class GrpcApp:
     """The server. `stop` lets it leave in order (GOAWAY), `kill` does not."""
 
-    def __init__(self, port: int = 0, name: str = "app") -> None:
+    def __init__(self, port: int = 0, name: str = "app", host: str = "127.0.0.1") -> None:
         root = Path(__file__).parents[3]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.loopback.support.grpcapp", str(port), name],
+            [sys.executable, "-m", "tests.loopback.support.grpcapp", host, str(port), name],
             cwd=root, env=os.environ | {"PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"},
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        self.address = ("127.0.0.1", int(line))
+        self.address = (host, int(line))
 
     def stop(self) -> None:
         """Ask it to leave, and wait until it has."""
@@ -166,11 +166,11 @@ class _Service(grpc.GenericRpcHandler):
             context.set_trailing_metadata(((ECHO_TRAILING, seen[ECHO_TRAILING]),))
 
 
-def main(port: int, name: str) -> None:
+def main(host: str, port: int, name: str) -> None:
     """Serve until SIGTERM; prints the port."""
     server = grpc.server(futures.ThreadPoolExecutor(32), options=UNLIMITED, compression=grpc.Compression.NoCompression)
     server.add_generic_rpc_handlers((_Service(name),))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    bound = server.add_insecure_port(f"{host}:{port}")
     server.start()
     leave = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: leave.set())
@@ -186,4 +186,4 @@ def serving(address: tuple[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

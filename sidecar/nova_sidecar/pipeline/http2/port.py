@@ -102,6 +102,8 @@ class CallPort(Port):
             call.read_end = True
         session.streams[number] = call
         self.stats.in_flight += 1
+        if self.leaving:
+            session.leave()
         for on_request in self.chain.request:
             answer = on_request(call, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
             if answer is not None:

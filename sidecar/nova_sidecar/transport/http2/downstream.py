@@ -5,6 +5,7 @@ Rules:
 * At most `MAX_STREAMS` calls at once; one more is refused unseen (REFUSED_STREAM), which every client may repeat.
 * One deadline in the wheel for all calls: the earliest. When it comes, all are looked at. Most calls end long before
   theirs, so a connection is looked at once in a budget's time, not once a call.
+* A connection that is made while the port is leaving gets its first call served, and is asked to leave with it.
 * Leaving takes two GOAWAYs (RFC 9113 section 6.8): the first one names no stream and says "open no more"; what was
   under way until the client has read it is served. Its answer to a PING tells that it has; the second one says where
   we stopped, and when the last call is over the connection is closed.
@@ -64,7 +65,6 @@ class StreamService(Protocol):
     """What a client's connection needs of the port that accepted it."""
 
     call_reader: "RequestReader"
-    leaving: bool
 
     def begin_call(
         self, session: "DownstreamSession", number: int, head: "RequestHead", prefix: bytes, end: int
@@ -133,8 +133,6 @@ class DownstreamSession(Session):
             return False
         self.idle_at = self.wheel.now + IDLE_TIMEOUT
         self.open_with({frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS, frames.MAX_HEADER_LIST_SIZE: MAX_LIST})
-        if self._service.leaving:
-            self.leave()
         return True
 
     def on_closed(self) -> None:

@@ -314,7 +314,7 @@ class Session(Timed, asyncio.Protocol):
     def put(self, data: bytes) -> None:
         """Write to the transport; for the outbox."""
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if transport is None or self.closing or transport.is_closing():
             return
         transport.write(data)
         if self.blocked and transport.get_write_buffer_size() > MAX_UNSENT:
