@@ -147,6 +147,11 @@ class WebSocketTunnel(Tunnel):
         self._closed = self._closed or Closed.UPSTREAM_LOST
         self.end()
 
+    def on_downstream_blocked(self, blocked: bool) -> None:
+        """The client reads too slowly, or does so no more."""
+        if self._state is not _CLOSING and self._state is not _LEFT:
+            super().on_downstream_blocked(blocked)
+
     # --- closing
 
     def on_deadline(self, now: float) -> None:
@@ -181,11 +186,11 @@ class WebSocketTunnel(Tunnel):
             self._wait(self._idle)
         else:
             self.downstream.transport.write(self._frame())
+            self._state = _CLOSING
+            self._upstream.resume_reading()  # nothing of it goes on, so a slow client is no reason to hold it up
+            self._wait(REPLY_TIMEOUT)
             if self.downstream.eof:
                 self._leave()
-            else:
-                self._state = _CLOSING
-                self._wait(REPLY_TIMEOUT)
 
     def _part(self) -> None:
         self._state = _PARTING
@@ -213,7 +218,6 @@ class WebSocketTunnel(Tunnel):
             self.end()
             return
         self._state = _LEFT
-        self._upstream.resume_reading()
         self._wait(LEAVE_TIMEOUT)
 
     def _tell_app(self) -> None:
