@@ -95,11 +95,13 @@ def test_shadow_counts_and_serves(start: StartSidecar, app: StartApp) -> None:
 def test_a_pause_of_the_whole_process_is_no_overload(start: StartSidecar, app: StartApp) -> None:
     sidecar = lagging(start, app, "Enforce")
     sidecar.process.send_signal(signal.SIGSTOP)
-    with sidecar.connect() as client:
-        client.send(request())
-        client.poll()
-        threading.Timer(0.8, sidecar.process.send_signal, (signal.SIGCONT,)).start()
-        assert client.response().status == 200
+    going_on = threading.Timer(0.8, sidecar.process.send_signal, (signal.SIGCONT,))
+    going_on.start()
+    try:
+        with sidecar.connect() as client:
+            assert client.exchange(request()).status == 200
+    finally:
+        going_on.join()
 
 
 @pytest.mark.skipif(Memory.find() is None, reason="this control group has no memory limit, so none can come near")

@@ -1,7 +1,7 @@
 """Ports that nobody holds right now, and that nobody else takes before they are used.
 
 The kernel gives ports to outgoing connections from its ephemeral range (from 32768 on Linux, ip(7)); these come from
-below it, and each worker of a parallel run has its own part.
+below it, and each worker of a parallel run has its own part, in which each run begins at another place.
 """
 
 import itertools
@@ -15,7 +15,8 @@ WORKERS: Final = 4
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS
 _start = FIRST + _worker * PER_WORKER
-_next = itertools.cycle(range(_start, _start + PER_WORKER))
+_first = os.getpid() * 37 % PER_WORKER
+_next = itertools.cycle(_start + (_first + number) % PER_WORKER for number in range(PER_WORKER))
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,14 +12,15 @@ from nova_api.policies import (
     EndpointBreakerPolicy,
     PoolPolicy,
     RetryPolicy,
+    TenantPartitionPolicy,
     WindowPolicy,
 )
 from nova_api.units import Share
 from nova_sidecar.policy import deadline
+from nova_sidecar.policy.adaptive import AdaptiveLimit
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.ejection import Ejector, Health
-from nova_sidecar.policy.adaptive import AdaptiveLimit
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import FAILURE, SUCCESS
 from nova_sidecar.policy.retry import Retrier
