@@ -240,9 +240,10 @@ def _retry(port: Outbound, request: Asked) -> Step:
 
 def _fallback(policy: FallbackPolicy, request: Asked) -> Step:
     answers = []
-    if policy.stale_for and request.method == "GET" and not request.grpc:
+    safe = request.method in {"GET", "HEAD"} and not request.grpc
+    if policy.stale_for and safe:
         answers.append(f"the last good answer, up to {policy.stale_for} old")
-    if policy.body:
+    if policy.body and safe:
         answers.append(f"a fixed one ({policy.status}, {policy.content_type}, {len(policy.body)} characters)")
     said = f"When the upstream has failed for good: {', else '.join(answers) or 'nothing but the error'}."
     return Step("fallback", policy.mode, _off(policy.mode, said), policy)

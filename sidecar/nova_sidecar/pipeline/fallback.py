@@ -73,7 +73,8 @@ class Fallback:
     def keep(self, request: RequestHead, wanted: tuple[Question, Keepable], body: bytes, now: float) -> None:
         """Keep a whole response."""
         asked, what = wanted
-        self.kept.keep(asked, Kept(what.head, body, now, what.age, varies(request, what.vary)))
+        values = varies(request, what.vary) if what.vary else ()
+        self.kept.keep(asked, Kept(what.head, body, now, what.age, values))
 
     def _question(self, request: RequestHead) -> Question | None:
         found = self._questions.get(request.forward)

@@ -10,9 +10,11 @@ and what is still being received counts too. No single response may take more th
 
 from collections import OrderedDict
 from enum import StrEnum
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
+Varies = tuple[tuple[bytes, bytes | None], ...]
+"""Fields of a request that its response depends on, with their values (RFC 9110 section 12.5.5)."""
 
 FALLBACK: Final = b"x-nova-fallback"
 """Field of an answer that stands in for the upstream's; its value is the `Kind`."""
@@ -29,23 +31,25 @@ class Kind(StrEnum):
     STATIC = "static"
 
 
-class Kept(NamedTuple):
+class Kept:
     """A good response of the past."""
 
-    head: bytes
-    """Status line and fields, without those that say its length and age."""
-    body: bytes
-    at: float
-    """When it came."""
-    age: int
-    """Seconds it was old then (RFC 9111 section 5.1)."""
-    varies: tuple[tuple[bytes, bytes | None], ...] = ()
-    """Fields of the request it depends on, with their values (RFC 9110 section 12.5.5)."""
+    __slots__ = ("age", "at", "body", "head", "size", "varies")
 
-    @property
-    def size(self) -> int:
+    def __init__(self, head: bytes, body: bytes, at: float, age: int, varies: Varies = ()) -> None:
+        self.head = head
+        """Status line and fields, without those that say its length and age."""
+        self.body = body
+        self.at = at
+        """When it came."""
+        self.age = age
+        """Seconds it was old then (RFC 9111 section 5.1)."""
+        self.varies = varies
+        self.size = len(head) + len(body) + ENTRY_COST
         """Bytes it counts for."""
-        return len(self.head) + len(self.body) + ENTRY_COST
+
+    def __repr__(self) -> str:
+        return f"<Kept {len(self.body)} bytes at {self.at}>"
 
 
 class KeptResponses(Generic[K]):
@@ -77,10 +81,12 @@ class KeptResponses(Generic[K]):
         former = entries.pop(key, None)
         if former is not None:
             self.bytes -= former.size
-        if response.size <= self.largest:
+        size = response.size
+        if size <= self._limit // LARGEST:
             entries[key] = response
-            self.bytes += response.size
-            self._make_room()
+            self.bytes += size
+            if self.bytes + self.held > self._limit:
+                self._make_room()
 
     def find(self, key: K, now: float, young: float) -> Kept | None:
         """The response to this request, if it came less than `young` seconds ago; an older one leaves."""

@@ -15,8 +15,9 @@ def response(size: int, at: float = 0.0, name: bytes = b"") -> Kept:
 
 def test_what_is_kept_is_found_while_it_is_young() -> None:
     kept: KeptResponses[str] = KeptResponses(LIMIT)
-    kept.keep("a", response(10, at=100.0))
-    assert kept.find("a", 159.9, 60.0) == response(10, at=100.0)
+    good = response(10, at=100.0)
+    kept.keep("a", good)
+    assert kept.find("a", 159.9, 60.0) is good
     assert kept.find("b", 100.0, 60.0) is None
     assert kept.find("a", 160.0, 60.0) is None
     assert (len(kept), kept.bytes) == (0, 0), "what is too old leaves at once"
@@ -25,8 +26,9 @@ def test_what_is_kept_is_found_while_it_is_young() -> None:
 def test_a_new_response_takes_the_place_of_the_old() -> None:
     kept: KeptResponses[str] = KeptResponses(LIMIT)
     kept.keep("a", response(1000))
-    kept.keep("a", response(10, at=5.0))
-    assert kept.find("a", 5.0, 60.0) == response(10, at=5.0)
+    fresh = response(10, at=5.0)
+    kept.keep("a", fresh)
+    assert kept.find("a", 5.0, 60.0) is fresh
     assert kept.bytes == response(10).size
 
 
@@ -91,10 +93,10 @@ class Model(RuleBasedStateMachine):
         if expected is not None:
             self.expected.remove((key, expected))
             if self.now - expected.at < young:
-                self.expected.append((key, expected))
+                self.expected.append((key, expected))  # now the most recently used
             else:
                 expected = None
-        assert self.kept.find(key, self.now, young) == expected
+        assert self.kept.find(key, self.now, young) is expected
 
     @rule(seconds=st.floats(0, 10))
     def wait(self, seconds: float) -> None:

@@ -219,3 +219,33 @@ def test_bodies_are_kept_only_where_they_may_be_sent_again(changes: dict[str, An
 )
 def test_retry_after(value: bytes, expected: float | None) -> None:
     assert parse_retry_after(value) == expected
+
+
+@given(
+    attempt=st.integers(1, 12),
+    failure=st.sampled_from([*Reason, 8, 14, 500, 503]),
+    method=st.sampled_from([b"GET", b"POST"]),
+    flags=st.tuples(*[st.booleans()] * 4),
+    remaining=st.floats(-1, 10),
+    retry_after=st.one_of(st.none(), st.floats(0, 20), st.just(inf)),
+    pushback=st.one_of(st.none(), st.binary(max_size=12), st.integers(-5, 20_000).map(lambda n: b"%d" % n)),
+)
+def test_a_retry_always_ends_in_time_and_is_always_safe(
+    *, attempt: int, failure: Reason | int, method: bytes, flags: tuple[bool, ...], remaining: float,
+    retry_after: float | None, pushback: bytes | None,
+) -> None:  # fmt: skip
+    """Whatever comes together: one of wait and reason, counted once, and no wait that leaves no time."""
+    replayable, repeatable, unseen, nested = flags
+    retrier = make(min_per_second=1)
+    answer = retrier.next(
+        attempt, failure, method=method, replayable=replayable, remaining=remaining, now=0.0,
+        retry_after=retry_after, repeatable=repeatable, unseen=unseen, nested=nested, pushback=pushback,
+    )  # fmt: skip
+    assert retrier.retries + sum(retrier.suppressed.values()) == 1
+    if isinstance(answer, float):
+        assert 0 <= answer < remaining
+        assert (attempt < ALL.attempts, replayable, nested) == (True, True, False)
+        assert repeatable or unseen or method == b"GET" or failure is Reason.CONNECT_FAILURE
+    else:
+        assert retrier.suppressed[answer] == 1
+        assert retrier.snapshot(0.0)["budget"]["retries"] == 0
