@@ -1,6 +1,8 @@
 """Endpoints that come, go, die and do not answer: requests do not notice."""
 
 import asyncio
+import os
+import resource
 import socket
 import threading
 import time
@@ -180,6 +182,35 @@ def test_a_dead_endpoint_that_is_still_in_dns_costs_no_request(scene: MakeScene,
     assert len(alive.calls) == 60
     assert it.sidecar.metric("nova_connect_failures_total") == 3
     assert it.sidecar.metric("nova_retries_total") == 0
+
+
+def test_endpoints_are_not_to_blame_for_what_this_machine_lacks(scene: MakeScene, serve: Callable[..., App]) -> None:
+    """Without a descriptor for a connection, no endpoint is taken out for not having taken it."""
+    two, three = serve(TWO), serve(THREE)
+    breaker = BreakerPolicy(mode="Off", endpoints=EndpointBreakerPolicy(failure_threshold=1))
+    it = scene(TWO, THREE, port=two.address[1], circuit_breaker=breaker, pool=ONCE)
+    with it.sidecar.connect() as client:
+        assert client.exchange(request()).status == 200
+        eventually(lambda: two.open_connections + three.open_connections == 0)
+        with no_descriptor(it.sidecar.process.pid):
+            refusal = client.exchange(request())
+        assert (refusal.status, refusal.get("x-nova-reject")) == (503, "connect_failure")
+        assert b"Too many open files" in refusal.body
+        assert client.exchange(request()).status == 200
+    assert [endpoint["failures"] for endpoint in it.pool["endpoints"]] == [0, 0]
+    assert not any(endpoint["ejected"] for endpoint in it.pool["endpoints"])
+
+
+@contextmanager
+def no_descriptor(pid: int) -> Iterator[None]:
+    """A process that may open nothing more: its limit is the number of the first free descriptor."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = next(number for number in range(1 << 20) if number not in taken)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def test_a_family_that_does_not_answer_is_overtaken(scene: MakeScene, serve: Callable[..., App]) -> None:

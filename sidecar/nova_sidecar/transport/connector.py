@@ -5,6 +5,7 @@ certificates and on the words for what went wrong. Name resolution is not part o
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from math import inf
@@ -19,8 +20,17 @@ Alpn = Literal["h2", "http/1.1"]
 _FAMILIES: Final = {False: socket.AF_INET, True: socket.AF_INET6}
 
 
+_OWN: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""What this machine lacks: descriptors, memory, ports of its own."""
+
+
 class ConnectError(Exception):
-    """No connection: the message says why, in words that name neither side's secrets."""
+    """No connection: the message says why, in words that name neither side's secrets. `own` where the endpoint is not
+    to blame, since this machine could not even try."""
+
+    def __init__(self, why: str, *, own: bool = False) -> None:
+        super().__init__(why)
+        self.own = own
 
 
 class Connector:
@@ -70,7 +80,7 @@ class Connector:
             async with asyncio.timeout_at(ends):
                 await self._loop.create_connection(protocol, *endpoint)
         except OSError as error:  # TimeoutError is one
-            raise ConnectError(_words(error)) from error
+            raise _told(error) from error
 
     async def _open_tls(
         self, tls: TlsClient, protocol: Callable[[], asyncio.Protocol], endpoint: Endpoint, ends: float
@@ -78,7 +88,7 @@ class Connector:
         """In two steps, so that an address nobody answers at and a handshake that goes wrong are told apart."""
         if tls.context is None:
             self._stats.failed("files")
-            raise ConnectError(f"no connection: {tls.broken}")
+            raise ConnectError(f"no connection: {tls.broken}", own=True)
         sock = await self._tcp(endpoint, ends)
         try:
             async with asyncio.timeout_at(ends):
@@ -105,7 +115,7 @@ class Connector:
             if sock is not None:
                 sock.close()
             if isinstance(error, OSError):
-                raise ConnectError(_words(error)) from error
+                raise _told(error) from error
             raise
         return sock
 
@@ -118,7 +128,7 @@ class Connector:
             raise ConnectError("no TLS connection: the server did not agree to HTTP/2 (ALPN h2)")
 
 
-def _words(error: OSError) -> str:
+def _told(error: OSError) -> ConnectError:
     if isinstance(error, TimeoutError) and error.errno is None:
-        return "no connection within the connect timeout"
-    return f"no connection: {error.strerror or error}"
+        return ConnectError("no connection within the connect timeout")
+    return ConnectError(f"no connection: {error.strerror or error}", own=error.errno in _OWN)

@@ -89,10 +89,11 @@ class Dialer:
         """An end that is to be connected."""
         return Side(seat)
 
-    def connect_failed(self, seat: Seat[Side]) -> None:
+    def connect_failed(self, seat: Seat[Side], *, blame: bool) -> None:
         """An endpoint does not take connections; perhaps the name has others by now."""
         self._counters.connect_failures += 1
-        self.pool.judge(seat, FAILURE, self._clock())
+        if blame:
+            self.pool.judge(seat, FAILURE, self._clock())
         self._discovery.look_soon()
 
     def settled(self, opening: Opening[Side], connection: Side | None, why: str) -> None:

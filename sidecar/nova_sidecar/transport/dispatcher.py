@@ -237,10 +237,11 @@ class Dispatcher:
             self, seat, retire_at=lifespan.retire_at(self._clock()), idle_limit=lifespan.idle_limit()
         )
 
-    def connect_failed(self, seat: Seat[UpstreamConnection]) -> None:
+    def connect_failed(self, seat: Seat[UpstreamConnection], *, blame: bool) -> None:
         """An endpoint does not take connections; perhaps the name has others by now."""
         self._counters.connect_failures += 1
-        self.judge(seat, FAILURE, self._clock())
+        if blame:
+            self.judge(seat, FAILURE, self._clock())
         self._discovery.look_soon()
 
     def settled(self, opening: Opening[UpstreamConnection], connection: UpstreamConnection | None, why: str) -> None:

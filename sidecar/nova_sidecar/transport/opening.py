@@ -47,8 +47,9 @@ class Opener(Protocol[C]):
     def fresh(self, seat: Seat[C]) -> C:
         """A connection that is not open yet, in a seat that counts it already."""
 
-    def connect_failed(self, seat: Seat[C]) -> None:
-        """An endpoint did not take a connection, or others were faster by far; called for each."""
+    def connect_failed(self, seat: Seat[C], *, blame: bool) -> None:
+        """An endpoint did not take a connection, or others were faster by far; called for each. `blame` is False where
+        this machine could not even try."""
 
     def settled(self, opening: "Opening[C]", connection: C | None, why: str) -> None:
         """It is over: a connection that is open, or None and why there is none. Called once."""
@@ -110,9 +111,9 @@ class Opening(Generic[C]):
                 self._running.add(connection)
         return connection
 
-    def _lost(self, connection: C, _: BaseException | None) -> None:
+    def _lost(self, connection: C, error: BaseException | None) -> None:
         self._drop(connection)
-        self._opener.connect_failed(connection.seat)
+        self._opener.connect_failed(connection.seat, blame=not (isinstance(error, ConnectError) and error.own))
 
     def _drop(self, connection: C) -> None:
         self._running.remove(connection)
