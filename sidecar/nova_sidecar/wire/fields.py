@@ -43,12 +43,12 @@ class FieldTable:
     512 lines at most, and so is what its name means.
     """
 
-    __slots__ = ("_dropped", "_learned", "_names", "_noted", "_volatile")
+    __slots__ = ("_dropped", "_learned", "_names", "_noted", "_own_each_time")
 
     def __init__(
         self, *, noted: frozenset[bytes], dropped: frozenset[bytes], volatile: frozenset[bytes] = frozenset()
     ) -> None:
-        self._volatile = volatile | _OWN_EACH_TIME
+        self._own_each_time = volatile | _OWN_EACH_TIME
         self._noted = noted
         self._dropped = dropped
         self._learned: dict[bytes, Use] = {}
@@ -89,7 +89,7 @@ class FieldTable:
         name = written.lower()
         if name in _DISGUISED:
             raise Malformed("a header name with an underscore looks like one that frames the message")
-        kind = (name, name not in self._dropped, name in self._noted, name not in self._volatile)
+        kind = (name, name not in self._dropped, name in self._noted, name not in self._own_each_time)
         if len(written) <= _LONGEST_LEARNED:
             if len(self._names) >= _LEARNED:
                 self._names.clear()

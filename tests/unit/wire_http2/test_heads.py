@@ -8,7 +8,8 @@ from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.wire.grammar import MAX_FIELDS, MAX_TARGET, Malformed
 from nova_sidecar.wire.http2.fields import UNDECLARED
 from nova_sidecar.wire.http2.heads import RequestHead, RequestReader, ResponseHead, ResponseReader, Trailers
-from nova_sidecar.wire.http2.hpack import Fields, Secret
+from nova_sidecar.wire.http2.hpack import Fields
+from nova_sidecar.wire.http2.secret import Secret
 
 CORRELATION = b"correlation-id"
 START = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/pkg.Service/Do?x=1"), (b":authority", b"app:80")]

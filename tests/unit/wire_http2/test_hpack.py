@@ -7,7 +7,8 @@ import pytest
 
 from nova_sidecar.wire.http2 import hpack
 from nova_sidecar.wire.http2.frames import ConnectionFault, ErrorCode
-from nova_sidecar.wire.http2.hpack import Decoder, ListTooLarge, Secret
+from nova_sidecar.wire.http2.hpack import Decoder, ListTooLarge
+from nova_sidecar.wire.http2.secret import Secret
 
 INSERT = b"\x40\x01a\x01b"
 """a: b, into the dynamic table."""

@@ -10,7 +10,8 @@ from typing import Final
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.wire.grammar import LENGTH, MAX_FIELDS, TOKEN, Malformed
-from nova_sidecar.wire.http2.hpack import Secret, encode_field
+from nova_sidecar.wire.http2.hpack import encode_field
+from nova_sidecar.wire.http2.secret import Secret
 from nova_sidecar.wire.http2.static import Field
 
 OWN_EACH_TIME: Final = frozenset((b"date", b"grpc-timeout", b"traceparent", b"tracestate", b"x-request-id"))

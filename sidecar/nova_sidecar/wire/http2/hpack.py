@@ -15,6 +15,7 @@ from typing import Final
 
 from nova_sidecar.wire.http2 import huffman
 from nova_sidecar.wire.http2.frames import ConnectionFault, ErrorCode
+from nova_sidecar.wire.http2.secret import Secret
 from nova_sidecar.wire.http2.static import NAMES, PAIRS, STATIC, Field
 
 Fields = tuple[Field, ...]
@@ -34,24 +35,6 @@ _SECRET_NAMES: Final = frozenset((b"authorization", b"proxy-authorization", b"co
 
 class ListTooLarge(Exception):  # noqa: N818 - it names what the message is
     """A header list over its limit (RFC 9113 section 10.5.1). The table is as it should be: only the stream suffers."""
-
-
-class Secret(bytes):
-    """A value that came as a literal never to be indexed, and must go on as one (RFC 7541 section 6.2.3).
-
-    Equal only to its like, so that a remembered block never gives the secret away.
-    """
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Secret and bytes.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return ~bytes.__hash__(self)
 
 
 class Decoder:
