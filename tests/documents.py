@@ -51,6 +51,8 @@ GOOD: dict[str, Document] = {
     "no connection is ever too old": with_spec(pool={"maxAge": "0s"}),
     "shares": with_spec(pool={"jitter": "0%"}, retry={"budget": "12.5%"}),
     "highest share": with_spec(retry={"budget": "100%"}),
+    "a spread that fits": with_spec(ports=[{"protocol": "websocket", "port": 80}], webSocket={"spread": "30s"}),
+    "a spread without a WebSocket": with_spec(webSocket={"spread": "10m"}),
     "two ports": with_spec(
         ports=[
             {"port": 80, "appPort": 8080},
@@ -159,7 +161,7 @@ BAD: dict[str, Bad] = {
     "unknown close code": Bad(
         with_spec(webSocket={"closeCode": 1000}),
         "$.spec.webSocket.closeCode: expected one of 1001, 1012, got 1000",
-        ("spec.webSocket.closeCode: ", "supported values: 1001, 1012"),
+        ("spec.webSocket.closeCode: ", 'supported values: "1001", "1012"'),
     ),
     "duration without a unit": Bad(
         with_spec(timeout="30"),
@@ -296,6 +298,12 @@ BAD: dict[str, Bad] = {
         with_spec(sessionAffinity={"type": "ClientIP", "timeout": "25h"}),
         "spec.sessionAffinity",
         "timeout must be from 1s to 24h",
+    ),
+    "grace too short for WebSockets": _rule(
+        with_spec(ports=[{"protocol": "websocket", "port": 80}], webSocket={"spread": "31s"}),
+        "spec",
+        "shutdown.gracePeriod must be at least preStop + webSocket.spread + 5s"
+        " where a port has the protocol websocket, so that every connection can be closed in good order",
     ),
     "grace too short": _rule(
         with_spec(shutdown={"preStop": "30s", "gracePeriod": "34s"}),

@@ -389,7 +389,8 @@ class WebSocketPolicy(Model, frozen=True, kw_only=True):
     """Code of the close frame when the pod leaves: 1012 service restart, 1001 going away (RFC 6455 section 7.4)."""
 
     spread: Duration = Duration(20)
-    """Time over which the closes are spread when the pod leaves, so that clients do not come back in one herd."""
+    """Time over which the closes are spread when the pod leaves, so that clients do not come back in one herd. It
+    begins after preStop, and the app is told to end after it."""
 
     session_header: HeaderName = "x-session-id"
     """Header of the upgrade that tells sessions apart; one seen again is a reconnect. Only a hash of it is kept."""

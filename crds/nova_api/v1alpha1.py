@@ -332,11 +332,26 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             " || self.upstreams.all(u, self.upstreams.exists_one(v, v.host == u.host && v.port == u.port))",
         ),
         Rule(
+            cel="!self.ports.exists(p, p.protocol == 'websocket')"
+            f" || duration(self.shutdown.preStop) + duration(self.webSocket.spread) + duration('{names.DRAIN_RESERVE}')"
+            " <= duration(self.shutdown.gracePeriod)",
+            message=f"shutdown.gracePeriod must be at least preStop + webSocket.spread + {names.DRAIN_RESERVE}"
+            " where a port has the protocol websocket, so that every connection can be closed in good order",
+            holds=lambda s: (
+                s.shutdown.pre_stop + closes_within(s) + names.DRAIN_RESERVE <= s.shutdown.grace_period
+            ),  # without such a port this is the rule of Shutdown
+        ),
+        Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
         ),
     )
+
+
+def closes_within(spec: NovaServiceSpec) -> float:
+    """Seconds over which the closes of WebSockets are spread when a pod leaves; 0 for a service that has none."""
+    return spec.web_socket.spread if any(port.protocol == "websocket" for port in spec.ports) else 0.0
 
 
 class Condition(Model, frozen=True, kw_only=True):

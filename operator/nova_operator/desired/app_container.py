@@ -7,7 +7,7 @@ import math
 from nova_api import names
 from nova_api.model import builtins
 from nova_api.resolve import app_port
-from nova_api.v1alpha1 import EnvVar, NovaService
+from nova_api.v1alpha1 import EnvVar, NovaService, closes_within
 from nova_operator.desired.defaults import Platform
 from nova_operator.desired.metadata import Manifest
 
@@ -61,11 +61,12 @@ def _variable(variable: EnvVar) -> Manifest:
 
 
 def _lifecycle(service: NovaService, platform: Platform) -> Manifest:
-    """SIGTERM reaches the app only after callers had time to learn that the pod is leaving.
+    """SIGTERM reaches the app only after callers had time to learn that the pod is leaving, and after the sidecar has
+    closed its WebSockets one after the other: an app that is told to end closes them all at once.
 
     https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-flow
     """
-    seconds = math.ceil(service.spec.shutdown.pre_stop)
+    seconds = math.ceil(service.spec.shutdown.pre_stop + closes_within(service.spec))
     if seconds == 0:
         return {}
     if platform.sleep_action:

@@ -9,6 +9,7 @@ from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, PortStats
 from nova_sidecar.policy import deadline
+from nova_sidecar.policy.closing import ORDERLY
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.limiter import QUEUED, Limiter, Queued
 from nova_sidecar.policy.reasons import Reason, Reject
@@ -163,7 +164,7 @@ class AccessLogFilter:
     def on_complete(self, exchange: Exchange, now: float) -> None:
         """Hand over the entry."""
         reason = exchange.reason
-        if self._errors_only and reason is None and exchange.status < 500:
+        if self._errors_only and exchange.status < 500 and (reason is None or reason in ORDERLY):
             return
         head = exchange.head
         endpoint = exchange.endpoint
@@ -202,7 +203,9 @@ class SampledAccessLogFilter(AccessLogFilter):
 
     def on_complete(self, exchange: Exchange, now: float) -> None:
         """Hand over the entry, if it is an error or drawn."""
-        if exchange.reason is not None or exchange.status >= 500 or self._drawn(exchange.correlation):
+        reason = exchange.reason
+        faulty = reason is not None and reason not in ORDERLY
+        if faulty or exchange.status >= 500 or self._drawn(exchange.correlation):
             super().on_complete(exchange, now)
 
     def _drawn(self, correlation: bytes) -> bool:

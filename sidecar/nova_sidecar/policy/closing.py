@@ -34,6 +34,10 @@ class Closed(StrEnum):
     CUT = "cut"  # the time for leaving was over in the middle of a message
 
 
+ORDERLY: Final = frozenset((Closed.DRAIN, Closed.AGE, Closed.IDLE))
+"""Ends that Nova brought about and that are no fault of anybody."""
+
+
 class Closing:
     """The limits of all upgraded connections of a sidecar. `open` is how many there are; their owners keep it."""
 
