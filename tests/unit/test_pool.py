@@ -188,6 +188,22 @@ def test_the_less_busy_of_two_is_taken() -> None:
     assert [seat for seat in seats(pool, 20) if seat is busy] == []
 
 
+def test_a_full_pool_of_many_endpoints_finds_every_idle_connection_and_no_other() -> None:
+    pool = pool_of(*((f"10.0.{n >> 8}.{n & 255}", 80) for n in range(1000)), policy=PoolPolicy(size=8))
+    connections = [opened(pool) for _ in range(8)]
+    assert pool.checkout() is None
+    for connection in connections:
+        pool.put(connection)
+    connections[0].close_reason = "peer"
+
+    found = [pool.checkout() for _ in range(8)]
+
+    assert set(found) == {*connections[1:], None}
+    pool.put(connections[3])
+    assert pool.checkout() is connections[3]
+    assert len(pool.spare) <= 8
+
+
 def test_idle_connections_are_no_work() -> None:
     pool = pool_of(ONE, TWO)
     connections = [opened(pool) for _ in range(10)]

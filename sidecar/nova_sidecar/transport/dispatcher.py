@@ -124,6 +124,8 @@ class Dispatcher:
             pool.next_waiter().on_connection(connection)  # type: ignore[union-attr]  # there is one
         else:
             connection.seat.idle[connection] = None  # `pool.put`, without the price of a call
+            if pool.crowded:
+                pool.spare[connection.seat] = None
             deadline = connection.deadline = now + connection.idle_limit
             if deadline < connection.wakes:
                 self._wheel.place(connection)

@@ -11,8 +11,8 @@ Rules:
 * Ejected endpoints are not chosen (policy.ejection), and their connections are closed as they come back.
 * `size` bounds what is open or being opened. Beyond it, callers wait in order; a connection that comes free goes
   straight to the first of them.
-* Every step is O(1) in connections and endpoints, except taking over a new set of endpoints, and looking for any idle
-  connection when the pool is full.
+* Every step is O(1) in connections and endpoints, except taking over a new set of endpoints. Where there are many
+  endpoints (`crowded`), the seats that got an idle connection back are noted, so that none is looked for in vain.
 """
 
 from collections import deque
@@ -31,6 +31,8 @@ W = TypeVar("W")
 C = TypeVar("C", bound="Pooled")
 
 NO_EJECTION: Final = EndpointBreakerPolicy(mode="Off")
+CROWD: Final = 16
+"""Endpoints that are looked through one by one for an idle connection when the pool is full."""
 LOOK_AHEAD: Final = 8
 """Endpoints looked at to find another one than those that did not answer."""
 
@@ -48,7 +50,10 @@ class Pooled(Protocol):
 class Pool(Generic[C, W]):
     """See the module. C is a connection, W whoever waits for one."""
 
-    __slots__ = ("_at", "_least", "_policy", "_ring", "_rng", "_seats", "ejector", "lifespan", "open", "queue")
+    __slots__ = (
+        "_at", "_least", "_policy", "_ring", "_rng", "_seats", "crowded", "ejector", "lifespan", "open", "queue",
+        "spare",
+    )  # fmt: skip
 
     def __init__(
         self, policy: PoolPolicy, lifespan: Lifespan, rng: Random, endpoints: EndpointBreakerPolicy = NO_EJECTION
@@ -67,6 +72,9 @@ class Pool(Generic[C, W]):
         self._ring: list[Seat[C]] = []
         self._seats: dict[Endpoint, Seat[C]] = {}
         self._at = 0
+        self.crowded = False
+        self.spare: dict[Seat[C], None] = {}
+        """Where `crowded`: seats that got a connection back, the last at the end; theirs may be in use again."""
 
     # --- asking for a connection
 
@@ -108,11 +116,14 @@ class Pool(Generic[C, W]):
         return ring[(at + 1) % size] if seat is avoid else seat
 
     def _any_idle(self) -> C | None:
-        for seat in self._ring:
-            while seat.idle:
-                connection = seat.idle.popitem()[0]
-                if not connection.close_reason:
-                    return connection
+        if not self.crowded:
+            return next((found for seat in self._ring if (found := _last_used(seat))), None)
+        while self.spare:
+            seat = self.spare.popitem()[0]
+            found = _last_used(seat)
+            if found is not None:
+                self.spare[seat] = None
+                return found
         return None
 
     def reserve(self) -> Seat[C] | None:
@@ -176,6 +187,8 @@ class Pool(Generic[C, W]):
     def put(self, connection: C) -> None:
         """Keep an idle connection."""
         connection.seat.idle[connection] = None
+        if self.crowded:
+            self.spare[connection.seat] = None
 
     def forget(self, connection: C) -> None:
         """A connection is closed."""
@@ -230,6 +243,8 @@ class Pool(Generic[C, W]):
         if not self._ring and seats:
             self._at = int(self._rng.random() * len(seats))  # else all sidecars would begin with the same endpoint
         self._seats = seats
+        self.crowded = len(seats) > CROWD
+        self.spare = {seat: None for seat in seats.values() if seat.idle} if self.crowded else {}
         self.ejector.replace(seats.values())
         self._ring = self.ejector.ring
         return gone
@@ -277,3 +292,12 @@ class Pool(Generic[C, W]):
 
     def __repr__(self) -> str:
         return f"<Pool open={self.open} idle={self.idle} waiting={len(self.queue)}>"
+
+
+def _last_used(seat: Seat[C]) -> C | None:
+    """The most recently used idle connection of an endpoint, taken out."""
+    while seat.idle:
+        connection = seat.idle.popitem()[0]
+        if not connection.close_reason:
+            return connection
+    return None
