@@ -1,7 +1,7 @@
 """Where tracing touches an exchange: its context on the way in, its span at the end."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.refusals import REFUSALS
@@ -9,6 +9,9 @@ from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.trace import TRACEPARENT, TRACESTATE, Sampler, Span, encode
 from nova_sidecar.telemetry.entry import SpanEntry
+
+_UNSAMPLED: Final = b"-00"
+"""End of a context that is not sampled, from its 53rd byte on; it goes on unread."""
 
 
 class SpanLog(Protocol):
@@ -22,11 +25,12 @@ class SpanLog(Protocol):
 class TracingFilter:
     """Takes over the caller's trace or begins one; `exchange.trace` is what goes on in place of the caller's fields."""
 
-    __slots__ = ("_begin", "_follow", "_record", "_server", "_stats")
+    __slots__ = ("_draw", "_ready", "_record", "_sampler", "_server", "_stats")
 
     def __init__(self, sampler: Sampler, log: SpanLog, stats: PortStats, server: tuple[str, int]) -> None:
-        self._begin = sampler.begin
-        self._follow = sampler.follow
+        self._sampler = sampler
+        self._ready = sampler.ready
+        self._draw = sampler.draw
         self._record = log.record
         self._stats = stats
         self._server = server
@@ -35,17 +39,29 @@ class TracingFilter:
         """Decide, and set what is passed on."""
         captured = exchange.head.captured
         given = captured.get(TRACEPARENT)
-        found = self._begin() if given is None else self._follow(given)
-        state = captured.get(TRACESTATE) if given is not None else None
-        if found is None:
-            found, state = self._begin(), None
+        if given is None:
+            ready = self._ready
+            line = ready.pop() if ready else self._draw()
+            exchange.trace = line if line is not None else self._sample(exchange)
+        elif given[52:] == _UNSAMPLED and TRACESTATE not in captured:
+            exchange.trace = b"traceparent: " + given + b"\r\n"
+        else:
+            self._follow(exchange, given, captured.get(TRACESTATE))
+
+    def _sample(self, exchange: Exchange) -> bytes:
+        exchange.span = span = self._sampler.span()
+        return _lines(encode(span), None)
+
+    def _follow(self, exchange: Exchange, given: bytes, state: bytes | None) -> None:
+        found = self._sampler.follow(given)
+        if found is None:  # no context: the trace begins anew, and what belongs to the old one is dropped
+            line = self._ready.pop() if self._ready else self._draw()
+            exchange.trace = line if line is not None else self._sample(exchange)
+            return
         if isinstance(found, Span):
             exchange.span = found
             found = encode(found)
-        if state is None:
-            exchange.trace = b"traceparent: %b\r\n" % found
-        else:
-            exchange.trace = b"traceparent: %b\r\ntracestate: %b\r\n" % (found, state)
+        exchange.trace = _lines(found, state)
 
     def on_complete(self, exchange: Exchange, now: float) -> None:
         """Hand over the span, where there is one."""
@@ -73,6 +89,11 @@ class TracingFilter:
                 _grpc_status(exchange),
             )
         )
+
+
+def _lines(context: bytes, state: bytes | None) -> bytes:
+    line = b"traceparent: " + context + b"\r\n"
+    return line if state is None else b"%btracestate: %b\r\n" % (line, state)
 
 
 def _grpc_status(exchange: Exchange) -> int | None:

@@ -11,6 +11,7 @@ What is not a context is none: the trace begins anew and `tracestate`, which bel
 """
 
 import re
+from math import log, log1p
 from random import Random
 from typing import Final
 
@@ -25,9 +26,10 @@ MAX_EVENTS: Final = 32
 _CONTEXT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[\x21-\x7e]*)?")
 _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
-_UNSAMPLED: Final = b"-00"
-_LENGTH: Final = 55
 _DECIDING_BITS: Final = 56  # the random part of a trace id (W3C Trace Context level 2, section 3.2.2.3.1)
+_TAIL_BITS: Final = 8
+_BATCH: Final = 1 << _TAIL_BITS
+_BLOCK_BITS: Final = _DECIDING_BITS - _TAIL_BITS
 
 
 class Span:
@@ -57,29 +59,53 @@ class Span:
 
 
 class Sampler:
-    """Decides for one port. `share` is that of the requests without a caller's decision, 0 to 1."""
+    """Decides for one port. `share` is that of the requests without a caller's decision, 0 to 1.
 
-    __slots__ = ("_getrandbits", "_head", "_tail", "_threshold")
+    Most requests are not sampled, so that must cost next to nothing: decisions are drawn `_BATCH` at a time, and the
+    lines of those that are not sampled are made with them, one after the other under the same random digits. It comes
+    to the same as looking at each id: below the share of all values of its last 56 bits are the sampled ones.
+    """
+
+    __slots__ = ("_getrandbits", "_log_others", "_rng", "_share", "_tails", "_threshold", "ready")
 
     def __init__(self, share: float, rng: Random) -> None:
+        self._rng = rng
         self._getrandbits = rng.getrandbits
+        self._share = share
+        self._log_others = log1p(-share) if 0 < share < 1 else 0.0
         self._threshold = round(share * (1 << _DECIDING_BITS))
-        # what is not sampled leaves no span, so all of it may say the same one, and share the first digits of its trace
-        self._head = b"%018x" % (rng.getrandbits(72) | 1)
-        self._tail = b"-%016x-00" % (rng.getrandbits(64) | 1)
+        # what is not sampled leaves no span, so all of it may name the same one
+        parent = rng.getrandbits(64) | 1
+        self._tails = [b"%02x-%016x-00\r\n" % (number, parent) for number in range(_BATCH)]
+        self.ready: list[bytes | None] = []
+        """The next decisions, the last one first: the line to pass on, or None for a request that is sampled. Whoever
+        finds it empty calls `draw`."""
 
-    def begin(self) -> bytes | Span:
-        """A trace that begins here: the context to pass on when it is not sampled, or the span."""
-        deciding = self._getrandbits(_DECIDING_BITS)
-        if deciding >= self._threshold:
-            return b"00-%b%014x%b" % (self._head, deciding, self._tail)
-        trace_id = b"%018x%014x" % (self._getrandbits(72) | 1, deciding)
+    def draw(self) -> bytes | None:
+        """Draw a batch of decisions and give the first."""
+        least = min((self._threshold >> _TAIL_BITS) + 1, (1 << _BLOCK_BITS) - 1)
+        block = least + self._getrandbits(_BLOCK_BITS) % ((1 << _BLOCK_BITS) - least)
+        prefix = b"traceparent: 00-%018x%012x" % (self._getrandbits(72) | 1, block)
+        self.ready += [prefix + tail for tail in self._tails]
+        number = self._skip()
+        while number < _BATCH:
+            self.ready[number] = None
+            number += 1 + self._skip()
+        return self.ready.pop()
+
+    def _skip(self) -> int:
+        """How many requests pass before the next one that is sampled: geometrically distributed."""
+        if self._share <= 0:
+            return _BATCH
+        return int(log(1 - self._rng.random()) / self._log_others) if self._share < 1 else 0
+
+    def span(self) -> Span:
+        """The span of a sampled trace that begins here."""
+        trace_id = b"%018x%014x" % (self._getrandbits(72) | 1, self._rng.randrange(max(1, self._threshold)))
         return Span(trace_id, self._span_id(), None)
 
     def follow(self, given: bytes) -> bytes | Span | None:
         """A caller's context: itself when it is not sampled, the span when it is, None when it is no context."""
-        if given[-3:] == _UNSAMPLED and len(given) == _LENGTH:
-            return given
         match = _CONTEXT.fullmatch(given)
         if match is None:
             return None

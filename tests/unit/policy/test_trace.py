@@ -72,28 +72,44 @@ def test_anything_may_arrive(value: bytes) -> None:
     assert found is None or found == value or WELL_FORMED.fullmatch(encode(found))  # type: ignore[arg-type]  # a span
 
 
+def begun(deciding: Sampler, count: int) -> list[bytes | Span]:
+    """What a port makes of so many requests without a context: the context of one that is not sampled, or the span."""
+    found: list[bytes | Span] = []
+    for _ in range(count):
+        line = deciding.ready.pop() if deciding.ready else deciding.draw()
+        found.append(deciding.span() if line is None else line[len("traceparent: ") : -2])
+    return found
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
 def test_the_share_of_new_traces_is_sampled(share: float) -> None:
-    deciding = sampler(share)
-    begun = [deciding.begin() for _ in range(20_000)]
+    drawn = begun(sampler(share), 20_000)
 
-    spans = [each for each in begun if isinstance(each, Span)]
-    others = [each for each in begun if isinstance(each, bytes)]
-    assert abs(len(spans) / len(begun) - share) < 0.015
+    spans = [each for each in drawn if isinstance(each, Span)]
+    others = [each for each in drawn if isinstance(each, bytes)]
+    assert abs(len(spans) / len(drawn) - share) < 0.015
     assert all(span.parent is None for span in spans)
     assert all(WELL_FORMED.fullmatch(encode(span)) for span in spans)
     assert all(WELL_FORMED.fullmatch(each) and each.endswith(b"-00") for each in others)
-    assert len(set(others)) == len(others)
+    assert len({each[3:35] for each in others}) == len(others)
     assert len({span.trace_id for span in spans}) == len({span.span_id for span in spans}) == len(spans)
 
 
-def test_the_decision_is_in_the_trace_id() -> None:
-    """Its last 56 bits against the share: whoever looks at the id decides the same."""
-    deciding = sampler(0.3)
+def test_decisions_drawn_ahead_are_bounded() -> None:
+    deciding = sampler()
+    most = 0
     for _ in range(2000):
-        begun = deciding.begin()
-        trace_id = begun.trace_id if isinstance(begun, Span) else begun[3:35]
-        assert (int(trace_id[-14:], 16) < 0.3 * 2**56) == isinstance(begun, Span)
+        begun(deciding, 1)
+        most = max(most, len(deciding.ready))
+    assert most == 255
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-12, 0.3, 0.999, 1.0])
+def test_the_decision_is_in_the_trace_id(share: float) -> None:
+    """Its last 56 bits against the share: whoever looks at the id decides the same."""
+    for each in begun(sampler(share), 2000):
+        trace_id = each.trace_id if isinstance(each, Span) else each[3:35]
+        assert (int(trace_id[-14:], 16) < round(share * 2**56)) == isinstance(each, Span)
 
 
 def test_events_are_bounded() -> None:
