@@ -49,9 +49,9 @@ class Call(Stream):
 
     __slots__ = (
         "attempt", "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "correlation", "deadline",
-        "deadline_at", "downstream", "endpoint", "ends", "expected", "grpc_status", "head", "held", "kept", "place",
-        "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status", "ticket",
-        "timer", "trace", "trailers", "unseen", "upstream_seconds",
+        "deadline_at", "downstream", "echo", "endpoint", "ends", "expected", "grpc_status", "head", "held", "kept",
+        "place", "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status",
+        "ticket", "timer", "trace", "trailers", "unseen", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915, PLR0917 - one per request: calls and names of arguments cost
@@ -76,6 +76,8 @@ class Call(Stream):
         """What goes upstream of its head in every attempt."""
         self.started = now
         self.correlation = b""
+        self.echo = b""
+        """The field with the id, for both directions."""
         self.trace = b""
         self.span: Span | None = None
         self.deadline_at = 0.0
@@ -189,8 +191,11 @@ class Call(Stream):
             self.attempt = session.open(self, block, END_STREAM)
             return
         self.attempt = attempt = session.open(self, block, 0)
-        if not self.read_end:
-            self._heard()
+        if not self.read_end:  # `_heard`, without the price of a call
+            until = self.downstream.wheel.now + self.port.stream_idle
+            self.deadline = until if until < self.ends else self.ends
+            if self.deadline < self.downstream.deadline:
+                self.watch(self.deadline)
         if body is not None:
             self._replay(attempt, body)
         if self.trailers is not None:
@@ -217,7 +222,7 @@ class Call(Stream):
 
     # --- the request's content
 
-    def on_data(self, data: bytes, flow: int, end: int) -> None:
+    def on_data(self, data: bytes, flow: int, end: int) -> None:  # noqa: PLR0912 - hot: calls cost more than branches
         """Content of the request."""
         size = len(data)
         self.bytes_in += size
@@ -227,7 +232,10 @@ class Call(Stream):
                 self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
                 return
         attempt = self.attempt
-        if self.replayable or attempt is None:
+        if self.body is None and self.replayable:
+            self.body = [data]
+            self.kept = size
+        elif self.replayable or attempt is None:
             self._keep(data)
         if attempt is None:
             self.held += flow
@@ -242,7 +250,10 @@ class Call(Stream):
         if not end:
             self._heard()
         elif self.state is SENT:
-            self._request_complete()
+            if self.sent_at >= self.downstream.wheel.now:  # within one tick of the wheel
+                self.deadline = self.attempt_ends
+            else:
+                self._request_complete()
 
     def _keep(self, data: bytes) -> None:
         """Keep content until there is a connection, and for a further attempt."""
@@ -267,10 +278,6 @@ class Call(Stream):
 
     def _request_complete(self) -> None:
         """The budgets of time begin anew, since an upload is bounded by silence."""
-        downstream = self.downstream
-        if self.sent_at >= downstream.wheel.now:  # within one tick of the wheel
-            self.deadline = self.attempt_ends
-            return
         now = self.port.clock()
         deadline_at = self.deadline_at + now - self.started
         self.deadline_at = deadline_at if deadline_at < self.ends else self.ends
@@ -306,7 +313,7 @@ class Call(Stream):
         self.status = status
         self.body = None
         self.replayable = False
-        self.write_headers(forward + port.echo_literal(self), end)
+        self.write_headers(forward + self.echo, end)
         if end:
             if head.grpc_status is not None:
                 self.grpc_status = head.grpc_status

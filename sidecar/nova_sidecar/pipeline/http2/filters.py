@@ -39,6 +39,9 @@ class CallDeadlineFilter(DeadlineFilter):
         """The port's budget or the caller's, where that is shorter. gRPC's own bounds all of the call, not only the
         time to its response; without one a call may stream for as long as something is said."""
         captured = exchange.head.captured
+        if not captured:
+            exchange.deadline_at = now + self._budget
+            return None
         exchange.deadline_at = deadline.begin(now, self._budget, captured.get(deadline.HEADER))
         given = captured.get(deadline.GRPC_HEADER)
         if given is not None and exchange.head.is_grpc:

@@ -154,7 +154,11 @@ class CallPort(Port):
         return b"".join(parts)
 
     def request_block(self, call: Call, now: float) -> bytes:
-        """The head of a request as it goes upstream."""
+        """The head of a request as it goes upstream. Sets `call.echo` too."""
+        correlation = call.correlation
+        if correlation:
+            names = self._metadata_names if call.head.is_grpc else self._id_names
+            call.echo = names[len(correlation)] + correlation
         if call.ends != inf:
             left = self._timeout_name + text(deadline.encode_grpc(now, call.ends))
         elif call.attempt_ends - now >= self._full_left:
@@ -165,10 +169,10 @@ class CallPort(Port):
             left += literal(ATTEMPT, b"%d" % call.attempts)
         if call.trace:
             left += b"".join([literal(*line.split(b": ", 1)) for line in call.trace.split(b"\r\n")[:-1]])
-        return b"".join((call.prefix, left, self.echo_literal(call)))
+        return call.prefix + left + call.echo
 
-    def echo_literal(self, call: Call) -> bytes:
-        """The field with the call's id, for both directions."""
+    def id_of(self, call: Call) -> bytes:
+        """The field with the call's id, for a call that may not have been sent."""
         correlation = call.correlation
         if not correlation:
             return b""
@@ -176,7 +180,7 @@ class CallPort(Port):
 
     def call_refusal(self, call: Call, reject: Reject, why: str, mark: bytes) -> tuple[bytes, bytes, int, int]:
         """The answer that refuses a call: its block, its body, its status and its gRPC code."""
-        return self._answers.refusal(call, reject, why, self.echo_literal(call) + mark)
+        return self._answers.refusal(call, reject, why, self.id_of(call) + mark)
 
     def call_ending(self, call: Call, reason: Reason) -> tuple[bytes, int]:
         """The trailers of a gRPC response that cannot be finished, and their code."""

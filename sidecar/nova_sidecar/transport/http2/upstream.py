@@ -19,12 +19,12 @@ from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.transport.http2.known import KnownResponses
 from nova_sidecar.transport.http2.outbox import Outbox
 from nova_sidecar.transport.http2.session import Session
-from nova_sidecar.transport.http2.stream import Stream
+from nova_sidecar.transport.http2.stream import WINDOW, Stream
 from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.http2 import frames
-from nova_sidecar.wire.http2.frames import PREFACE, ErrorCode
+from nova_sidecar.wire.http2.frames import END_HEADERS, HEADERS, PREFACE, SMALLEST_MAX_FRAME, ErrorCode, pack
 from nova_sidecar.wire.http2.hpack import Decoder, ListTooLarge
 
 if TYPE_CHECKING:
@@ -73,7 +73,18 @@ class UpstreamStream(Stream):
     __slots__ = ("caller", "headed", "interim")
 
     def __init__(self, session: "UpstreamSession", number: int, caller: Caller) -> None:
-        super().__init__(session, number)
+        # the stream: `Stream.__init__`, without the price of a call
+        self.session = session
+        self.number = number
+        self.room = WINDOW
+        self.owed = 0
+        self.read_end = False
+        self.window = session.initial
+        self.wrote_end = False
+        self.queue = None
+        self.last = None
+        self.source = None
+        # one attempt
         self.caller = caller
         self.headed = False
         """Whether the final head has come."""
@@ -170,7 +181,16 @@ class UpstreamSession(Session):
             if self._heard_at + PING_AFTER < self.deadline:
                 self.wheel.arm(self, self._heard_at + PING_AFTER)
         streams[number] = stream
-        stream.write_headers(block, end)
+        size = len(block)
+        if size > SMALLEST_MAX_FRAME:
+            stream.write_headers(block, end)
+            return stream
+        out = self.out  # `write_headers`, without the price of a call
+        if not out:
+            self.outbox.touch(self)
+        if end:
+            stream.wrote_end = True
+        out += (pack(size >> 8, size & 0xFF, HEADERS, END_HEADERS | end, number), block)
         return stream
 
     @property
@@ -218,8 +238,15 @@ class UpstreamSession(Session):
             head = heads.heads.get(block)
             if head is None:
                 head = self._read_head(number, block)
-            if head is not None:
-                self._take_head(stream, head, end)  # type: ignore[arg-type]  # as above
+            if head is None:
+                return
+            if head.status < 200:
+                self._take_interim(stream, head, end)  # type: ignore[arg-type]  # as above
+                return
+            stream.headed = True  # type: ignore[attr-defined]  # as above
+            if end:
+                stream.read_end = True
+            stream.caller.on_response_head(head, end)  # type: ignore[attr-defined]  # as above
 
     def _read_head(self, number: int, block: bytes) -> "ResponseHead | None":
         try:
@@ -253,13 +280,7 @@ class UpstreamSession(Session):
         else:
             self.reset(number, ErrorCode.STREAM_CLOSED)
 
-    def _take_head(self, stream: UpstreamStream, head: "ResponseHead", end: int) -> None:
-        if head.status >= 200:
-            stream.headed = True
-            if end:
-                stream.read_end = True
-            stream.caller.on_response_head(head, end)
-            return
+    def _take_interim(self, stream: UpstreamStream, head: "ResponseHead", end: int) -> None:
         stream.interim += 1
         if end or stream.interim > MAX_INTERIM:
             self.reset(stream.number, ErrorCode.PROTOCOL_ERROR)
