@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nova_api.policies import BackpressurePolicy, PoolPolicy, TimeoutPolicy, WebSocketPolicy
+from nova_api.policies import AccessLogPolicy, BackpressurePolicy, PoolPolicy, TimeoutPolicy, WebSocketPolicy
 from nova_api.proxy import DrainPolicy
 from nova_api.units import Duration, Share
 
@@ -254,6 +254,22 @@ def test_the_apps_own_conversations_go_on_while_the_pod_leaves(start: StartSidec
     with sidecar.connect("db") as client:
         client.send(UPGRADE)
         listener.accept().head()
+
+
+def test_a_close_in_good_order_is_no_error_in_the_log(start: StartSidecar, listener: Listener) -> None:
+    sidecar = start(
+        document(
+            inbound(listener.address, protocol="websocket"), drain=AT_ONCE, web_socket=policy(),
+            access_log=AccessLogPolicy(mode="Errors"),
+        )
+    )  # fmt: skip
+    chat = Chat.open(sidecar, listener)
+    with sidecar.connect() as client:
+        assert client.exchange(UPGRADE.replace(b"HTTP/1.1", b"HTTP/9")).status == 400
+    sidecar.terminate()
+    leave_in_order(chat, 1012)
+    assert sidecar.wait() == 0
+    assert [line["status"] for line in sidecar.log if line["event"] == "exchange"] == [400]
 
 
 # limits

@@ -118,6 +118,18 @@ def test_it_sleeps_when_there_is_nothing_to_wait_for_and_wakes_up_again() -> Non
     assert len(second.rang) == 1
 
 
+def test_an_instant_from_now_is_right_also_when_it_has_slept() -> None:
+    loop, wheel = start()
+    loop.run_until(5000.0)
+    assert loop.asleep
+    alarm = Alarm()
+    wheel.arm(alarm, wheel.after(75.0))
+    loop.run_until(5074.0)
+    assert alarm.rang == []
+    loop.run_until(5075.2)
+    assert len(alarm.rang) == 1
+
+
 def test_an_alarm_may_arm_itself_and_remove_others_while_it_rings() -> None:
     loop, wheel = start()
     victim = Alarm()
