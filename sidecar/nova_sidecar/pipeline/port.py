@@ -19,6 +19,7 @@ from nova_api.policies import (
 from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
 from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
+from nova_sidecar.pipeline.announce import breaker_moved, endpoint_changed
 from nova_sidecar.pipeline.chain import Chain, build_chain
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.fallback import NOTHING, Fallback, FallbackExchange
@@ -46,7 +47,6 @@ from nova_sidecar.policy.retry import ATTEMPT, Retrier
 from nova_sidecar.policy.sessions import Sessions
 from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.policy.trace import CONTEXT, Sampler
-from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
@@ -352,27 +352,10 @@ class Port:
         return data, refusal.status, keep
 
     def _log_transition(self, before: str, after: str, cause: str, now: float) -> None:
-        """Rare by nature: a breaker stays open for a while each time."""
-        stats = self.stats
-        get_logger().warning(
-            "breaker moved",
-            direction=stats.direction,
-            name=stats.name,
-            from_state=before,
-            to_state=after,
-            cause=cause,
-        )
+        breaker_moved(self.stats, before, after, cause)
 
     def _log_ejection(self, seat: Seat[UpstreamConnection]) -> None:
-        """Rare, too: an endpoint stays out for a while each time."""
-        stats, address = self.stats, f"{seat.endpoint[0]}:{seat.endpoint[1]}"
-        whose = {"direction": stats.direction, "name": stats.name}
-        if not seat.ejected:
-            get_logger().warning("endpoint back", **whose, address=address)
-        elif self.dispatcher.pool.ejector.enforced:
-            get_logger().warning("endpoint ejected", **whose, address=address, seconds=round(seat.out_for, 3))
-        else:
-            get_logger().warning("endpoint would be ejected", **whose, address=address)
+        endpoint_changed(self.stats, seat.endpoint, seat, enforced=self.dispatcher.pool.ejector.enforced)
 
     # --- leaving
 

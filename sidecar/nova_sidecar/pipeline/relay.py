@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from nova_api.policies import AccessLogPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
+from nova_sidecar.pipeline.announce import breaker_moved, endpoint_changed
 from nova_sidecar.pipeline.port import Shared, endpoints_of, target_of, tls_of
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.telemetry.entry import AccessEntry
-from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.dialer import Dialer
 from nova_sidecar.transport.relay import Relay, RelayEnd, Side
 from nova_sidecar.transport.seat import Seat
@@ -169,20 +169,10 @@ class RelayPort:
     # --- what is said of breaker and endpoints
 
     def _log_transition(self, before: str, after: str, cause: str, now: float) -> None:
-        stats = self.stats
-        get_logger().warning(
-            "breaker moved", direction=stats.direction, name=stats.name, from_state=before, to_state=after, cause=cause
-        )
+        breaker_moved(self.stats, before, after, cause)
 
     def _log_ejection(self, seat: Seat[Side]) -> None:
-        whose = {"direction": self.stats.direction, "name": self.stats.name}
-        address = f"{seat.endpoint[0]}:{seat.endpoint[1]}"
-        if not seat.ejected:
-            get_logger().warning("endpoint back", **whose, address=address)
-        elif self.dispatcher.pool.ejector.enforced:
-            get_logger().warning("endpoint ejected", **whose, address=address, seconds=round(seat.out_for, 3))
-        else:
-            get_logger().warning("endpoint would be ejected", **whose, address=address)
+        endpoint_changed(self.stats, seat.endpoint, seat, enforced=self.dispatcher.pool.ejector.enforced)
 
     # --- leaving
 
