@@ -7,7 +7,7 @@ are replaced. The bytes that every message of the port carries are made here, on
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from nova_api.policies import (
     AccessLogPolicy,
@@ -109,8 +109,8 @@ class Shared:
 class Port:
     """See the module. Exchanges read the public attributes."""
 
-    correlation_filter: type[CorrelationFilter] = CorrelationFilter
-    deadline_filter: type[DeadlineFilter] = DeadlineFilter
+    correlation_filter: ClassVar[type[CorrelationFilter]] = CorrelationFilter
+    deadline_filter: ClassVar[type[DeadlineFilter]] = DeadlineFilter
 
     def __init__(self, settings: Inbound | Outbound, config: ProxyConfig, shared: Shared, stats: PortStats) -> None:
         # for the life of the port

@@ -1,9 +1,10 @@
 """A port whose protocol is gRPC, or any HTTP/2: calls over sessions on both sides, with the policies of every port."""
 
 from math import inf
-from typing import Final
+from typing import ClassVar, Final
 
 from nova_api.proxy import Inbound, Outbound
+from nova_sidecar.pipeline.filters import CorrelationFilter, DeadlineFilter
 from nova_sidecar.pipeline.http2.answers import Answers
 from nova_sidecar.pipeline.http2.call import Call
 from nova_sidecar.pipeline.http2.filters import METADATA, CallCorrelationFilter, CallDeadlineFilter
@@ -29,8 +30,8 @@ _UNREADABLE: Final = RequestBase(
 class CallPort(Port):
     """See the module. Calls read the public attributes."""
 
-    correlation_filter = CallCorrelationFilter
-    deadline_filter = CallDeadlineFilter
+    correlation_filter: ClassVar[type[CorrelationFilter]] = CallCorrelationFilter
+    deadline_filter: ClassVar[type[DeadlineFilter]] = CallDeadlineFilter
 
     # --- configuration
 
