@@ -174,7 +174,8 @@ class FallbackExchange(Exchange):
         self._held = 0
 
     def _complete(self, now: float) -> None:
-        self._let_go()
+        if self._held:
+            self._let_go()
         super()._complete(now)
 
     # --- failures
