@@ -183,6 +183,8 @@ def test_the_breaker_opens_by_grpc_status_and_refuses_as_unavailable(start: Star
         assert sidecar.metric("nova_breaker_state", state="closed") == 1
         for _ in range(3):
             assert client.code(status=13) is grpc.StatusCode.INTERNAL
+        assert sidecar.metric("nova_grpc_responses_total", code="INTERNAL") == 3
+        assert sidecar.metric("nova_grpc_responses_total", code="UNAVAILABLE") == 0
         assert sidecar.metric("nova_breaker_state", state="open") == 1
         failure = failure_of(lambda: client.unary(request(), timeout=10))
         assert failure.code() is grpc.StatusCode.UNAVAILABLE

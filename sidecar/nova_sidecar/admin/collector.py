@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from nova_sidecar.admin.calls import call_metrics
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
@@ -81,6 +82,7 @@ class ProxyCollector(Collector):
         yield from web_socket_metrics(ports)
         yield from tls_metrics(ports)
         yield relay_metrics(ports)
+        yield call_metrics(ports)
         stats = self._view.stats()
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])

@@ -28,6 +28,10 @@ WEB_SOCKET_BOUNDS: Final = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 1
 """The same for WebSockets, which live for minutes to days."""
 
 
+OTHER_CODE: Final = 17
+"""Where gRPC codes are counted that are not in its list of 0 to 16."""
+
+
 class Histogram:
     """Counts per bucket, not cumulated, and the sum of what was observed."""
 
@@ -75,7 +79,7 @@ class PortStats:
     __slots__ = (
         "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
-        "duration", "fallbacks", "in_flight", "name", "rejected", "relays", "responses", "retries",
+        "duration", "fallbacks", "grpc", "in_flight", "name", "rejected", "relays", "responses", "retries",
         "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
     )  # fmt: skip
 
@@ -104,6 +108,8 @@ class PortStats:
         self.connect_failures = 0
         self.connections_closed: dict[CloseReason, int] = dict.fromkeys(CLOSE_REASONS, 0)
         self.tls = TlsStats()
+        self.grpc: list[int] | None = None
+        """gRPC responses by code, `OTHER_CODE` for one that is none; only on ports of that protocol."""
         self.relays: dict[RelayEnd, int] | None = None
         """Relayed connections that are over, by how they ended; only on ports of protocol tcp."""
         self.downstream_active = 0

@@ -56,3 +56,23 @@ def test_the_budget_never_grows_on_its_way(now: float, budget: float, spent: flo
     assert passed_on is not None
     left = max(0.0, ends - (now + spent))
     assert left - 0.001 - 1e-9 <= passed_on <= left + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"1H", 3600.0), (b"2M", 120.0), (b"3S", 3.0), (b"250m", 0.25), (b"5u", 5e-6), (b"99999999n", 0.099999999),
+        (b"", None), (b"m", None), (b"5", None), (b"5x", None), (b"-5m", None), (b"123456789m", None), (b"1.5S", None),
+    ],
+)  # fmt: skip
+def test_grpc_timeouts(value: bytes, seconds: float | None) -> None:
+    parsed = deadline.parse_grpc(value)
+    assert parsed == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(left=st.floats(-10, 1e9))
+def test_a_grpc_timeout_never_grows_on_its_way(left: float) -> None:
+    passed_on = deadline.parse_grpc(deadline.encode_grpc(0.0, left))
+    assert passed_on is not None
+    assert 0 <= passed_on <= max(0.0, left) + 1e-6
+    assert passed_on > min(left, 99_999_999) - 1 - 1e-6

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from nova_sidecar.pipeline.http2 import again, timeouts
 from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, WAITING
+from nova_sidecar.pipeline.stats import OTHER_CODE
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import SHED, Reason, Reject
@@ -531,6 +532,9 @@ class Call(Stream):
             self.session.forget(self)
         else:
             self.session.drop(self, ErrorCode.NO_ERROR)
+        code = self.grpc_status
+        if code >= 0:
+            self.port.codes[code if code < OTHER_CODE else OTHER_CODE] += 1
         for on_complete in self.chain.complete:
             on_complete(self, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
 

@@ -9,6 +9,7 @@ from nova_sidecar.pipeline.http2.answers import Answers
 from nova_sidecar.pipeline.http2.call import Call
 from nova_sidecar.pipeline.http2.filters import METADATA, CallCorrelationFilter, CallDeadlineFilter
 from nova_sidecar.pipeline.port import Port, endpoints_of, target_of, tls_of
+from nova_sidecar.pipeline.stats import OTHER_CODE
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.correlation import LONGEST
 from nova_sidecar.policy.reasons import Reason, Reject
@@ -36,6 +37,10 @@ class CallPort(Port):
     # --- configuration
 
     def _connect(self, settings: Inbound | Outbound) -> None:
+        if self.stats.grpc is None:
+            self.stats.grpc = [0] * (OTHER_CODE + 1)
+        self.codes = self.stats.grpc
+        """Responses by gRPC code."""
         shared = self._shared
         self._outbox = Outbox(self.loop)
         self.balancer = Balancer(
