@@ -242,7 +242,7 @@ class Port:
             ),
             tracing=self._tracing(settings, tracing) if tracing.mode == "Enforce" else None,
             protection=ProtectionFilter(stats, enforce=protection == "Enforce") if protection != "Off" else None,
-            upgrades=self.upgrades if _upgrades(settings) != "none" else None,
+            upgrades=self.upgrades if isinstance(settings, Inbound) and _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
             limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
