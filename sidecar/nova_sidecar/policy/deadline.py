@@ -13,6 +13,7 @@ HEADER: Final = b"x-nova-deadline-ms"
 GRPC_HEADER: Final = b"grpc-timeout"
 _MOST_DIGITS: Final = 9  # 11 days; longer is no deadline but noise
 _GRPC_DIGITS: Final = 8
+_GRPC_LIMIT: Final = 10**_GRPC_DIGITS
 _GRPC_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
@@ -60,4 +61,4 @@ def encode_grpc(now: float, ends: float) -> bytes:
     left = int((ends - now) * 1000)
     if left <= 0:
         return b"0m"
-    return b"%dm" % left if left < 10**_GRPC_DIGITS else b"%dS" % (left // 1000)
+    return b"%dm" % left if left < _GRPC_LIMIT else b"%dS" % min(left // 1000, _GRPC_LIMIT - 1)
