@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nova_cli.images.wheels import EXTRAS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = ("operator", "sidecar", "services")
 
@@ -41,3 +43,9 @@ def test_the_build_needs_no_network_and_no_more_of_the_repository_than_wheels(im
 def test_its_user_has_a_name(final_stage: str) -> None:
     """Kopf asks for it and fails where /etc/passwd has none."""
     assert "nova:x:65532:65532:" in final_stage
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_it_installs_is_what_is_collected_for_it(image: str) -> None:
+    (installed,) = re.findall(r"'nova\[([\w,]+)\]'", (REPOSITORY / image / "Dockerfile").read_text())
+    assert installed == EXTRAS.get(image, image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from nova_cli.cluster.process import run
@@ -13,6 +14,9 @@ from nova_cli.images.catalog import Image
 
 GLIBC = [f"_2_{minor}" for minor in range(28, 16, -1)] + ["2014"]
 """The versions of the C library that wheels may be made for. Debian 10 has 2.28, so any base of today will do."""
+
+EXTRAS: Mapping[str, str] = {"sidecar": "sidecar,tracing"}
+"""What of the package an image installs, where it is not the extra of its own name; as in its Dockerfile."""
 
 
 def build_nova(root: Path, target: Path) -> Path:
@@ -28,7 +32,8 @@ def collect(image: Image, nova: Path, python: str, target: Path) -> None:
     """Fill the folder `target` with wheels for `image` on Python `python`."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    requirements = [f"nova[{image.name}] @ {nova.as_uri()}", "pip"]
+    extras = EXTRAS.get(image.name, image.name)
+    requirements = [f"nova[{extras}] @ {nova.as_uri()}", "pip"]
     options = ["--quiet", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
     _pip("download", *options, *platforms(os.uname().machine), "--dest", str(target), *requirements)
 
