@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "'grpc:/package.Service/Method'",
     )
     parser.add_argument("--json", action="store_true", help="with --explain: as JSON, with every value")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and the build, compiled or pure")
     return parser
 
 
@@ -120,7 +120,9 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version  # noqa: PLC0415 - only when asked for
 
-        print(f"nova-sidecar {version('nova')}")
+        from nova_sidecar.build import build  # noqa: PLC0415 - as above
+
+        print(f"nova-sidecar {version('nova')} {build()}")
         parser.exit()
 
 

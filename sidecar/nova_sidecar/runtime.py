@@ -98,6 +98,7 @@ class Sidecar:
         get_logger().info(
             "serving",
             version=self.view.version,
+            build=self.view.build,
             hash=self.reloader.document.hash,
             address=[f"{host}:{port}" for host, port in self.proxy.inbound_addresses.values()],
         )

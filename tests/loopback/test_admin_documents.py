@@ -42,7 +42,7 @@ def test_every_field_of_stats_is_documented_and_no_other(start: StartSidecar, ap
     section = DOCUMENT.read_text().partition("\n## /stats\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     words = set(re.findall(r"`(\w+)`", "\n".join(rows)))
-    values = {"grpc", "serving", "leaving", "closing", "drained"}
+    values = {"compiled", "pure", "grpc", "serving", "leaving", "closing", "drained"}
 
     assert words - values == set(keys(sidecar.stats()))
 

@@ -63,7 +63,7 @@ def _answers(sidecar: Sidecar) -> bool:
 
 
 def test_version_and_help() -> None:
-    assert re.fullmatch(r"nova-sidecar \d+\.\d+\.\d+\n", command("--version").stdout)
+    assert re.fullmatch(r"nova-sidecar \d+\.\d+\.\d+ (compiled|pure)\n", command("--version").stdout)
     text = command("--help").stdout
     assert "examples:" in text
     assert "exit codes:" in text

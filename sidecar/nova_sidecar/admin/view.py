@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nova_sidecar.admin.drain import Drain
+from nova_sidecar.build import Build, build
 from nova_sidecar.config import Reloader
 from nova_sidecar.pipeline.proxy import Proxy
 from nova_sidecar.telemetry.sink import LineSink
@@ -21,6 +22,8 @@ class View:
     sink: LineSink
     tracer: Tracer
     version: str
+    build: Build = field(default_factory=build)
+    """Whether the data path is machine code."""
     listening: bool = False
     """Whether every listener of the data path is open."""
     started: float = field(default_factory=time.time)
@@ -60,4 +63,4 @@ class View:
 
     def stats(self) -> dict[str, Any]:
         """State of every port, pool, limiter and breaker, as the data path keeps it, and of the export of spans."""
-        return {**self.proxy.snapshot(time.monotonic()), "tracing": self.tracer.snapshot()}
+        return {"build": self.build, **self.proxy.snapshot(time.monotonic()), "tracing": self.tracer.snapshot()}

@@ -50,6 +50,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "upstream": "address of the last attempt, ip:port",
     # of the sidecar's own life
     "version": "version of the sidecar",
+    "build": "compiled when the data path is machine code, as in the image; pure from the sources",
     "address": "address of a listener, of a name server or of an endpoint",
     "file": "file that the configuration is read from",
     "hash": "hash of the configuration's bytes",
