@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import grpc
+import msgspec
 import pytest
 
-from nova_api.policies import PoolPolicy
+from nova_api.policies import PoolPolicy, TimeoutPolicy
 from nova_api.proxy import DrainPolicy
 from nova_api.units import Duration, Share
 
@@ -124,6 +125,39 @@ def test_idle_connections_are_closed(start: StartSidecar, server: GrpcApp) -> No
         settled(sidecar, 0)
         assert client.code() is grpc.StatusCode.OK
     assert sidecar.metric("nova_connections_closed_total", reason="idle") >= 1
+
+
+def test_warm_connections_are_there_before_anybody_calls_and_stay(start: StartSidecar, server: GrpcApp) -> None:
+    pool = PoolPolicy(warm_connections=2, idle_timeout=Duration(0.3))
+    sidecar = start(document(outbound(server.address, protocol="grpc", pool=pool)))
+    settled(sidecar, 2)
+    eventually(lambda: sidecar.metric("nova_connections_closed_total", reason="idle") >= 2)
+    eventually(lambda: sidecar.stats()["outbound"]["db"]["pool"]["open"] >= 2)
+
+
+def test_a_reload_changes_the_protocol_of_a_port(start: StartSidecar, server: GrpcApp) -> None:
+    sidecar = start(document(inbound(server.address)))
+    with sidecar.connect() as peer:
+        assert peer.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 502  # the app speaks HTTP/2
+    port = msgspec.structs.replace(sidecar.config.inbound[0], protocol="grpc")
+    sidecar.reload(msgspec.structs.replace(sidecar.config, inbound=(port,)))
+    with GrpcClient(sidecar.address()) as client:
+        eventually(lambda: client.code() is grpc.StatusCode.OK, within=15)
+
+
+def test_a_reload_under_load_fails_no_call(start: StartSidecar, server: GrpcApp) -> None:
+    sidecar = start(document(inbound(server.address, protocol="grpc")))
+    with GrpcClient(sidecar.address()) as client, Load(client) as load:
+        for seconds in (11, 12, 13):
+            goal = load.calls + 20
+            eventually(lambda: load.calls > goal, within=10)  # noqa: B023 - called at once
+            port = msgspec.structs.replace(
+                sidecar.config.inbound[0], timeout=TimeoutPolicy(request=Duration(seconds), attempt=Duration(seconds))
+            )
+            sidecar.reload(msgspec.structs.replace(sidecar.config, inbound=(port,)))
+        goal = load.calls + 20
+        eventually(lambda: load.calls > goal, within=10)
+    assert not load.errors, load.errors[:3]
 
 
 def test_a_server_that_restarts_under_load_fails_no_call(start: StartSidecar) -> None:

@@ -43,6 +43,8 @@ from nova_sidecar.wire.http2.heads import ResponseReader
 
 ASSUMED_ROOM: Final = ASSUMED_STREAMS
 """Calls that wait for one connection being opened; it takes that many before it says how many."""
+MOST_STREAMS: Final = 2**30 - 4096
+"""Streams in the life of a connection: their numbers are odd and end at 2^31 (RFC 9113 section 5.1.1)."""
 MOST_ADDRESSES: Final = 3
 """Endpoints tried for one connection."""
 
@@ -133,7 +135,7 @@ class Balancer:
         slot = slots[at]
         session = slot.session
         if session is not None and len(session.streams) < session.max_streams and not session.closing:
-            if now >= session.retire_at or session.requests >= self._lifespan.max_requests:
+            if now >= session.retire_at or session.requests >= self._most_requests:
                 self._renew(slot, session, now)
             return session
         return self._acquire_elsewhere(slot, waiter)
@@ -233,6 +235,25 @@ class Balancer:
         if slot is not None:
             slot.session = None
 
+    def idle_expired(self, session: UpstreamSession) -> bool:
+        """Whether a connection that was idle for too long may go; one that is kept warm goes when its successor is
+        there."""
+        slot = self._slot_of(session)
+        if slot is None or self._closed or len(self._sessions) > self._policy.warm_connections:
+            return True
+        session.close_reason = "idle"
+        if slot.opening is None:
+            self._fill(slot)
+        return False
+
+    def _warm_up(self) -> None:
+        """Open what is to be there before anybody calls."""
+        missing = self._policy.warm_connections - self._open
+        for slot in self._slots:
+            if missing > 0 and slot.session is None and slot.opening is None and self.ejector.ring:
+                self._fill(slot)
+                missing -= 1
+
     def room(self, session: UpstreamSession) -> None:
         """It takes another stream: for whoever waits longest."""
         while self._queue and session.usable:
@@ -268,7 +289,7 @@ class Balancer:
         """Open a successor, unless too many are renewed at once or one is on its way."""
         if slot.opening is not None or self._closed:
             return
-        due_by_age = session.requests < self._lifespan.max_requests
+        due_by_age = session.requests < self._most_requests
         if due_by_age and not session.seat.taken_away and not self._lifespan.may_retire(now, len(self._slots)):
             return
         self._fill(slot)
@@ -347,8 +368,8 @@ class Balancer:
         if error is None:
             self._abandon(task.result())
             return
-        if not isinstance(error, ConnectError):
-            raise error
+        if not isinstance(error, ConnectError):  # a fault of ours: it is told, and nobody waits for ever
+            self._loop.call_exception_handler({"message": "opening a connection failed", "exception": error})
         self._failed(slot, str(error), waiting)
 
     def _take_in(self, slot: Slot, session: UpstreamSession, waiting: list[StreamWaiter]) -> None:
@@ -368,9 +389,11 @@ class Balancer:
         self._serve_queue()
 
     def _why_due(self, session: UpstreamSession) -> CloseReason:
+        if session.close_reason:
+            return session.close_reason
         if session.seat.taken_away:
             return "removed"
-        return "requests" if session.requests >= self._lifespan.max_requests else "age"
+        return "requests" if session.requests >= self._most_requests else "age"
 
     def _failed(self, slot: Slot, why: str, waiting: list[StreamWaiter]) -> None:
         """No connection for this slot; what served it so far goes on, its callers go elsewhere where there is any."""
@@ -412,6 +435,7 @@ class Balancer:
                 session.retire_at = -inf
                 self._renew(slot, session, self._clock())
         self._serve_queue()
+        self._warm_up()
 
     def _fail_unresolved(self, why: str) -> None:
         if self.ejector.ring:
@@ -444,6 +468,7 @@ class Balancer:
             self._discovery.locate(address)
 
     def _resize(self) -> None:
+        self._most_requests = min(self._lifespan.max_requests, MOST_STREAMS)
         slots, wanted = self._slots, min(self._policy.grpc_connections, self._policy.size)
         while len(slots) < wanted:
             slots.append(Slot())

@@ -41,7 +41,6 @@ PING_AFTER: Final = 10.0
 PING_AGAIN: Final = 300.0
 PING_TIMEOUT: Final = 5.0
 
-_LARGEST_NUMBER: Final = 2**31 - 1
 _QUESTION: Final = b"nova:up?"
 
 
@@ -128,6 +127,9 @@ class Owner(Protocol):
 
     def room(self, session: "UpstreamSession") -> None:
         """It can take another stream."""
+
+    def idle_expired(self, session: "UpstreamSession") -> bool:
+        """It has been idle for too long: whether it may go."""
 
     def going(self, session: "UpstreamSession") -> None:
         """It takes no more streams: the peer said so."""
@@ -330,8 +332,12 @@ class UpstreamSession(Session):
             return
         if not self.streams:
             if now >= self.idle_since + self.idle_limit:
-                self.close_reason = self.close_reason or "idle"
-                self.retire_now()
+                if self._owner.idle_expired(self):
+                    self.close_reason = self.close_reason or "idle"
+                    self.retire_now()
+                else:
+                    self.idle_since = now
+                    self.wheel.arm(self, now + self.idle_limit)
             else:
                 self.wheel.arm(self, self.idle_since + self.idle_limit)
         else:
