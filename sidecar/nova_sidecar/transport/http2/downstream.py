@@ -124,9 +124,9 @@ class DownstreamSession(Session):
         super().data_received(data)
 
     def _greet(self, data: bytes) -> bool:
-        """The first bytes: our settings go out, unless they are another protocol's."""
+        """The first bytes: our settings go out, unless they are HTTP/1.1's, whose client is told what is wrong."""
         self._greeted = True
-        if not PREFACE.startswith(data[: len(PREFACE)]) and data[:1].isalpha():
+        if not PREFACE.startswith(data[: len(PREFACE)]) and b" HTTP/1." in data:
             self._service.turned_away(self, Reason.UNSUPPORTED_VERSION)
             self.send(_HTTP1 % (len(_WORDS), _WORDS))
             self.close()

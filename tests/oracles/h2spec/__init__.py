@@ -1,0 +1,1 @@
+"""h2spec as the oracle for HTTP/2 and HPACK."""
