@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench crds images chart clean
+.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-soak crds images chart clean
 
 help:  ## list the verbs
 	@echo "usage: make VERB"
@@ -62,6 +62,9 @@ lint: $(STAMP)  ## format, lint, types, import rules and generated files
 
 bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProxy and nginx
 	$(BIN)/python -m tests.bench
+
+bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors and tasks must stay flat
+	$(BIN)/python -m tests.bench.soak
 
 crds: $(STAMP)  ## write the generated files: CRD and field reference
 	$(BIN)/python -m nova_api.schema

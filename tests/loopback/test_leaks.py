@@ -12,8 +12,8 @@ from nova_api.units import Duration, Share
 from .conftest import StartApp, StartSidecar
 from .support import mill
 from .support.app import Call
+from .support.failing import FAULTS, fail
 from .support.message import chunked, request, response
-from .support.peer import Peer
 from .support.sidecar import document, inbound, outbound
 from .support.waiting import eventually
 
@@ -62,22 +62,6 @@ def test_everything_comes_back(start: StartSidecar, app: StartApp) -> None:
 
 THREADS = 8
 BATCH = 50
-FAULTS: tuple[tuple[str, bytes, str], ...] = (
-    ("the app resets", request("POST", "/reset", body=b"x" * 100), "502"),
-    ("half an answer", request("GET", "/half"), "cut"),
-    ("garbage", request("GET", "/garbage"), "502"),
-    ("an error", request("GET", "/500"), "500"),
-    ("an error that is repeated", request("GET", "/503"), "503"),
-    ("no answer in time", request("GET", "/never", "x-nova-deadline-ms: 20"), "504"),
-    ("nobody waits for the answer", request("GET", "/never"), "leave"),
-    ("no request", b"GET / HTTP/1.1\r\n\r\n", "400"),
-    ("half a head", b"GET / HT", "leave"),
-    ("half an upload", request("POST", "/ok", "Content-Length: 100") + b"x", "leave"),
-    ("half a chunk", request("POST", "/ok", "Transfer-Encoding: chunked") + b"10\r\nx", "leave"),
-    ("an answer that nobody reads", request("GET", "/chunked"), "leave"),
-    ("an app that closes", request("GET", "/close"), "200"),
-)
-"""What goes wrong, the bytes that bring it about, and what the client sees of it."""
 
 
 def grind(address: tuple[str, int], batches: int) -> int:
@@ -106,22 +90,6 @@ def _drain(client: socket.socket, tail: bytes) -> None:
         tail = tail[-16:] + client.recv(1 << 16)
 
 
-def fail(address: tuple[str, int], count: int) -> Counter[str]:
-    """So many exchanges that go wrong, each on a connection of its own; what the clients saw of them."""
-    seen: Counter[str] = Counter()
-    for number in range(count):
-        _, data, expected = FAULTS[number % len(FAULTS)]
-        with Peer.connect(address) as client:
-            client.send(data)
-            if expected == "leave":
-                client.reset() if number % 2 else client.close()
-                seen[expected] += 1
-                continue
-            rest = client.expect_closed() if expected == "cut" else b""
-            seen["cut" if rest[-4:] == b"half" else str(client.response().status)] += 1
-    return seen
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_hundred_thousand_exchanges_leave_nothing_behind(start: StartSidecar) -> None:
@@ -142,7 +110,7 @@ def test_a_hundred_thousand_exchanges_leave_nothing_behind(start: StartSidecar) 
                 good = [pool.submit(grind, address, batches // THREADS) for address in addresses]
                 bad = [pool.submit(fail, address, faults // THREADS) for address in addresses]
                 assert sum(each.result() for each in good) == batches * BATCH
-                expected = Counter(FAULTS[number % len(FAULTS)][2] for number in range(faults // THREADS))
+                expected = Counter(FAULTS[number % len(FAULTS)].seen for number in range(faults // THREADS))
                 for each in bad:
                     assert each.result() == expected
 

@@ -1,5 +1,6 @@
 """The sidecar itself as metrics: configuration, reloads, logs, drain, and what the process uses."""
 
+import asyncio
 import os
 import resource
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class RuntimeCollector(Collector):
 def _protection(guard: Guard) -> Iterator[Metric]:
     decided, usage = guard.decided, guard.usage
     yield gauge("nova_event_loop_lag_seconds", "How late the event loop came round lately.", (), [((), guard.lag)])
+    yield gauge("nova_event_loop_tasks", "Tasks of the event loop now.", (), [((), len(asyncio.all_tasks()))])
     yield gauge(
         "nova_memory_used_ratio", "Memory in use, as a share of the container's limit; 0 without one.", (),
         [((), usage.memory)],

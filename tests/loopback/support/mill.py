@@ -1,7 +1,7 @@
 """An app that grinds out answers as fast as Python can, good and bad: a process of its own, for a hundred thousand.
 
 Run as a script it prints its port. What it does with a request is the first part of its target; requests have heads
-without surprises, and bodies with Content-Length.
+without surprises; a chunked body must not hold what looks like its end.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ANSWERS = {
     b"/ok": OK,
     b"/chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n0\r\n\r\n",
+    b"/big": b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65_536,
     b"/500": b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno",
     b"/503": b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno",
     b"/garbage": b"\x00\x01\x02\r\n\r\n",
@@ -42,6 +43,9 @@ class Mill(asyncio.Protocol):
         while (end := self.data.find(b"\r\n\r\n") + 4) >= 4:
             head = self.data[:end].lower()
             length = int(head.split(b"content-length:")[1].split(b"\r\n")[0]) if b"content-length:" in head else 0
+            if b"\r\ntransfer-encoding:" in head:
+                last = self.data.find(b"\r\n0\r\n\r\n", end)
+                length = last + 7 - end if last >= 0 else len(self.data)
             if len(self.data) < end + length:
                 return
             self.data = self.data[end + length :]
