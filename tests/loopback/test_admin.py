@@ -12,10 +12,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from nova_api.proxy import Address, Admin, DrainPolicy, digest, encode
+from nova_api.proxy import Address, Admin, DrainPolicy, Tls, digest, encode
 from nova_api.units import Duration
 
 from .conftest import StartSidecar
+from .support.certificates import Authority
 from .support.message import request
 from .support.peer import Peer
 from .support.ports import free_ports
@@ -197,10 +198,20 @@ def _samples(body: bytes) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_every_metric_is_documented_and_every_documented_metric_is_there(status: Address) -> None:
-    """With its type and its labels, since alerts are written from the page."""
+def test_every_metric_is_documented_and_every_documented_metric_is_there(start: StartSidecar, tmp_path: Path) -> None:
+    """With its type and its labels, since alerts are written from the page; some ports have metrics of their own."""
+    (tmp_path / "ca.crt").write_bytes(Authority().certificate)
+    everything = start(
+        document(
+            inbound(APP),
+            inbound(APP, "calls", protocol="grpc"),
+            outbound(APP),
+            outbound(APP, "relayed", protocol="tcp"),
+            outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
+        )
+    )
     found = {}
-    for family in parse_text(ask(status, "GET", "/metrics").body.decode()):
+    for family in parse_text(everything.status("/metrics")[1].decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[name] = (family.type, labels)
