@@ -18,13 +18,23 @@ from nova_sidecar.transport.tls import TlsStats
 Direction = Literal["inbound", "outbound"]
 
 CLOSE_REASONS: Final[tuple[CloseReason, ...]] = get_args(CloseReason)
-DURATION_BOUNDS: Final = (
+DURATION_BOUNDS: Final[tuple[float, ...]] = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
 """Upper bounds of the duration histogram, seconds; one more bucket holds what is longer."""
 
 
-WEB_SOCKET_BOUNDS: Final = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+WEB_SOCKET_BOUNDS: Final[tuple[float, ...]] = (
+    1.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    4 * 3600.0,
+    12 * 3600.0,
+    24 * 3600.0,
+)
 """The same for WebSockets, which live for minutes to days."""
 
 

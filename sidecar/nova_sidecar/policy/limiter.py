@@ -53,7 +53,7 @@ Priority = Literal[0, 1, 2]
 CRITICAL: Final = 0
 NORMAL: Final = 1
 SHEDDABLE: Final = 2
-PRIORITIES: Final = ("critical", "normal", "sheddable")
+PRIORITIES: Final[tuple[str, ...]] = ("critical", "normal", "sheddable")
 """Names of the classes, by number; the header's values and the metrics' labels."""
 
 _OVERLOADED: Final = Reject(Reason.OVERLOADED, OVERLOAD_RETRY_AFTER)
@@ -61,7 +61,7 @@ _QUEUE_FULL: Final = Reject(Reason.QUEUE_FULL, OVERLOAD_RETRY_AFTER)
 _NO_WAITING: Final = Reject(Reason.ACQUIRE_TIMEOUT, OVERLOAD_RETRY_AFTER)
 _TOO_LATE: Final = Reject(Reason.DEADLINE_EXCEEDED)
 
-_QUEUE_SHARES: Final = (1.0, 0.875, 0.5)  # of maxQueue, by class
+_QUEUE_SHARES: Final[tuple[float, ...]] = (1.0, 0.875, 0.5)  # of maxQueue, by class
 _PACE_CALLS: Final = 16  # places handed over from which on their pace is trusted,
 _PACE_SECONDS: Final = 1.0  # and time over which it is taken; what is older counts half
 
