@@ -245,7 +245,7 @@ class Call(Stream):
             if flow > size:
                 self.credit(flow - size)
         elif end:
-            self.session.owed += flow  # the rest of `credit` comes with the next one
+            self.session.owed += flow  # `credit`, whose rest the session does once a read
         else:
             self.credit(flow)
         if not end:

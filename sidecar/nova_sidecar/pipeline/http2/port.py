@@ -148,8 +148,10 @@ class CallPort(Port):
     def prefix(self, session: DownstreamSession, head: RequestHead) -> bytes:
         """What of a request's block goes on the same way in every attempt."""
         captured = head.captured
-        parts = [head.forward]
         forwarded = session.forwarded
+        if head.is_grpc and FORWARDED_FOR not in captured:
+            return head.forward + forwarded
+        parts = [head.forward]
         if forwarded:
             if FORWARDED_FOR in captured:
                 client = session.client.encode()

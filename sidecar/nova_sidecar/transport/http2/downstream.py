@@ -171,7 +171,9 @@ class DownstreamSession(Session):
             reason, why = malformed.reason, malformed.why
         else:
             found = (head, service.prefix(self, head))
-            self._heads.keep(block, found, self._decoder.generation)
+            heads = self._heads
+            if heads.generation == self._decoder.generation:  # else it changed the table, and means this once only
+                heads.keep(block, found)
             return found
         service.refuse_call(self, number, reason, why, end)
         if reason is Reason.BAD_REQUEST:

@@ -31,9 +31,9 @@ class KnownRequests:
         if self.heads:
             self.heads.clear()
 
-    def keep(self, block: bytes, found: tuple[RequestHead, bytes], generation: int) -> None:
-        """Remember what a block meant, unless it changed the table."""
-        _keep(self.heads, block, found, same=generation == self.generation)
+    def keep(self, block: bytes, found: tuple[RequestHead, bytes]) -> None:
+        """Remember what a block meant that did not change the table."""
+        _keep(self.heads, block, found)
 
 
 class KnownResponses:
@@ -54,13 +54,17 @@ class KnownResponses:
         self.heads.clear()
         self.trailers.clear()
 
-    def keep(self, kind: dict[bytes, Any], block: bytes, found: ResponseHead | Trailers, generation: int) -> None:
-        """Remember what a block meant among `heads` or `trailers`, unless it changed the table."""
-        _keep(kind, block, found, same=generation == self.generation)
+    def keep_head(self, block: bytes, found: ResponseHead) -> None:
+        """Remember what a head's block meant that did not change the table."""
+        _keep(self.heads, block, found)
+
+    def keep_trailers(self, block: bytes, found: Trailers) -> None:
+        """The same for trailers."""
+        _keep(self.trailers, block, found)
 
 
-def _keep(kind: dict[bytes, Any], block: bytes, found: Any, *, same: bool) -> None:
-    if not same or len(block) > LONGEST:
+def _keep(kind: dict[bytes, Any], block: bytes, found: Any) -> None:
+    if len(block) > LONGEST:
         return
     if len(kind) >= MOST:
         kind.clear()

@@ -147,6 +147,8 @@ class Session(Timed, asyncio.Protocol):
                     self._control(kind, flags, number, payload)
                 if self.closing:
                     break
+            if self.owed >= CONNECTION_WINDOW // 2:
+                self.repay()
         except ConnectionFault as fault:
             self.fail(fault)
         finally:
@@ -271,7 +273,7 @@ class Session(Timed, asyncio.Protocol):
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more content than the connection's window")
         if stream is None:
             self._unknown(number)
-            self.owed += flow  # told with the next credit
+            self.owed += flow
             if number not in self._resets:
                 self.reset(number, ErrorCode.STREAM_CLOSED)
         elif stream.read_end:
@@ -319,6 +321,12 @@ class Session(Timed, asyncio.Protocol):
         transport.write(data)
         if self.blocked and transport.get_write_buffer_size() > MAX_UNSENT:
             self.abort()
+
+    def repay(self) -> None:
+        """Give the peer its credit for the connection: what was passed on, or was for streams that are gone."""
+        self.room += self.owed
+        self.send(frames.window_update(0, self.owed))
+        self.owed = 0
 
     def drain(self) -> None:
         """Send what waits, one frame of each stream in turn, as far as the windows go."""

@@ -185,9 +185,7 @@ class Stream:
         session = self.session
         session.owed += size
         if session.owed >= _CONNECTION_HALF:
-            session.room += session.owed
-            session.send(window_update(0, session.owed))
-            session.owed = 0
+            session.repay()
         if not self.read_end:
             self.owed += size
             if self.owed >= _HALF and session.streams.get(self.number) is self:

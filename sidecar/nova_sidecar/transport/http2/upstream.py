@@ -258,7 +258,8 @@ class UpstreamSession(Session):
         except Malformed:
             self.reset(number, ErrorCode.PROTOCOL_ERROR)
         else:
-            self._heads.keep(self._heads.heads, block, head, self._decoder.generation)
+            if self._heads.generation == self._decoder.generation:
+                self._heads.keep_head(block, head)
             return head
         return None
 
@@ -270,7 +271,8 @@ class UpstreamSession(Session):
         except Malformed:
             self.reset(number, ErrorCode.PROTOCOL_ERROR)
         else:
-            self._heads.keep(self._heads.trailers, block, trailers, self._decoder.generation)
+            if self._heads.generation == self._decoder.generation:
+                self._heads.keep_trailers(block, trailers)
             return trailers
         return None
 
