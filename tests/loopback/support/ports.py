@@ -1,27 +1,33 @@
 """Ports that nobody holds right now, and that nobody else takes before they are used.
 
-The kernel gives ports to outgoing connections from its ephemeral range (from 32768 on Linux, ip(7)); these come from
-below it, and each worker of a parallel run has its own part, in which each run begins at another place.
+A port that was free a moment ago may be taken by the time a sidecar binds it. Two things could take it:
+
+* The kernel, for an outgoing connection. It takes those from its ephemeral range (from 32768 on Linux, ip(7)); these
+  come from below it.
+* Another process of tests: a worker of this run, or a run beside it. So each process claims a block of ports as long
+  as it lives, by a lock on a file (flock(2)), which the kernel lets go of however the process ends.
 """
 
+import fcntl
 import itertools
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 FIRST: Final = 18_000
-PER_WORKER: Final = 3_000
-WORKERS: Final = 4
-
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS
-_start = FIRST + _worker * PER_WORKER
-_first = os.getpid() * 37 % PER_WORKER
-_next = itertools.cycle(_start + (_first + number) % PER_WORKER for number in range(PER_WORKER))
+BLOCK: Final = 400
+BLOCKS: Final = 36
+MOST_BLOCKS: Final = 5
+"""That one process claims, one after the other; then it begins with its first one again."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Free TCP ports of 127.0.0.1, all different; one is not given twice for the next 3 000."""
-    return list(itertools.islice(filter(is_free, _next), count))
+    """Free TCP ports of 127.0.0.1, all different up to 2 000. Raises RuntimeError when other processes hold all
+    blocks."""
+    return list(itertools.islice(filter(is_free, _ports), count))
 
 
 def is_free(port: int) -> bool:
@@ -33,3 +39,33 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _endless() -> Iterator[int]:
+    """The ports of this process."""
+    mine: list[int] = []
+    while True:
+        if len(mine) < MOST_BLOCKS * BLOCK:
+            block = _claim()
+            yield from block
+            mine += block
+        else:
+            yield from mine
+
+
+def _claim() -> range:
+    """The ports of a block that nobody else has."""
+    directory = Path(tempfile.gettempdir()) / f"nova-test-ports-{os.getuid()}"
+    directory.mkdir(exist_ok=True)
+    for number in range(BLOCKS):
+        lock = os.open(directory / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:  # never closed: the lock is as old as the process
+            return range(FIRST + number * BLOCK, FIRST + (number + 1) * BLOCK)
+    raise RuntimeError(f"all {BLOCKS} blocks of ports are claimed by other processes")
+
+
+_ports: Final = _endless()

@@ -5,8 +5,6 @@ come. A case cannot disturb another one, so all cases run at the same time.
 """
 
 import contextlib
-import itertools
-import os
 import re
 import socket
 import subprocess
@@ -20,7 +18,7 @@ from nova_api.proxy import Address, Inbound
 from nova_api.units import Duration
 from tests.bench import tools
 
-from .ports import is_free
+from .ports import free_ports
 from .sidecar import Sidecar, document
 from .waiting import eventually
 
@@ -28,9 +26,6 @@ Protocol = Literal["http", "websocket"]
 
 WRITTEN_FOR: Mapping[str, str] = {"nginx": "1.22", "haproxy": "2.6"}
 """What Debian 12 has. Other versions read some of the cases in another way."""
-
-_FIRST, _COUNT = 30_000, 2_700  # above the ports of other tests, below the kernel's own
-_PORTS = (_FIRST + (os.getpid() * 811 + number) % _COUNT for number in itertools.count())
 
 _NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr crit;
@@ -71,10 +66,6 @@ class Reference:
     ports: Sequence[int]
 
 
-def _ports(count: int) -> list[int]:
-    return list(itertools.islice(filter(is_free, _PORTS), count))
-
-
 def missing(program: str) -> str:
     """Why a program cannot stand beside Nova; empty where it can. It is installed where that is possible."""
     try:
@@ -91,7 +82,7 @@ def missing(program: str) -> str:
 @contextlib.contextmanager
 def nginx(apps: Sequence[int], directory: Path) -> Iterator[Reference]:
     """nginx in front of an app on each of these ports."""
-    ports = _ports(len(apps))
+    ports = free_ports(len(apps))
     servers = "\n".join(_NGINX_SERVER.format(port=port, app=app) for port, app in zip(ports, apps, strict=True))
     file = directory / "nginx.conf"
     file.write_text(_NGINX.format(servers=servers))
@@ -102,7 +93,7 @@ def nginx(apps: Sequence[int], directory: Path) -> Iterator[Reference]:
 @contextlib.contextmanager
 def haproxy(apps: Sequence[int], directory: Path) -> Iterator[Reference]:
     """HAProxy in front of an app on each of these ports."""
-    ports = _ports(len(apps))
+    ports = free_ports(len(apps))
     proxies = "".join(_HAPROXY_PROXY.format(port=port, app=app) for port, app in zip(ports, apps, strict=True))
     file = directory / "haproxy.cfg"
     file.write_text(_HAPROXY.format(proxies=proxies))
@@ -113,7 +104,7 @@ def haproxy(apps: Sequence[int], directory: Path) -> Iterator[Reference]:
 @contextlib.contextmanager
 def nova(apps: Sequence[int], protocols: Sequence[Protocol], directory: Path) -> Iterator[Reference]:
     """Nova in front of an app on each of these ports; the protocol is what the port is declared as."""
-    ports = _ports(len(apps))
+    ports = free_ports(len(apps))
     listeners = [
         Inbound(
             name=f"case-{app}",
