@@ -34,52 +34,13 @@ from .support.http2 import (
     window,
 )
 from .support.peer import Listener, Peer
+from .support.scene import Scene
 from .support.sidecar import Sidecar, document, inbound
 from .support.waiting import eventually
 
 NO_ERROR, PROTOCOL, FLOW, STREAM_CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION, CALM = 0, 1, 3, 5, 6, 7, 8, 9, 11
 INITIAL_WINDOW, MAX_STREAMS, MAX_FRAME = 4, 3, 5
 OUR_WINDOW = 128 * 1024
-
-
-class Scene:
-    """A sidecar whose upstream is played by the test: `client` connects, `upstream` takes the next connection."""
-
-    def __init__(self, sidecar: Sidecar, listener: Listener) -> None:
-        self.sidecar = sidecar
-        self.listener = listener
-        self.opened: list[Peer] = []
-
-    def client(self, initial: dict[int, int] | None = None) -> End:
-        peer = Peer.connect(self.sidecar.address())
-        self.opened.append(peer)
-        return End(peer, client=True, initial=initial)
-
-    def upstream(self, initial: dict[int, int] | None = None) -> End:
-        return End(self.listener.accept(), client=False, initial=initial)
-
-    def pair(self, **initial: dict[int, int]) -> tuple[End, End]:
-        """A client with a request to /a under way, which the upstream has read."""
-        client = self.client(initial.get("client"))
-        client.headers(1, request_fields("/a", "POST"))
-        upstream = self.upstream(initial.get("upstream"))
-        upstream.head(1)
-        return client, upstream
-
-    def close(self) -> None:
-        """Close everything on both sides, and wait until the sidecar has seen it."""
-        for peer in self.opened:
-            peer.close()
-        eventually(self._empty)
-        self.listener.peers.clear()
-
-    def _empty(self) -> bool:
-        while self.listener.pending():
-            self.listener.accept()
-        for peer in self.listener.peers:
-            peer.close()
-        shown = self.sidecar.stats()["inbound"]["web"]
-        return shown["inFlight"] == 0 and shown["pool"]["open"] == 0 and shown["downstreamConnections"] == 0
 
 
 @pytest.fixture(scope="module")
