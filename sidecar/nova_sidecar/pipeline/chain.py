@@ -5,9 +5,8 @@ answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.filters import (
     AccessLogFilter,
     CorrelationFilter,
@@ -16,16 +15,17 @@ from nova_sidecar.pipeline.filters import (
     MetricsFilter,
     RetryFilter,
 )
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.protection import ProtectionFilter
 from nova_sidecar.pipeline.tracing import TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
 from nova_sidecar.policy.limiter import Queued
 from nova_sidecar.policy.reasons import Reject
 
-OnRequest = Callable[[Exchange, float], Reject | Queued | None]
+OnRequest = Callable[[Handled, float], Reject | Queued | None]
 """Looks at a request before it goes upstream."""
 
-OnComplete = Callable[[Exchange, float], None]
+OnComplete = Callable[[Handled, float], None]
 """Looks at an exchange that is over, however it ended."""
 
 
@@ -53,12 +53,13 @@ def build_chain(
     access_log: AccessLogFilter | None,
 ) -> Chain:
     """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
+    upgrade = cast(OnRequest, upgrades.on_request) if upgrades else None  # only there where ports speak HTTP/1.1
     protect = protection.on_request if protection else None
     request: list[OnRequest | None] = [
         correlation.on_request if correlation else None,  # first: every refusal below carries the id
         tracing.on_request if tracing else None,  # before whatever may refuse: refusals belong into the trace
         protect,  # before everything that takes work; only there while the sidecar is at its limit
-        upgrades.on_request if upgrades else None,  # before any wait: what will not be admitted must not queue for it
+        upgrade,  # before any wait: what will not be admitted must not queue for it
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
         limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
         retry.on_request if retry else None,  # only requests that go upstream earn retries
@@ -69,12 +70,12 @@ def build_chain(
         tracing.on_complete if tracing else None,
         limiter.on_complete if limiter else None,  # last: it may set another exchange going
     ]
-    upgrade: list[OnComplete | None] = [
+    upgraded: list[OnComplete | None] = [
         limiter.on_complete if limiter else None,  # a conversation is no request in flight; metrics and log wait for it
     ]
     return Chain(
         tuple(f for f in request if f and f is not protect),
         tuple(f for f in complete if f),
-        tuple(f for f in upgrade if f),
+        tuple(f for f in upgraded if f),
         tuple(f for f in request if f),
     )

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import Final
 
 from nova_sidecar.pipeline.accesslog import AccessLog
-from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, PortStats
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.closing import ORDERLY
@@ -30,7 +30,7 @@ class CorrelationFilter:
         self._ids = ids
         self._stats = stats
 
-    def on_request(self, exchange: Exchange, now: float) -> None:
+    def on_request(self, exchange: Handled, now: float) -> None:
         """Give the exchange its id."""
         given = exchange.head.captured.get(self._header)
         if given is None:
@@ -52,7 +52,7 @@ class DeadlineFilter:
     def __init__(self, budget: float) -> None:
         self._budget = budget
 
-    def on_request(self, exchange: Exchange, now: float) -> Reject | None:
+    def on_request(self, exchange: Handled, now: float) -> Reject | None:
         """The port's budget, or the caller's where that is shorter; refused when nothing is left of it."""
         given = exchange.head.captured.get(deadline.HEADER)
         if given is None:
@@ -67,11 +67,11 @@ class LimiterFilter:
 
     __slots__ = ("_limiter", "_stats")
 
-    def __init__(self, limiter: Limiter[Exchange], stats: PortStats) -> None:
+    def __init__(self, limiter: Limiter[Handled], stats: PortStats) -> None:
         self._limiter = limiter
         self._stats = stats
 
-    def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
+    def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:
         """Take a place, or wait for one, or be refused."""
         answer = self._limiter.admit(now)
         if answer is None:
@@ -83,7 +83,7 @@ class LimiterFilter:
             exchange.wait_until(until)
         return answer
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Give the place back, or leave the queue; at the end, or earlier where it becomes a tunnel."""
         if not exchange.place:
             self._limiter.abandon(exchange)
@@ -99,7 +99,7 @@ class ShadowLimiterFilter(LimiterFilter):
 
     __slots__ = ()
 
-    def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
+    def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:
         """Take a place; nothing is refused."""
         limiter = self._limiter
         answer = super().on_request(exchange, now)
@@ -118,7 +118,7 @@ class RetryFilter:
     def __init__(self, retrier: Retrier) -> None:
         deposit = retrier.deposit
 
-        def on_request(exchange: Exchange, now: float) -> None:
+        def on_request(exchange: Handled, now: float) -> None:
             deposit(now)
 
         self.on_request = on_request
@@ -134,7 +134,7 @@ class MetricsFilter:
         self._responses = stats.responses
         self._duration = stats.duration
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Count it by status class, with its duration and its bytes."""
         stats = self._stats
         stats.in_flight -= 1
@@ -161,7 +161,7 @@ class AccessLogFilter:
         self._name = stats.name
         self._errors_only = errors_only
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Hand over the entry."""
         reason = exchange.reason
         if self._errors_only and exchange.status < 500 and (reason is None or reason in ORDERLY):
@@ -201,7 +201,7 @@ class SampledAccessLogFilter(AccessLogFilter):
         self._least_skipped = round(share * (1 << 32))
         self._owed = 0.0
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Hand over the entry, if it is an error or drawn."""
         reason = exchange.reason
         faulty = reason is not None and reason not in ORDERLY

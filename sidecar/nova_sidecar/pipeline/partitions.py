@@ -6,8 +6,8 @@ Which filter a port gets is decided when its chain is built, so that who uses no
 from typing import Final
 
 from nova_api.policies import BackpressurePolicy
-from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.filters import LimiterFilter, ShadowLimiterFilter
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.limiter import CRITICAL, NORMAL, QUEUED, SHEDDABLE, Limiter, Priority, Queued
 from nova_sidecar.policy.reasons import Reason, Reject
@@ -29,7 +29,7 @@ def shown(policy: BackpressurePolicy) -> frozenset[bytes]:
 
 
 def limiter_filter(
-    policy: BackpressurePolicy, limiter: Limiter[Exchange], tenants: TenantPartitions, stats: PortStats
+    policy: BackpressurePolicy, limiter: Limiter[Handled], tenants: TenantPartitions, stats: PortStats
 ) -> LimiterFilter:
     """The cheapest filter that does what the policy says."""
     if policy.priority.mode != "Off" or policy.tenants.mode != "Off":
@@ -44,7 +44,7 @@ class AdaptiveLimiterFilter(ShadowLimiterFilter):
 
     __slots__ = ()
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Give the place back; the limit may have moved, and let in more than one."""
         limiter = self._limiter
         adaptive = limiter.adaptive
@@ -70,16 +70,16 @@ class PartitionedLimiterFilter(AdaptiveLimiterFilter):
     __slots__ = ("_of", "_priority_header", "_rehearse", "_tenant_header", "_tenants")
 
     def __init__(
-        self, policy: BackpressurePolicy, limiter: Limiter[Exchange], tenants: TenantPartitions, stats: PortStats
+        self, policy: BackpressurePolicy, limiter: Limiter[Handled], tenants: TenantPartitions, stats: PortStats
     ) -> None:
         super().__init__(limiter, stats)
         self._tenants = tenants
         self._rehearse = policy.mode == "Shadow"
-        self._of: dict[Exchange, bytes] = {}  # whom it counts for, while it does
+        self._of: dict[Handled, bytes] = {}  # whom it counts for, while it does
         self._priority_header = policy.priority.header.encode() if policy.priority.mode != "Off" else b""
         self._tenant_header = policy.tenants.header.encode() if policy.tenants.mode != "Off" else b""
 
-    def on_request(self, exchange: Exchange, now: float) -> Reject | Queued | None:
+    def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:
         """The tenant's share, then a place for the class."""
         limiter, captured = self._limiter, exchange.head.captured
         if self._tenant_header:
@@ -100,7 +100,7 @@ class PartitionedLimiterFilter(AdaptiveLimiterFilter):
             exchange.wait_until(until)
         return answer
 
-    def _count_for(self, exchange: Exchange, tenant: bytes) -> Reject | None:
+    def _count_for(self, exchange: Handled, tenant: bytes) -> Reject | None:
         tenants = self._tenants
         would_reject = tenants.would_reject
         refused = tenants.admit(tenant, self._limiter.limit, rehearse=self._rehearse)
@@ -110,7 +110,7 @@ class PartitionedLimiterFilter(AdaptiveLimiterFilter):
         self._of[exchange] = tenant
         return None
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """The tenant's share first: whoever the place goes to next may be the tenant's."""
         tenant = self._of.pop(exchange, None)
         if tenant is not None:

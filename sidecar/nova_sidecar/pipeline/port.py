@@ -31,6 +31,7 @@ from nova_sidecar.pipeline.filters import (
     RetryFilter,
     SampledAccessLogFilter,
 )
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.partitions import limiter_filter, shown
 from nova_sidecar.pipeline.protection import Guard, ProtectionFilter
 from nova_sidecar.pipeline.stats import PortStats
@@ -50,6 +51,8 @@ from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
+from nova_sidecar.transport.http2.balancer import Balancer
+from nova_sidecar.transport.http2.downstream import DownstreamSession
 from nova_sidecar.transport.pool import NO_EJECTION
 from nova_sidecar.transport.seat import Seat
 from nova_sidecar.transport.upstream import UpstreamConnection
@@ -87,7 +90,7 @@ class Shared:
 
     def __init__(
         self, *, access_log: AccessLog, clock: Callable[[], float], closing: Closing, ids: CorrelationIds,
-        guard: Guard, limiter: Limiter[Exchange], tenants: TenantPartitions, resolver: Resolver, rng: Random,
+        guard: Guard, limiter: Limiter[Handled], tenants: TenantPartitions, resolver: Resolver, rng: Random,
         spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
@@ -118,7 +121,7 @@ class Port:
         self.loop = shared.loop
         self.clock = shared.clock
         self.stats = stats
-        self.connections: set[DownstreamConnection] = set()
+        self.connections: set[DownstreamConnection | DownstreamSession] = set()
         self.leaving = False
         """Responses say ``Connection: close``."""
         self.upgrades = UpgradeFilter(self, shared.closing, shared.sessions)
@@ -160,6 +163,7 @@ class Port:
             tls=tls_of(settings),
             endpoints=endpoints_of(settings),
         )
+        self.upstreams: Dispatcher | Balancer = self.dispatcher
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
     def _reconnect(self, settings: Inbound | Outbound) -> None:
@@ -263,7 +267,7 @@ class Port:
         """A connection for a client that has come."""
         return DownstreamConnection(self, self._shared.wheel)
 
-    def connected(self, connection: DownstreamConnection) -> None:
+    def connected(self, connection: DownstreamConnection | DownstreamSession) -> None:
         """A client came."""
         self.connections.add(connection)
         self.stats.downstream_total += 1
@@ -271,7 +275,7 @@ class Port:
         if isinstance(self.settings, Inbound):
             connection.forwarded = b"x-forwarded-for: %b\r\n" % connection.client.encode()
 
-    def disconnected(self, connection: DownstreamConnection) -> None:
+    def disconnected(self, connection: DownstreamConnection | DownstreamSession) -> None:
         """A client left."""
         self.connections.discard(connection)
         self.stats.downstream_active -= 1
@@ -355,7 +359,7 @@ class Port:
         breaker_moved(self.stats, before, after, cause)
 
     def _log_ejection(self, seat: Seat[UpstreamConnection]) -> None:
-        endpoint_changed(self.stats, seat.endpoint, seat, enforced=self.dispatcher.pool.ejector.enforced)
+        endpoint_changed(self.stats, seat.endpoint, seat, enforced=self.upstreams.pool.ejector.enforced)
 
     # --- leaving
 
@@ -366,21 +370,21 @@ class Port:
     def close_idle(self) -> None:
         """Close the connections of clients that have no exchange under way."""
         for connection in list(self.connections):
-            if connection.exchange is None:
+            if isinstance(connection, DownstreamConnection) and connection.exchange is None:
                 connection.close()
 
     def close(self) -> None:
         """Break every connection on both sides."""
         for connection in list(self.connections):
             connection.abort()
-        self.dispatcher.close()
+        self.upstreams.close()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
         shown: dict[str, Any] = {
             "inFlight": self.stats.in_flight,
             "downstreamConnections": self.stats.downstream_active,
-            "pool": self.dispatcher.pool.snapshot(now),
+            "pool": self.upstreams.pool.snapshot(now),
         }
         if self.breaker is not None and self.retrier is not None:
             shown["breaker"] = self.breaker.snapshot(now)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from nova_api.policies import SelfProtectionPolicy
-from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.protection import Cause, SelfProtection, Usage
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
@@ -34,7 +34,7 @@ class ProtectionFilter:
         self._stats = stats
         self._enforce = enforce
 
-    def on_request(self, exchange: Exchange, now: float) -> Reject | None:
+    def on_request(self, exchange: Handled, now: float) -> Reject | None:
         """The sidecar is at its limit."""
         if self._enforce:
             return _OVERLOADED

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
-from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.port import Port, Shared
 from nova_sidecar.pipeline.protection import Guard, TurnedAway
 from nova_sidecar.pipeline.protocols import port_class
@@ -77,7 +76,7 @@ class Proxy:
         self.config = config
         self.stats = ProxyStats()
         """Counters; read them at any time."""
-        self.limiter: Limiter[Exchange] = Limiter(config.backpressure, clock())
+        self.limiter: Limiter[Handled] = Limiter(config.backpressure, clock())
         self.tenants = TenantPartitions(config.backpressure.tenants)
         self.guard = Guard(config.self_protection, self.stats.ports, clock, self._protect)
         self._clock = clock
@@ -192,7 +191,7 @@ class Proxy:
     def _finish(self, port: Port) -> bool:
         if port.connections:
             return False
-        port.dispatcher.close()
+        port.upstreams.close()
         return True
 
     # --- leaving

@@ -3,7 +3,7 @@
 import time
 from typing import Final, Protocol
 
-from nova_sidecar.pipeline.exchange import Exchange
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.reasons import Reason
@@ -35,7 +35,7 @@ class TracingFilter:
         self._stats = stats
         self._server = server
 
-    def on_request(self, exchange: Exchange, now: float) -> None:
+    def on_request(self, exchange: Handled, now: float) -> None:
         """Decide, and set what is passed on."""
         captured = exchange.head.captured
         given = captured.get(TRACEPARENT)
@@ -48,11 +48,11 @@ class TracingFilter:
         else:
             self._follow(exchange, given, captured.get(TRACESTATE))
 
-    def _sample(self, exchange: Exchange) -> bytes:
+    def _sample(self, exchange: Handled) -> bytes:
         exchange.span = span = self._sampler.span()
         return _lines(encode(span), None)
 
-    def _follow(self, exchange: Exchange, given: bytes, state: bytes | None) -> None:
+    def _follow(self, exchange: Handled, given: bytes, state: bytes | None) -> None:
         found = self._sampler.follow(given)
         if found is None:  # no context: the trace begins anew, and what belongs to the old one is dropped
             line = self._ready.pop() if self._ready else self._draw()
@@ -63,7 +63,7 @@ class TracingFilter:
             found = encode(found)
         exchange.trace = _lines(found, state)
 
-    def on_complete(self, exchange: Exchange, now: float) -> None:
+    def on_complete(self, exchange: Handled, now: float) -> None:
         """Hand over the span, where there is one."""
         span = exchange.span
         if span is None:
@@ -96,7 +96,7 @@ def _lines(context: bytes, state: bytes | None) -> bytes:
     return line if state is None else b"%btracestate: %b\r\n" % (line, state)
 
 
-def _grpc_status(exchange: Exchange) -> int | None:
+def _grpc_status(exchange: Handled) -> int | None:
     """Calls over HTTP/2 have one; exchanges over HTTP/1.1, which share this filter, do not know the attribute."""
     if not getattr(exchange.head, "is_grpc", False):
         return None

@@ -536,12 +536,12 @@ class Call(Stream):
         if code >= 0:
             self.port.codes[code if code < OTHER_CODE else OTHER_CODE] += 1
         for on_complete in self.chain.complete:
-            on_complete(self, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
+            on_complete(self, now)
 
     def _complete(self, now: float) -> None:
         self.state = DONE
         for on_complete in self.chain.complete:
-            on_complete(self, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
+            on_complete(self, now)
 
     def __repr__(self) -> str:
         return f"<Call {self.number} {self.head.verb} {self.head.path} {self.state.value} attempts={self.attempts}>"

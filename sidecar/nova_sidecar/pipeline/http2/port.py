@@ -57,7 +57,7 @@ class CallPort(Port):
             tls=tls_of(settings),
             endpoints=endpoints_of(settings),
         )
-        self.dispatcher = self.balancer  # type: ignore[assignment]  # what the proxy asks of a port, both have
+        self.upstreams = self.balancer
         self.balancer.ejector.on_change.append(self._log_ejection)  # type: ignore[arg-type]  # it reads the endpoint
 
     def _reconnect(self, settings: Inbound | Outbound) -> None:
@@ -96,7 +96,7 @@ class CallPort(Port):
 
     def connected(self, connection: DownstreamSession) -> None:  # type: ignore[override]  # a session for a connection
         """A client came."""
-        super().connected(connection)  # type: ignore[arg-type]  # as above
+        super().connected(connection)
         if connection.forwarded:
             connection.forwarded = literal(FORWARDED_FOR, connection.client.encode())
 
@@ -111,7 +111,7 @@ class CallPort(Port):
         if self.leaving:
             session.leave()
         for on_request in self.chain.request:
-            answer = on_request(call, now)  # type: ignore[arg-type]  # filters look at what exchanges and calls share
+            answer = on_request(call, now)
             if answer is not None:
                 if isinstance(answer, Reject):
                     call.refuse(answer)
@@ -200,13 +200,14 @@ class CallPort(Port):
         """Ask every client to open no more streams here."""
         super().leave()
         for session in list(self.connections):
-            session.leave()  # type: ignore[attr-defined]  # they are sessions
+            if isinstance(session, DownstreamSession):
+                session.leave()
 
     def close_idle(self) -> None:
         """Close the connections of clients that have no call under way."""
         for session in list(self.connections):
-            if not session.streams:  # type: ignore[attr-defined]  # as above
-                session.leave_now()  # type: ignore[attr-defined]  # as above
+            if isinstance(session, DownstreamSession) and not session.streams:
+                session.leave_now()
 
 
 def _with_lengths(name: bytes) -> tuple[bytes, ...]:
