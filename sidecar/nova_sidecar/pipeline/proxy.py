@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.port import Port, Shared
 from nova_sidecar.pipeline.protection import Guard, TurnedAway
 from nova_sidecar.pipeline.protocols import port_class
