@@ -18,8 +18,7 @@ Rules:
   from before the outage could close the breaker, or a slow failure open it again after recovery.
 * Every admission is followed by exactly one `record`, CANCELLED at least: a probe that never reports would keep
   its place in half_open for good.
-* An open time is spread upwards by up to 10 %, so that many sidecars do not probe at the same instant. It is never
-  shorter than openDuration nor longer than maxOpenDuration; near that end it is spread downwards.
+* Open times are spread, so that many sidecars do not probe at the same instant (see `policy.opentime`).
 * Most successes are only counted, up to the instant at which a rate may have risen (see `policy.rates`): this path is
   the price that every request pays.
 * A call is slow when it succeeds after slowCall.duration or later; one that fails counts as failed only.
@@ -28,42 +27,28 @@ Rules:
 """
 
 import sys
-from collections.abc import Callable
 from math import inf
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nova_api.policies import BreakerPolicy
+from nova_sidecar.policy.opentime import OpenTime
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.rates import Rates
 from nova_sidecar.policy.reasons import Reason, Reject
-
-State = Literal["closed", "open", "half_open"]
-CLOSED: Final = "closed"
-OPEN: Final = "open"
-HALF_OPEN: Final = "half_open"
-
-Cause = Literal["consecutive", "failure_rate", "slow_rate", "probe", "configuration"]
-"""Why the state changed: failures in a row, one of the rates, a probe (let through, failed, or the last one needed), or
-a new configuration."""
-
-TRANSITIONS: Final[tuple[tuple[State, State, Cause], ...]] = (
-    (CLOSED, OPEN, "consecutive"),
-    (CLOSED, OPEN, "failure_rate"),
-    (CLOSED, OPEN, "slow_rate"),
-    (CLOSED, OPEN, "configuration"),
-    (OPEN, HALF_OPEN, "probe"),
-    (HALF_OPEN, OPEN, "probe"),
-    (HALF_OPEN, OPEN, "configuration"),
-    (HALF_OPEN, CLOSED, "probe"),
-    (HALF_OPEN, CLOSED, "configuration"),
-    (OPEN, CLOSED, "configuration"),  # mode Off, or the end of ForcedOpen
+from nova_sidecar.policy.transitions import (
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
+    TRANSITIONS,
+    Cause,
+    Listener,
+    State,
+    Transition,
+    by_cause,
+    by_step,
 )
 
-Listener = Callable[[State, State, Cause, float], None]
-
-_SPREAD: Final = 0.1
-_MOST_DOUBLINGS: Final = 32
 _NO_TICKET: Final = -1
 _NEVER: Final = sys.maxsize
 _PROBE_RETRY_AFTER: Final = 1.0
@@ -80,22 +65,17 @@ class Breaker:
 
     __slots__ = (
         "_cause",
-        "_doublings",
         "_failures",
         "_generation",
         "_most_failures",
-        "_open_seconds",
-        "_open_until",
-        "_opened_at",
+        "_open_time",
         "_passed",
         "_passing",
         "_policy",
         "_probes",
         "_quiet_until",
         "_rates",
-        "_rng",
         "_slow_from",
-        "_spread",
         "_successes",
         "on_transition",
         "rejected",
@@ -107,12 +87,11 @@ class Breaker:
 
     def __init__(self, policy: BreakerPolicy, rng: Random, now: float) -> None:
         # for the life of the sidecar
-        self._rng = rng
         self.on_transition: list[Listener] = []
-        self.transitions: dict[tuple[State, State, Cause], int] = dict.fromkeys(TRANSITIONS, 0)
+        self.transitions: dict[Transition, int] = dict.fromkeys(TRANSITIONS, 0)
         self.rejected = 0
         self.would_reject = 0
-        self._open_seconds = 0.0  # of the open times that are over
+        self._open_time = OpenTime(rng, now)
         self._cause: Cause | None = None  # of the last transition
 
         # until the next configuration
@@ -126,17 +105,9 @@ class Breaker:
         self.ticket = 0
         self._quiet_until = -inf  # closed: until then plain successes are only counted
         self._failures = 0
-        self._passed = (
-            0  # plain successes since the last call of another kind, which neither window nor count knows yet
-        )
+        self._passed = 0  # plain successes of late, which neither the rates nor `_failures` know yet
         self._successes = 0
         self._probes = 0
-
-        # from one opening to the next
-        self._opened_at = now
-        self._open_until = now
-        self._spread = 0.0
-        self._doublings = 0
 
         if policy.mode == "ForcedOpen":
             self._move(OPEN, "configuration", now)
@@ -146,7 +117,7 @@ class Breaker:
         """None: go on, and keep `ticket`. Otherwise circuit_open, with the seconds until a probe may pass."""
         if self._passing:
             return None
-        if now >= self._open_until and self.state == OPEN:
+        if now >= self._open_time.until and self.state == OPEN:
             self._move(HALF_OPEN, "probe", now)
         if self.state == HALF_OPEN and self._probes < self._policy.half_open_probes:
             self._probes += 1
@@ -186,14 +157,12 @@ class Breaker:
         elif self.state != CLOSED and (policy.mode == "Off" or rehearsed):
             self._move(CLOSED, "configuration", now)
         elif self.state == OPEN:
-            self._open_until = self._opened_at + self._open_length()
+            self._open_time.configure(policy)
         self._calm()
 
     def open_seconds(self, now: float) -> float:
         """Seconds spent open since the start, the present open time included."""
-        if self.state == OPEN:
-            return self._open_seconds + (now - self._opened_at)
-        return self._open_seconds
+        return self._open_time.total(now, under_way=self.state == OPEN)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
@@ -210,8 +179,8 @@ class Breaker:
             "openSeconds": self.open_seconds(now),
             "rejected": self.rejected,
             "wouldReject": self.would_reject,
-            "transitions": self._moves(),
-            "transitionsByCause": {f"{a}->{b} {cause}": count for (a, b, cause), count in self.transitions.items()},
+            "transitions": by_step(self.transitions),
+            "transitionsByCause": by_cause(self.transitions),
         }
 
     def __repr__(self) -> str:
@@ -219,13 +188,6 @@ class Breaker:
             f"<Breaker {self.state} failures={0 if self._passed else self._failures} successes={self._successes} "
             f"probes={self._probes} generation={self._generation}>"
         )
-
-    def _moves(self) -> dict[str, int]:
-        moves: dict[str, int] = {}
-        for (before, after, _), count in self.transitions.items():
-            step = f"{before}->{after}"
-            moves[step] = moves.get(step, 0) + count
-        return moves
 
     def _refuse(self, now: float) -> Reject | None:
         if self._policy.mode == "Shadow":
@@ -236,9 +198,7 @@ class Breaker:
         return Reject(Reason.CIRCUIT_OPEN, self._retry_after(now))
 
     def _retry_after(self, now: float) -> float | None:
-        if self.state == HALF_OPEN:
-            return _PROBE_RETRY_AFTER
-        return None if self._open_until == inf else max(0.0, self._open_until - now)
+        return _PROBE_RETRY_AFTER if self.state == HALF_OPEN else self._open_time.left(now)
 
     def _record_call(self, now: float, *, failed: bool, slow: bool) -> None:
         """Everything but a plain success in a quiet time."""
@@ -254,7 +214,7 @@ class Breaker:
     def _record_probe(self, outcome: Outcome, now: float, *, slow: bool) -> None:
         self._probes -= 1
         if outcome is FAILURE or (outcome is SUCCESS and slow):
-            self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
+            self._open_time.double()
             self._move(OPEN, "probe", now)
         elif outcome is SUCCESS:
             self._successes += 1
@@ -279,7 +239,7 @@ class Breaker:
     def _move(self, to: State, cause: Cause, now: float) -> None:
         before = self.state
         if before == OPEN:
-            self._open_seconds += now - self._opened_at
+            self._open_time.end(now)
         self.state = to
         self._passing = to == CLOSED
         self._generation += 1
@@ -288,22 +248,10 @@ class Breaker:
         self._rates.clear(now)
         self._calm()
         if to == CLOSED:
-            self._doublings = 0
+            self._open_time.forget()
         elif to == OPEN:
-            self._opened_at = now
-            self._spread = self._rng.random()
-            self._open_until = now + self._open_length()
+            self._open_time.begin(self._policy, now)
         self._cause = cause
         self.transitions[before, to, cause] += 1
         for listener in self.on_transition:
             listener(before, to, cause, now)
-
-    def _open_length(self) -> float:
-        if self._policy.mode == "ForcedOpen":
-            return inf
-        shortest, longest = float(self._policy.open_duration), float(self._policy.max_open_duration)
-        low = min(shortest * 2.0**self._doublings, longest)
-        high = low * (1 + _SPREAD)
-        if high > longest:
-            low, high = max(shortest, longest / (1 + _SPREAD)), longest
-        return min(high, low + self._spread * (high - low))  # the sum may round up

@@ -5,9 +5,10 @@ from msgspec.structs import replace
 
 from nova_api.policies import BreakerPolicy
 from nova_api.units import Duration
-from nova_sidecar.policy.breaker import TRANSITIONS, Breaker
+from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.transitions import TRANSITIONS
 
 POLICY = BreakerPolicy(
     failure_threshold=3,
