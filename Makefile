@@ -38,7 +38,7 @@ demo-down: $(STAMP)  ## remove the demo and its cluster
 
 test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
 	@$(BIN)/nova cluster prepare
-	$(PYTEST) tests/unit tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile
+	$(PYTEST) tests/unit tests/fuzz tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile
 	$(PYTEST) tests -m alone
 
 test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds
