@@ -433,8 +433,10 @@ def test_who_could_not_be_served_in_time_is_refused_at_once(crowd) -> None:
     assert limiter["abandoned"] == 0
 
 
-def test_the_limit_finds_itself(start: StartSidecar, app: StartApp) -> None:
-    """Four at once are answered in 20 ms. Where it settles is the simulator's business; here it is seen to move."""
+@pytest.mark.parametrize("tenants", [TenantPartitionPolicy(), TenantPartitionPolicy(mode="Enforce")])
+def test_the_limit_finds_itself(start: StartSidecar, app: StartApp, tenants: TenantPartitionPolicy) -> None:
+    """Four at once are answered in 20 ms. Where it settles is the simulator's business; here it is seen to move, also
+    where all of them are one tenant, who is refused before it is full."""
     workers = threading.Semaphore(4)
 
     def work(_: Call) -> bytes:
@@ -443,7 +445,7 @@ def test_the_limit_finds_itself(start: StartSidecar, app: StartApp) -> None:
         return response(body=b"done")
 
     policy = BackpressurePolicy(
-        max_concurrency=200, threshold=1.0, adaptive=AdaptivePolicy(mode="Enforce", min_concurrency=2)
+        max_concurrency=200, threshold=1.0, adaptive=AdaptivePolicy(mode="Enforce", min_concurrency=2), tenants=tenants
     )
     sidecar = start(document(inbound(app(work).address), backpressure=policy))
     assert sidecar.metric("nova_limiter_limit") == 2

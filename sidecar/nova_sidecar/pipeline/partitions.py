@@ -105,6 +105,8 @@ class PartitionedLimiterFilter(AdaptiveLimiterFilter):
         would_reject = tenants.would_reject
         refused = tenants.admit(tenant, self._limiter.limit, rehearse=self._rehearse)
         if refused is not None:
+            if self._limiter.adaptive is not None:
+                self._limiter.adaptive.press()
             return refused
         self._stats.shadow_rejected[Reason.TENANT_LIMIT] += tenants.would_reject - would_reject
         self._of[exchange] = tenant

@@ -13,7 +13,9 @@ limit * tolerance * long / short, which is the number sought as soon as the app 
 
 Rules:
 
-* The limit grows only when it was used: a quiet service proves nothing.
+* The limit grows only when it was used: a quiet service proves nothing. It is used when nearly as many are in flight
+  as may be, or when somebody was refused for its sake (`press`): a tenant's share of it, or what a lower class may have
+  of it, can be full long before it is itself.
 * No dips: nothing is measured by lowering the limit on purpose.
 * A sinking limit is a test of its own cause. If requests queue in the app, latency falls with the limit, and at the
   point that was predicted all is well again. If latency stays high there, it was not a queue: the app itself has
@@ -67,8 +69,8 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_busy", "_count", "_dropped", "_ends", "_first", "_fresh", "_goal", "_held", "_held_calls", "_held_seconds",
-        "_highest", "_known", "_lowest", "_open_since", "_patience", "_peak", "_probed", "_seen", "_start", "_sum",
-        "_tolerance", "_top", "_top_limit", "_usable", "limit", "long", "relearned", "short",
+        "_highest", "_known", "_lowest", "_open_since", "_patience", "_peak", "_pressed", "_probed", "_seen", "_start",
+        "_sum", "_tolerance", "_top", "_top_limit", "_usable", "limit", "long", "relearned", "short",
     )  # fmt: skip
 
     def __init__(self, policy: BackpressurePolicy, now: float, in_flight: int = 0) -> None:
@@ -87,6 +89,7 @@ class AdaptiveLimit:
         self._fresh = True  # the long average was begun lately, and no queue was seen since
         self._content()
         self._peak = 0
+        self._pressed = False
         self._open(now)
 
     def configure(self, policy: BackpressurePolicy) -> None:
@@ -115,6 +118,10 @@ class AdaptiveLimit:
         self._peak = max(self._peak, in_flight)
         return now >= self._ends and self._close(now)
 
+    def press(self) -> None:
+        """A request was refused because of the limit, or of a share of it."""
+        self._pressed = True
+
     # --- once per window
 
     def _open(self, now: float) -> None:
@@ -125,6 +132,7 @@ class AdaptiveLimit:
         self._count = 0
         self._dropped = 0
         self._peak = 0
+        self._pressed = False
 
     def _close(self, now: float) -> bool:
         if self._count + self._dropped < SAMPLES and now - self._open_since < LONGEST_WINDOW:
@@ -150,7 +158,7 @@ class AdaptiveLimit:
             self.short, self._known = self.long, self._seen
             return
         self.short += (mean - self.short) * count / (count + _SHORT_WEIGHT)
-        calm = in_flight <= self._usable * self.limit / self._tolerance
+        calm = not self._pressed and in_flight <= self._usable * self.limit / self._tolerance
         growing = self._fresh and mean < self.long * (3 + self._tolerance) / 4
         if calm or growing:
             self.long += (mean - self.long) * count / (count + self._known)
@@ -163,7 +171,7 @@ class AdaptiveLimit:
     def _steer(self, mean: float, count: int) -> None:
         ratio = self._tolerance * self.long / self.short
         limit = self.limit
-        used = self._peak + 1 >= 0.9 * self._usable * limit
+        used = self._pressed or self._peak + 1 >= 0.9 * self._usable * limit
         if self._probed:
             self._look(mean, count)
         elif ratio >= 1:

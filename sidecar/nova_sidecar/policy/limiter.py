@@ -287,6 +287,8 @@ class Limiter(Generic[W]):
     def _count(self, answer: Reject, priority: Priority) -> None:
         self.rejected[answer.reason] += 1
         self.refused_by_priority[priority] += 1
+        if self.adaptive is not None:
+            self.adaptive.press()
 
     def _count_shadow(self, priority: Priority) -> None:
         answer = self._answer_when_full(priority, max(0, self.in_flight - self.limit))

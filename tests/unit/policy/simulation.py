@@ -105,8 +105,11 @@ class App:
         """The limit at every look since then."""
         return [limit for at, limit in self.trace if at >= since]
 
+    def _admit(self) -> bool:
+        return self.limiter.admit(self.now) is None
+
     def _arrive(self) -> None:
-        if self.limiter.admit(self.now) is not None:
+        if not self._admit():
             self.refused += 1
             return
         self._queue.append(self.now)

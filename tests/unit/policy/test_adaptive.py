@@ -4,12 +4,15 @@ from collections.abc import Callable
 from random import Random
 from statistics import mean
 
+import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from nova_api.policies import PriorityPolicy
 from nova_sidecar.policy.adaptive import LONGEST_WINDOW, WINDOW, AdaptiveLimit
+from nova_sidecar.policy.limiter import SHEDDABLE
 from tests.unit.policy.simulation import App, Draw, exponential, fixed, lognormal, policy
 
 STEPS: dict[str, Callable[[App], None]] = {
@@ -65,6 +68,36 @@ def test_it_recovers_from_a_step_within_five_seconds(step: str, draw: Draw) -> N
     began = app.now
     app.run(2)
     assert abs(mean(app.limits(began)) - app.optimum) <= 0.1 * app.optimum
+
+
+class SheddableOnly(App):
+    """An app whose callers may use a part of the limit alone."""
+
+    def _admit(self) -> bool:
+        return self.limiter.admit_as(SHEDDABLE, self.now) is None
+
+
+class OneTenant(App):
+    """An app with a single caller, who may have half of the limit."""
+
+    def _admit(self) -> bool:
+        if self.in_flight + 1 > 0.5 * self.limiter.limit:
+            self.adaptive.press()
+            return False
+        return super()._admit()
+
+
+@pytest.mark.parametrize(("kind", "share"), [(SheddableOnly, 0.6), (OneTenant, 0.5)])
+def test_who_may_have_a_share_of_it_alone_still_finds_it(kind: type[App], share: float) -> None:
+    """The limit is never full, and would stay where it began; nor may a full app then pass for a calm one."""
+    given_ = msgspec.structs.replace(policy(threshold=0.85), priority=PriorityPolicy(mode="Enforce"))
+    app = kind(given_, 50, 0.02, fixed, 1)
+    app.rate = 0.5 * app.workers / app.service
+    app.run(5)
+    app.overload()
+    app.run(12)
+    in_flight = mean(app.limits(app.now - 3)) * share
+    assert 0.85 * 1.5 * app.workers <= in_flight <= 1.25 * 1.5 * app.workers
 
 
 def test_full_throughput_is_kept_while_it_settles_and_after_each_step() -> None:
