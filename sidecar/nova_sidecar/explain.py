@@ -19,10 +19,10 @@ from nova_sidecar import explain_policies as policies
 from nova_sidecar.explain_policies import Step
 from nova_sidecar.wire.grammar import TOKEN
 
-FORMS: Final = "'GET /path', 'POST http://host:port/path' or 'grpc:/package.Service/Method'"
+FORMS: Final = "'GET /path', 'POST http://host:port/path', 'grpc:/package.Service/Method' or 'tcp://host:port'"
 _WIDTH: Final = 100
 _PORTS: Final = {"http": 80, "https": 443, "grpc": 80}
-_TARGET: Final = re.compile(r"(?:(https?|grpc)://[^/?#\s]+)?(/[!-~]*)?")
+_TARGET: Final = re.compile(r"(?:(https?|grpc|tcp)://[^/?#\s]+)?(/[!-~]*)?")
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ class Request:
     host: str = ""
     """Empty: a request to the app itself."""
     port: int = 0
+    tcp: bool = False
+    """No request: a connection."""
 
     def __str__(self) -> str:
         where = f"{self.host}:{self.port}" if self.host else ""
+        if self.tcp:
+            return f"TCP {where}"
         return (
             f"gRPC {where}{self.path}"
             if self.grpc
@@ -75,7 +79,8 @@ def explain(config: ProxyConfig, text: str) -> Explanation:
     """Which policies touch a request written as one of `FORMS`. Raises ConfigError when it is none, or has no way."""
     request = parse(text)
     port = _outbound(config, request) if request.host else _inbound(config, request)
-    return Explanation(request, port, [step for step in policies.steps(config, port, request) if step.mode != ""])
+    seen = policies.relayed(config, port) if port.protocol == "tcp" else policies.steps(config, port, request)
+    return Explanation(request, port, list(seen))
 
 
 def parse(text: str) -> Request:
@@ -92,7 +97,7 @@ def parse(text: str) -> Request:
     except ValueError:
         raise ConfigError("--explain", f"expected a host and a port from 0 to 65535, got {target!r}") from None
     host = url.hostname or ""
-    return Request(method or "GET", url.path or "/", grpc, host, port if host else 0)
+    return Request(method or "GET", url.path or "/", grpc, host, port if host else 0, url.scheme == "tcp")
 
 
 def _inbound(config: ProxyConfig, request: Request) -> Inbound:

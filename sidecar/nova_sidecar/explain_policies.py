@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from nova_api.policies import BackpressurePolicy, FallbackPolicy
-from nova_api.proxy import Inbound, Outbound, ProxyConfig
+from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
+from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
@@ -46,10 +46,53 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
     yield _pool(port)
     if isinstance(port, Outbound):
         if port.tls is not None:
-            yield Step("tls", "Enforce", (f"The upstream must prove that it is {port.tls.server_name}.",), port.tls)
+            yield _tls(port.tls)
         yield _retry(port, request)
         yield _fallback(port.fallback, request)
     yield _access_log(config)
+
+
+def relayed(config: ProxyConfig, port: Inbound | Outbound) -> Iterator[Step]:
+    """The policies that see a connection of a TCP port: it knows no requests, and its only refusal is a reset."""
+    protection, limits = config.self_protection, config.tcp
+    yield Step(
+        "selfProtection",
+        protection.mode,
+        _off(
+            protection.mode,
+            f"Closed at once beyond {protection.max_connections} connections of the whole sidecar, or where "
+            f"{protection.max_descriptors} of the descriptors are in use.",
+        ),
+        protection,
+    )
+    yield Step(
+        "tcp",
+        "Enforce",
+        (f"Reset beyond {limits.max_connections} connections; silence may last {limits.idle_timeout}.",),
+        limits,
+    )
+    if isinstance(port, Outbound):
+        yield _relayed_breaker(port)
+    yield Step("timeout", "Enforce", (f"A connection must be there within {port.timeout.connect}.",), port.timeout)
+    if isinstance(port, Outbound) and port.tls is not None:
+        yield _tls(port.tls)
+    yield _access_log(config)
+
+
+def _relayed_breaker(port: Outbound) -> Step:
+    policy = port.circuit_breaker
+    if policy.mode == "ForcedOpen":
+        return Step("circuitBreaker", policy.mode, ("Resets every connection.",), policy)
+    step = _off(
+        policy.mode,
+        f"Reset while open. It opens {_opens(policy)}, for {policy.open_duration}; a failure is a connection that "
+        "could not be made.",
+    )
+    return Step("circuitBreaker", policy.mode, step, policy)
+
+
+def _tls(policy: Tls) -> Step:
+    return Step("tls", "Enforce", (f"The upstream must prove that it is {policy.server_name}.",), policy)
 
 
 def _answer(reason: Reason, request: Asked) -> str:
@@ -170,19 +213,12 @@ def _breaker(port: Outbound, request: Asked) -> Step:
             policy,
         )
     failures = policy.failure_codes if request.grpc else policy.failure_statuses
-    opens = [f"after {policy.failure_threshold} failures in a row"] if policy.failure_threshold else []
-    window = policy.window
-    span = f"{window.calls} calls" if window.type == "Count" else str(window.duration)
-    if window.failure_rate:
-        opens.append(f"from {window.failure_rate} failures in {span} on, once there were {window.minimum_calls} calls")
-    if policy.slow_call.duration:
-        opens.append(f"from {policy.slow_call.rate} calls slower than {policy.slow_call.duration} on")
     return Step(
         "circuitBreaker",
         policy.mode,
         _off(
             policy.mode,
-            f"Refused ({_answer(Reason.CIRCUIT_OPEN, request)}) while open. It opens {', or '.join(opens) or 'never'}, "
+            f"Refused ({_answer(Reason.CIRCUIT_OPEN, request)}) while open. It opens {_opens(policy)}, "
             f"for {policy.open_duration} (up to {policy.max_open_duration} when probes fail); "
             f"{policy.success_threshold} good probes close it.",
             f"Failures are timeouts, resets, refused connections and {', '.join(failures) or 'no answer'}.",
@@ -191,6 +227,18 @@ def _breaker(port: Outbound, request: Asked) -> Step:
         ),
         policy,
     )
+
+
+def _opens(policy: BreakerPolicy) -> str:
+    """What opens the breaker, in words."""
+    opens = [f"after {policy.failure_threshold} failures in a row"] if policy.failure_threshold else []
+    window = policy.window
+    span = f"{window.calls} calls" if window.type == "Count" else str(window.duration)
+    if window.failure_rate:
+        opens.append(f"from {window.failure_rate} failures in {span} on, once there were {window.minimum_calls} calls")
+    if policy.slow_call.duration:
+        opens.append(f"from {policy.slow_call.rate} calls slower than {policy.slow_call.duration} on")
+    return ", or ".join(opens) or "never"
 
 
 def _pool(port: Inbound | Outbound) -> Step:

@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument(
         "--explain",
         metavar="REQUEST",
-        help="only say which policies would touch a request: 'GET /path', 'POST http://host:port/path' or "
-        "'grpc:/package.Service/Method'",
+        help="only say which policies would touch a request: 'GET /path', 'POST http://host:port/path', "
+        "'grpc:/package.Service/Method', or 'tcp://host:port' for a relayed connection",
     )
     parser.add_argument("--json", action="store_true", help="with --explain: as JSON, with every value")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and the build, compiled or pure")

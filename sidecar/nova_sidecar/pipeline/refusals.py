@@ -40,7 +40,9 @@ REFUSALS: Final[dict[Reason, Refusal]] = {
     Reason.CONNECTION_LIMIT: Refusal(503, 8, True, "there are as many connections as allowed"),
     Reason.SIDECAR_OVERLOADED: Refusal(503, 14, True, "the sidecar itself is at its limit"),
     # the upstream is not to be called, or cannot be
-    Reason.CIRCUIT_OPEN: Refusal(503, 14, False, "the upstream has failed repeatedly and is left alone for a while"),
+    Reason.CIRCUIT_OPEN: Refusal(
+        503, 14, False, "the upstream's circuit breaker is open: it failed or was slow too often, or is forced open"
+    ),
     Reason.POOL_EXHAUSTED: Refusal(503, 14, False, "no connection to the upstream came free in time"),
     Reason.NO_ENDPOINT: Refusal(503, 14, False, "the upstream has no known address"),
     Reason.CONNECT_FAILURE: Refusal(503, 14, False, "no connection to the upstream could be made"),

@@ -83,7 +83,7 @@ def test_a_request_takes_its_listener(request_text: str, shown: str, name: str) 
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "expected 'GET /path', 'POST http://host:port/path' or 'grpc:/package.Service/Method', got ''"),
+        ("", "expected 'GET /path', .*'grpc:/package.Service/Method' or 'tcp://host:port', got ''"),
         ("GET", "expected 'GET /path'"),
         ("GET  /a", "expected 'GET /path'"),
         ("GET /a b", "expected 'GET /path'"),
@@ -109,6 +109,21 @@ def test_a_service_without_such_a_port() -> None:
         explain(config(inbound("web")), "grpc:/a.B/C")
     with pytest.raises(ConfigError, match="expected a port of protocol http or websocket; there is none"):
         explain(config(), "GET /")
+
+
+def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -> None:
+    full = config(outbound("redis", 6379, protocol="tcp", tls=Tls(server_name="redis.example")))
+    explanation = explain(full, "tcp://redis:6379")
+
+    assert str(explanation.request) == "TCP redis:6379"
+    shown = [step.policy for step in explanation.steps]
+    assert shown == ["selfProtection", "tcp", "circuitBreaker", "timeout", "tls", "accessLog"]
+    assert "a failure is a connection that could not be made" in said(explanation, "circuitBreaker")
+    assert "Reset beyond 10000 connections" in said(explanation, "tcp")
+    assert "503" not in render(explanation, as_json=False)
+    assert [step.policy for step in explain(full, "GET http://redis:6379/").steps] == shown
+    forced = config(outbound("redis", 6379, protocol="tcp", circuit_breaker=BreakerPolicy(mode="ForcedOpen")))
+    assert said(explain(forced, "tcp://redis:6379"), "circuitBreaker") == "Resets every connection."
 
 
 def test_the_order_is_that_of_the_chain() -> None:
