@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from nova_sidecar.pipeline.state import QUEUED, RESPONDING, SENT, WAITING
+from nova_sidecar.policy.deadline import patient
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def expire(exchange: "Exchange", now: float) -> None:
-    """End the exchange, or its attempt, for the deadline that is over. Upstreams are not blamed for slow clients."""
+    """End the exchange, or its attempt, for the deadline that is over. Upstreams are not blamed for slow clients, nor for
+    callers with little time."""
     state = exchange.state
     if state is RESPONDING:
         exchange.drop_upstream("timeout", CANCELLED if exchange.downstream.blocked else FAILURE)
@@ -22,7 +24,8 @@ def expire(exchange: "Exchange", now: float) -> None:
     elif state is QUEUED and now < exchange.deadline_at:
         exchange.refuse(Reject(Reason.ACQUIRE_TIMEOUT, OVERLOAD_RETRY_AFTER))
     elif now >= exchange.deadline_at:
-        exchange.drop_upstream("timeout", FAILURE if state is SENT else CANCELLED)
+        blame = state is SENT and patient(now - exchange.sent_at, exchange.port.attempt_budget)
+        exchange.drop_upstream("timeout", FAILURE if blame else CANCELLED)
         exchange.refuse(Reject(Reason.DEADLINE_EXCEEDED))
     elif state is WAITING:
         missing = exchange.port.dispatcher.cancel(exchange)

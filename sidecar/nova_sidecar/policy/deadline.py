@@ -10,6 +10,8 @@ Inside, a deadline is one float, the monotonic instant at which the budget is ov
 from typing import Final
 
 HEADER: Final = b"x-nova-deadline-ms"
+LEAST_PATIENCE: Final = 0.5
+"""Share of an attempt's budget that the upstream must have had before no answer is its failure."""
 GRPC_HEADER: Final = b"grpc-timeout"
 _MOST_DIGITS: Final = 9  # 11 days; longer is no deadline but noise
 _GRPC_DIGITS: Final = 8
@@ -37,6 +39,13 @@ def attempt_ends(now: float, budget: float, deadline_at: float) -> float:
     """The instant at which one attempt is over: after its own budget, never later than the request's deadline."""
     ends = now + budget
     return ends if ends < deadline_at else deadline_at
+
+
+def patient(waited: float, budget: float) -> bool:
+    """Whether an attempt that got no answer waited long enough, of its policy's budget, to speak against the upstream.
+    Where it was its caller who had so little time, it does not: else a few callers with tiny deadlines would open the
+    breaker for all."""
+    return waited >= budget * LEAST_PATIENCE
 
 
 def encode(now: float, ends: float) -> bytes:

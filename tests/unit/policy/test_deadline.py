@@ -42,6 +42,11 @@ def test_an_attempt_ends_with_its_budget_or_the_request() -> None:
     assert deadline.attempt_ends(112.0, 5.0, 115.0) == 115.0
 
 
+@pytest.mark.parametrize(("waited", "blamed"), [(0.02, False), (2.4, False), (2.5, True), (5.0, True)])
+def test_no_answer_speaks_against_an_upstream_that_had_half_of_the_budget(waited: float, blamed: bool) -> None:
+    assert deadline.patient(waited, 5.0) is blamed
+
+
 @pytest.mark.parametrize(
     ("left", "value"), [(1.5, b"1500"), (0.0019, b"1"), (0.0005, b"0"), (0.0, b"0"), (-3.0, b"0"), (-0.0005, b"0")]
 )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from nova_sidecar.pipeline.state import QUEUED, RESPONDING, SENT, WAITING
+from nova_sidecar.policy.deadline import patient
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 
@@ -19,7 +20,8 @@ def expire(call: "Call", now: float) -> None:
         call.drop_upstream(CANCELLED if blocked else FAILURE)
         call.break_off(Reason.DEADLINE_EXCEEDED if over else Reason.STREAM_IDLE_TIMEOUT)
     elif now >= call.deadline_at and (state is not SENT or call.read_end or now >= call.ends):
-        call.drop_upstream(FAILURE if state is SENT else CANCELLED)
+        blame = state is SENT and patient(now - call.sent_at, call.port.attempt_budget)
+        call.drop_upstream(FAILURE if blame else CANCELLED)
         call.refuse(Reject(Reason.DEADLINE_EXCEEDED))
     elif state is SENT and not call.read_end:
         _upload_stalled(call)
