@@ -33,14 +33,16 @@ def test_closes_are_spread_evenly_and_in_random_order(count: int, seed: int) -> 
     delays = list(make(seed).spread(count, 20.0))
     assert sorted(int(delay / 20 * count + 1e-9) for delay in delays) == list(range(count)), "one in each piece"
     assert count < 10 or delays != sorted(delays)
-    assert max((sum(second <= delay < second + 1 for delay in delays) for second in range(20))) <= count / 20 + 2
+    assert max(sum(second <= delay < second + 1 for delay in delays) for second in range(20)) <= count / 20 + 2
 
 
 def test_two_pods_are_not_in_step() -> None:
     assert list(make(1).spread(50, 20.0)) != list(make(2).spread(50, 20.0))
 
 
-@pytest.mark.parametrize(("spread", "time", "window"), [(20, 30, 20), (20, 8, 6), (0, 30, 0), (20, 0, 0), (20, inf, 20)])
+@pytest.mark.parametrize(
+    ("spread", "time", "window"), [(20, 30, 20), (20, 8, 6), (0, 30, 0), (20, 0, 0), (20, inf, 20)]
+)
 def test_a_quarter_of_the_time_is_left_for_messages_and_answers(spread: int, time: float, window: float) -> None:
     assert make(spread=Duration(spread)).window(time) == window
 
