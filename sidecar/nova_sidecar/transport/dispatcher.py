@@ -34,6 +34,8 @@ FINISH_TIMEOUT: Final = 2.0
 """Seconds in which an upgraded connection that is over may still send what was written."""
 LOG_PERIOD: Final = 10.0
 """Seconds between two log lines about connections that cannot be made."""
+LEAST_LIFE: Final = 1.0
+"""Seconds that a connection opened in advance must last to count as one that the upstream took."""
 RENEW_AGAIN: Final = 5.0
 """Seconds for which a connection serves on when its successor could not be opened."""
 
@@ -178,12 +180,22 @@ class Dispatcher:
         if connection not in self._connections:
             return
         self._connections.remove(connection)
+        if reason == "peer" and not connection.requests:
+            self._closed_unused(connection)
         self._wheel.remove(connection)
         self._counters.connections_closed[reason] += 1
         if not connection.detached:
             self.pool.forget(connection)
         self._serve_next()
         self._warmth.top_up()
+
+    def _closed_unused(self, connection: UpstreamConnection) -> None:
+        """An upstream that takes connections and ends them at once is as good as one that takes none: without a wait
+        it would be called in a loop."""
+        if self._clock() - (connection.deadline - connection.idle_limit) < LEAST_LIFE:
+            self._warmth.failed()
+        else:
+            self._warmth.succeeded()
 
     def idle_expired(self, connection: UpstreamConnection, now: float) -> None:
         """A connection was idle for too long; one that is to be kept warm goes when its successor is there."""
@@ -267,8 +279,8 @@ class Dispatcher:
     ) -> None:
         self._counters.connections_opened += 1
         self._connections.add(connection)
-        self._warmth.succeeded()
         if waiter is not None:
+            self._warmth.succeeded()
             waiter.on_connection(connection)
         else:
             connection.ahead = True

@@ -43,7 +43,7 @@ class Warmth:
         self._wait = FIRST_WAIT
 
     def failed(self) -> None:
-        """A connection in advance failed: try again later."""
+        """A connection in advance failed, or was closed at once: try again later."""
         if self._handle is None:
             seconds = self._wait * (0.5 + self._rng.random() / 2)
             self._wait = min(self._wait * 2, LONGEST_WAIT)
