@@ -92,6 +92,10 @@ GOOD: dict[str, Document] = {
         sidecar={"image": "nova/sidecar:2", "logLevel": "debug", "resources": {"requests": {"cpu": 1}}}
     ),
     "no early rejection": with_spec(backpressure={"threshold": 1}),
+    "fallback by age alone": with_upstream(fallback={"mode": "Shadow", "staleFor": "1m"}),
+    "least of what protects": with_spec(
+        selfProtection={"maxLoopLag": "1ms", "maxMemory": "0.01%", "maxDescriptors": "1%"}
+    ),
 }
 
 
@@ -309,5 +313,30 @@ BAD: dict[str, Bad] = {
         with_spec(shutdown={"preStop": "30s", "gracePeriod": "34s"}),
         "spec.shutdown",
         "gracePeriod must be at least preStop + 5s, the time in which requests in flight can finish",
+    ),
+    "fallback with nothing to answer": _rule(
+        with_upstream(fallback={"mode": "Enforce"}),
+        "spec.upstreams[0].fallback",
+        "mode needs a body or a staleFor longer than 0s, or there is nothing to answer with",
+    ),
+    "fallback where it cannot be": _rule(
+        with_upstream(protocol="grpc", fallback={"mode": "Enforce", "body": "{}"}),
+        "spec.upstreams[0]",
+        "fallback is only for the protocol http",
+    ),
+    "an id in place of the host": _rule(
+        with_spec(correlation={"header": "host"}),
+        "spec.correlation",
+        "header must not be one that frames, routes or authenticates requests, such as host or cookie",
+    ),
+    "a path that is appended": _rule(
+        with_spec(tracing={"endpoint": "http://otel-collector:4318/v1/traces"}),
+        "spec.tracing",
+        "endpoint must be written without /v1/traces, which is appended",
+    ),
+    "protection that refuses everything": _rule(
+        with_spec(selfProtection={"maxMemory": "0.0%"}),
+        "spec.selfProtection",
+        "maxLoopLag, maxMemory and maxDescriptors must be more than 0; at 0 all would be refused",
     ),
 }

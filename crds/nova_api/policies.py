@@ -24,6 +24,12 @@ GrpcCode = Literal[
 ]  # fmt: skip
 StatusPattern = Annotated[str, Meta(pattern=r"^[45](xx|[0-9]{2})\Z")]
 HeaderName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
+_NO_ID = (
+    "authorization", "connection", "content-length", "cookie", "expect", "host", "keep-alive", "te", "trailer",
+    "transfer-encoding", "upgrade",
+)  # fmt: skip
+"""Fields that frame, route or authenticate; an id in their place would break requests, and theirs would be logged."""
+_ZERO_SHARE = "^0+([.]0+)?%$"
 
 
 class WindowPolicy(Model, frozen=True, kw_only=True):
@@ -81,8 +87,8 @@ class EndpointBreakerPolicy(Model, frozen=True, kw_only=True):
     """Longest time it stays out."""
 
     max_ejected: Share = Share(0.5)
-    """Largest share of the endpoints that is out at once, rounded down; of two or more one may be, unless it is 0%. Of a
-    single endpoint none is."""
+    """Largest share of the endpoints that is out at once, rounded down; of two or more one may be, unless it is 0%. Of
+    a single endpoint none is."""
 
     panic_threshold: Share = Share(0.3)
     """Share of endpoints in rotation below which all are used again: an answer from a bad one beats none."""
@@ -310,6 +316,14 @@ class CorrelationPolicy(Model, frozen=True, kw_only=True):
     header: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")] = "x-correlation-id"
     """Header that carries it, in lower case."""
 
+    rules = (
+        Rule(
+            cel=f"!(self.header in [{', '.join(repr(name) for name in _NO_ID)}])",
+            message="header must not be one that frames, routes or authenticates requests, such as host or cookie",
+            holds=lambda s: s.header not in _NO_ID,
+        ),
+    )
+
 
 class AccessLogPolicy(Model, frozen=True, kw_only=True):
     """One JSON line per request; never query strings, credentials or bodies."""
@@ -347,8 +361,8 @@ class TimeoutPolicy(Model, frozen=True, kw_only=True):
 
 
 class FallbackPolicy(Model, frozen=True, kw_only=True):
-    """What the caller of a GET or HEAD gets when the upstream has failed for good: the last good answer, a fixed one, or
-    the error."""
+    """What the caller of a GET or HEAD gets when the upstream has failed for good: the last good answer, a fixed one,
+    or the error."""
 
     mode: Mode = "Off"
     """Off, Shadow (counts what it would answer) or Enforce."""
@@ -368,6 +382,14 @@ class FallbackPolicy(Model, frozen=True, kw_only=True):
 
     body: Annotated[str, Meta(max_length=16_384)] = ""
     """The fixed answer, used where no kept response is young enough; empty: none, the error goes to the caller."""
+
+    rules = (
+        Rule(
+            cel="self.mode == 'Off' || self.body != '' || duration(self.staleFor) > duration('0s')",
+            message="mode needs a body or a staleFor longer than 0s, or there is nothing to answer with",
+            holds=lambda s: s.mode == "Off" or s.body != "" or s.stale_for > 0,
+        ),
+    )
 
 
 class WebSocketPolicy(Model, frozen=True, kw_only=True):
@@ -418,6 +440,14 @@ class TracingPolicy(Model, frozen=True, kw_only=True):
     sample: Share = Share(0.01)
     """Share of requests without a caller's decision that is traced; a caller's decision (traceparent) is followed."""
 
+    rules = (
+        Rule(
+            cel="!self.endpoint.endsWith('/v1/traces')",
+            message="endpoint must be written without /v1/traces, which is appended",
+            holds=lambda s: not s.endpoint.endswith("/v1/traces"),
+        ),
+    )
+
 
 class SelfProtectionPolicy(Model, frozen=True, kw_only=True):
     """Sheds load before the sidecar itself, or the kernel, gives up."""
@@ -436,3 +466,12 @@ class SelfProtectionPolicy(Model, frozen=True, kw_only=True):
 
     max_connections: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     """Most connections from callers at once; further ones are closed."""
+
+    rules = (
+        Rule(
+            cel="duration(self.maxLoopLag) > duration('0s')"
+            f" && !self.maxMemory.matches('{_ZERO_SHARE}') && !self.maxDescriptors.matches('{_ZERO_SHARE}')",
+            message="maxLoopLag, maxMemory and maxDescriptors must be more than 0; at 0 all would be refused",
+            holds=lambda s: min(s.max_loop_lag, s.max_memory, s.max_descriptors) > 0,
+        ),
+    )
