@@ -9,8 +9,9 @@ from .waiting import eventually
 class Scene:
     """A sidecar whose upstream is played by the test: `client` connects, `upstream` takes the next connection."""
 
-    def __init__(self, sidecar: Sidecar, listener: Listener) -> None:
+    def __init__(self, sidecar: Sidecar, listener: Listener, direction: str = "inbound") -> None:
         self.sidecar = sidecar
+        self.direction = direction
         self.listener = listener
         self.opened: list[Peer] = []
 
@@ -42,6 +43,6 @@ class Scene:
             self.listener.accept()
         for peer in self.listener.peers:
             peer.close()
-        shown = self.sidecar.stats()["inbound"]["web"]
+        shown = self.sidecar.stats()[self.direction]["web"]
         left: list[int] = [shown["inFlight"], shown["pool"]["open"], shown["downstreamConnections"]]
         return left == [0, 0, 0]

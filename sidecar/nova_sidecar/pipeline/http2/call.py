@@ -232,6 +232,9 @@ class Call(Stream):
             if self.head.length not in (UNDECLARED, self.bytes_in):
                 self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
                 return
+        elif self.bytes_in > self.head.length >= 0:
+            self.session.reset(self.number, ErrorCode.PROTOCOL_ERROR)
+            return
         attempt = self.attempt
         if self.body is None and self.replayable:
             self.body = [data]
@@ -305,8 +308,8 @@ class Call(Stream):
                 return
             forward += mark
         self.expected = head.length
-        if self.expected >= 0 and (self.head.is_head or status == 304):
-            self.expected = UNDECLARED
+        if self.expected > 0 and self.head.is_head:
+            self.expected = 0
         if end and self.expected > 0:
             self._broken_response()
             return
@@ -351,7 +354,7 @@ class Call(Stream):
         self.bytes_out += size
         attempt = self.attempt
         assert attempt is not None  # noqa: S101 - it called
-        if end and self.expected not in (UNDECLARED, self.bytes_out):
+        if self.expected >= 0 and (self.bytes_out > self.expected or (end and self.bytes_out < self.expected)):
             self._broken_response()
             return
         if self.write(data, end, attempt):

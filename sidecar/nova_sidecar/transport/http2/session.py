@@ -119,6 +119,11 @@ class Session(Timed, asyncio.Protocol):
     def fault(self, fault: ConnectionFault) -> None:
         """The peer broke the protocol; the connection is about to be closed for it."""
 
+    @property
+    def last_of_peer(self) -> int:
+        """Highest number of a stream that the peer has opened."""
+        return self.last
+
     # --- events of the transport
 
     def data_received(self, data: bytes) -> None:
@@ -194,6 +199,7 @@ class Session(Timed, asyncio.Protocol):
         elif kind == PING:
             self._ping(flags, payload)
         elif kind == GOAWAY:
+            self.charge(CONTROL)
             self.on_goaway(*frames.read_goaway(payload))
         else:
             self.charge(EMPTY)
@@ -391,12 +397,13 @@ class Session(Timed, asyncio.Protocol):
             stream.on_lost(why, unseen=above >= 0)
 
     def fail(self, fault: ConnectionFault) -> None:
-        """GOAWAY and close, for a fault of the peer (RFC 9113 section 5.4.1)."""
+        """GOAWAY and close, for a fault of the peer (RFC 9113 section 5.4.1); nothing waits for it any more."""
         if self.closing:
             return
         self.fault(fault)
-        self.send(frames.goaway(self.last, fault.code, fault.why.encode()))
+        self.send(frames.goaway(self.last_of_peer, fault.code, fault.why.encode()))
         self.close()
+        self.lose_streams(fault.why)
 
     def close(self) -> None:
         """Close after what was written has been sent. A peer that may still be sending is given a moment to read it: a

@@ -24,7 +24,15 @@ from nova_sidecar.transport.seat import CloseReason, Seat
 from nova_sidecar.transport.wheel import Wheel
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.http2 import frames
-from nova_sidecar.wire.http2.frames import END_HEADERS, HEADERS, PREFACE, SMALLEST_MAX_FRAME, ErrorCode, pack
+from nova_sidecar.wire.http2.frames import (
+    END_HEADERS,
+    HEADERS,
+    PREFACE,
+    SMALLEST_MAX_FRAME,
+    ConnectionFault,
+    ErrorCode,
+    pack,
+)
 from nova_sidecar.wire.http2.hpack import Decoder, ListTooLarge
 
 if TYPE_CHECKING:
@@ -110,7 +118,9 @@ class UpstreamStream(Stream):
 
     def on_lost(self, why: str, *, unseen: bool) -> None:
         """The connection is gone."""
-        self.caller.on_upstream_failed(Reason.UPSTREAM_RESET, why, unseen=unseen)
+        broken = self.session.broken  # type: ignore[attr-defined]  # an upstream's stream is on an upstream's session
+        reason = Reason.BAD_RESPONSE if broken else Reason.UPSTREAM_RESET
+        self.caller.on_upstream_failed(reason, why, unseen=unseen)
 
     def on_progress(self) -> None:
         """Some of the request that waited has left."""
@@ -139,8 +149,8 @@ class UpstreamSession(Session):
     """See the module."""
 
     __slots__ = (
-        "_asked_at", "_decoder", "_heads", "_heard_at", "_next", "_owner", "close_reason", "endpoint", "going",
-        "idle_limit", "idle_since", "max_streams", "name", "requests", "retire_at", "seat",
+        "_asked_at", "_decoder", "_heads", "_heard_at", "_next", "_owner", "broken", "close_reason", "endpoint",
+        "going", "idle_limit", "idle_since", "max_streams", "name", "requests", "retire_at", "seat",
     )  # fmt: skip
 
     reset_cost = 0.0
@@ -164,6 +174,8 @@ class UpstreamSession(Session):
         self.going = False
         """Whether it takes no more streams."""
         self.close_reason: CloseReason | None = None
+        self.broken = False
+        """Whether it is closed because the peer broke the protocol."""
         self._next = 1
         self._heard_at = wheel.now
         self._asked_at = -inf
@@ -303,6 +315,8 @@ class UpstreamSession(Session):
         if name == frames.MAX_CONCURRENT_STREAMS:
             self.max_streams = value
             self._owner.room(self)
+        elif name == frames.ENABLE_PUSH and value:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a server cannot enable push (RFC 9113 section 6.5.2)")
 
     def on_goaway(self, last: int, code: int, debug: bytes) -> None:
         """The upstream leaves: what it has not looked at goes elsewhere, the rest is finished."""
@@ -314,6 +328,12 @@ class UpstreamSession(Session):
         self.lose_streams("the upstream is leaving and did not look at the request", above=last)
         if not self.streams:
             self.close()
+
+    def fault(self, fault: ConnectionFault) -> None:
+        """Its calls fail for a bad response."""
+        self.broken = True
+
+    last_of_peer = 0  # push is off: an upstream opens none
 
     # --- time
 

@@ -19,7 +19,6 @@ from nova_sidecar.wire.http2.fields import (
     OWN_EACH_TIME,
     SPACE,
     TEXT,
-    UNDECLARED,
     FieldTable,
     check_count,
     check_value,
@@ -292,7 +291,7 @@ class ResponseHead:
         """Whether a layer further down has repeated the request already."""
         self.bodiless = status < 200 or status in (204, 304)
         """Whether there is never a body (RFC 9110 section 6.4.1)."""
-        self.length = UNDECLARED if self.bodiless else read_length(noted.get(b"content-length"))
+        self.length = 0 if self.bodiless else read_length(noted.get(b"content-length"))
         """Bytes of the body when the request was not HEAD, or `UNDECLARED`."""
 
     def followed_by(self, block: bytes) -> "ResponseHead":
