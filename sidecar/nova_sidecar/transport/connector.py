@@ -33,6 +33,16 @@ class ConnectError(Exception):
         self.own = own
 
 
+def let_go(error: ConnectError) -> None:
+    """Take the tracebacks from an error that a task ended with. Their frames hold who opened the connection, who holds
+    the task, which holds the error: only the garbage collector would free them, and an upstream that is down makes
+    many."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+
+
 class Connector:
     """See the module. `alpn` is the protocol that is spoken inside TLS (RFC 7301), None for none in particular.
 

@@ -9,7 +9,7 @@ when up to `MOST_ADDRESSES` have failed does the exchange hear of a connect fail
 import asyncio
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
-from nova_sidecar.transport.connector import ConnectError, Connector
+from nova_sidecar.transport.connector import ConnectError, Connector, let_go
 from nova_sidecar.transport.endpoints import Endpoint
 from nova_sidecar.transport.pool import Pool
 from nova_sidecar.transport.race import STAGGER, race
@@ -75,12 +75,13 @@ class Opening(Generic[C]):
         self._first: C | None = opener.fresh(seat)
         self._tried = [seat]
         self._running = {self._first}
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task: asyncio.Task[C] | None = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._settle)
 
     def cancel(self) -> None:
         """Give it up; it settles without a connection."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> C:
         loop, timeout = asyncio.get_running_loop(), self._opener.connector.timeout
@@ -123,7 +124,10 @@ class Opening(Generic[C]):
 
     def _settle(self, task: asyncio.Task[C]) -> None:
         """A callback and not the end of the task, because a task that is cancelled before its first step never runs."""
+        self._task = None
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, ConnectError):
+            let_go(error)
         made = None if task.cancelled() or error is not None else task.result()
         if made is not None and made.close_reason:
             self._lost(made, None)

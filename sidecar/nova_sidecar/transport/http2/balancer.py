@@ -29,7 +29,7 @@ from nova_sidecar.policy.outcome import FAILURE, Outcome
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.telemetry.logs import get_logger
-from nova_sidecar.transport.connector import ConnectError, Connector
+from nova_sidecar.transport.connector import ConnectError, Connector, let_go
 from nova_sidecar.transport.discovery import Discovery
 from nova_sidecar.transport.dispatcher import LOG_PERIOD, MAX_WAITING, RENEW_AGAIN, Counters
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
@@ -368,7 +368,9 @@ class Balancer:
         if error is None:
             self._abandon(task.result())
             return
-        if not isinstance(error, ConnectError):  # a fault of ours: it is told, and nobody waits for ever
+        if isinstance(error, ConnectError):
+            let_go(error)
+        else:  # a fault of ours: it is told, and nobody waits for ever
             self._loop.call_exception_handler({"message": "opening a connection failed", "exception": error})
         self._failed(slot, str(error), waiting)
 
