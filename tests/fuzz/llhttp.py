@@ -9,6 +9,9 @@ import httptools
 _REWRITTEN = re.compile("chunk extension|Transfer-Encoding")
 """What llhttp refuses and Nova removes or writes anew: odd extensions, a tab behind chunked, framing in trailers."""
 _SPACED_EXTENSION = re.compile(rb"\r\n[0-9A-Fa-f]+[ \t]+(?:;|\r)")  # legal (section 7.1.1), but not for llhttp
+_TABBED = re.compile(
+    rb"(?i:transfer-encoding):[^\r\n]*\t[ \t]*\r"
+)  # not chunked for llhttp, where Nova trims the value
 _LATER_MINOR = re.compile(rb"HTTP/1\.[2-9]")  # to be read as 1.1 (RFC 9110 section 2.5), but llhttp knows none
 
 
@@ -32,7 +35,7 @@ class Opinion:
     def __init__(self, data: bytes, *, responses: bool = False) -> None:
         self.seen: list[Seen] = []
         self.error = ""
-        self.knows_all = not _LATER_MINOR.search(data)
+        self.knows_all = not (_LATER_MINOR.search(data) or _TABBED.search(data))
         self._parser: Any = (httptools.HttpResponseParser if responses else httptools.HttpRequestParser)(self)
         self._responses = responses
         try:
@@ -41,7 +44,8 @@ class Opinion:
             self.error = "a method it does not know"  # it has a list of methods; HTTP has none
             self.knows_all = False
         except httptools.HttpParserUpgrade:
-            self.error = "an upgrade"
+            self.error = "an upgrade"  # it stops there; Nova goes on where the port passes none on
+            self.knows_all = False
         except httptools.HttpParserError as error:
             self.error = str(error)
             self.knows_all &= not (_REWRITTEN.search(self.error) or _SPACED_EXTENSION.search(data))
