@@ -24,7 +24,7 @@ from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, TUNNEL, 
 from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.deadline import attempt_ends
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
-from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
+from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.trace import Span
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.seat import CloseReason, Seat
@@ -264,7 +264,7 @@ class Exchange:
                 return
             forward += mark
         if status == 101:
-            self._open_tunnel(head)
+            self.port.upgrades.open(self, head)
             return
         downstream = self.downstream
         if head.length >= 0:
@@ -347,25 +347,7 @@ class Exchange:
         if self.state is RESPONDING or (self.state is SENT and self.downstream.unread):
             self.downstream.deadline = self.downstream.wheel.now + self.port.stream_idle
 
-    # --- after an upgrade
-
-    def _open_tunnel(self, head: ResponseHead) -> None:
-        upstream, downstream = self.upstream, self.downstream
-        assert upstream is not None  # noqa: S101 - it called
-        if not self.head.upgrade:
-            self.drop_upstream("error", FAILURE)
-            self.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded a connection that was not asked to")
-            return
-        if self.port.upgrades.full:
-            self.drop_upstream("aborted", SUCCESS)
-            self.refuse(Reject(Reason.CONNECTION_LIMIT, OVERLOAD_RETRY_AFTER))
-            return
-        self.record(SUCCESS)
-        self.state = TUNNEL
-        self.status = 101
-        self.upstream = None
-        downstream.transport.write(b"".join((head.forward, self.port.echo, self.correlation, self.port.head_end)))
-        self.port.upgrades.open(self, upstream)
+    # --- the client, when it sends no more
 
     def on_downstream_eof(self) -> None:
         """The client sends no more, and may or may not wait for its response."""

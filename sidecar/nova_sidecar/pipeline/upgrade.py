@@ -2,21 +2,23 @@
 
 from typing import TYPE_CHECKING, Final
 
+from nova_sidecar.pipeline.state import TUNNEL
 from nova_sidecar.pipeline.tunnel import Tunnel
 from nova_sidecar.pipeline.websocket import WebSocketTunnel
 from nova_sidecar.policy.closing import Closing
-from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.outcome import FAILURE, SUCCESS
+from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 from nova_sidecar.policy.sessions import Sessions
 from nova_sidecar.transport.downstream import DownstreamConnection
 from nova_sidecar.transport.upstream import UpstreamConnection
+from nova_sidecar.wire.response import ResponseHead
 
 if TYPE_CHECKING:
     from nova_sidecar.pipeline.exchange import Exchange
     from nova_sidecar.pipeline.port import Port
 
-_LEAVING: Final = Reject(Reason.DRAINING, 1.0)
-_FULL: Final = Reject(Reason.CONNECTION_LIMIT, 1.0)
-"""Another pod may take it, so a new try makes sense soon."""
+_LEAVING: Final = Reject(Reason.DRAINING, 1.0)  # another pod may take it
+_FULL: Final = Reject(Reason.CONNECTION_LIMIT, OVERLOAD_RETRY_AFTER)
 
 
 class UpgradeFilter:
@@ -30,11 +32,6 @@ class UpgradeFilter:
         self._sessions = sessions
         self._until = 0.0  # until then the closes are spread, once the port leaves
 
-    @property
-    def full(self) -> bool:
-        """Whether there are as many as allowed."""
-        return self._closing.full
-
     def on_request(self, exchange: "Exchange", now: float) -> Reject | None:
         """A filter: whether an upgrade may go to the app or upstream."""
         if not exchange.head.upgrade:
@@ -43,8 +40,28 @@ class UpgradeFilter:
             return _LEAVING
         return _FULL if self._closing.full else None
 
-    def open(self, exchange: "Exchange", upstream: UpstreamConnection) -> None:
-        """The upgrade was accepted, and the client has been told so."""
+    def open(self, exchange: "Exchange", head: ResponseHead) -> None:
+        """The upstream has accepted an upgrade with this head: tell the client, and let the two talk."""
+        upstream = exchange.upstream
+        assert upstream is not None  # noqa: S101 - it has just answered
+        if not exchange.head.upgrade:
+            exchange.drop_upstream("error", FAILURE)
+            exchange.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded a connection that was not asked to")
+            return
+        if self._closing.full:
+            exchange.drop_upstream("aborted", SUCCESS)
+            exchange.refuse(_FULL)
+            return
+        exchange.record(SUCCESS)
+        exchange.state = TUNNEL
+        exchange.status = 101
+        exchange.upstream = None
+        port = self._port
+        answer = (head.forward, port.echo, exchange.correlation, port.head_end)
+        exchange.downstream.transport.write(b"".join(answer))
+        self._tunnel(exchange, upstream)
+
+    def _tunnel(self, exchange: "Exchange", upstream: UpstreamConnection) -> None:
         port, downstream, closing = self._port, exchange.downstream, self._closing
         port.dispatcher.detach(upstream)
         for on_upgrade in exchange.chain.upgrade:
