@@ -4,7 +4,6 @@ from typing import Final
 
 Field = tuple[bytes, ...]
 """Name and value. Said this way a compiler keeps the one object, whose identity counts."""
-"""Name and value."""
 
 STATIC: Final[tuple[Field, ...]] = (
     (b":authority", b""),
