@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def expire(exchange: "Exchange", now: float) -> None:
-    """End the exchange, or its attempt, for the deadline that is over. Upstreams are not blamed for slow clients, nor for
-    callers with little time."""
+    """End the exchange, or its attempt, for the deadline that is over. Upstreams are not blamed for slow clients, nor
+    for callers with little time."""
     state = exchange.state
-    if state is RESPONDING:
+    if state is RESPONDING and exchange.downstream.blocked and exchange.downstream.takes(exchange.port.stream_idle):
+        exchange.downstream.wheel.arm(exchange.downstream, now + exchange.port.stream_idle)  # slow, but no silence
+    elif state is RESPONDING:
         exchange.drop_upstream("timeout", CANCELLED if exchange.downstream.blocked else FAILURE)
         exchange.break_off(Reason.STREAM_IDLE_TIMEOUT)
     elif state is SENT and exchange.downstream.unread and (exchange.bytes_in or not exchange.head.expects):

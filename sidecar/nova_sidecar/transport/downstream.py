@@ -6,6 +6,8 @@ Rules:
   it is bounded by one read.
 * A client that has sent its request and closes its sending side still gets the response (half-close). One that does
   so in the middle of a request has gone away.
+* A client that takes what was written, however slowly, is waited for, as long as it keeps up `LEAST_RATE`; what the
+  kernel holds for it counts. One that takes nothing is cut off, when the connection is closing as well.
 * A connection that is closed while the client may still be sending is closed for writing first and read until the
   client has seen the response, for a bounded time; a reset would destroy the response on its way (RFC 9112
   section 9.6).
@@ -16,7 +18,7 @@ from math import inf
 from typing import Any, Final
 
 from nova_sidecar.transport.served import Handler, Service, Tunnelled
-from nova_sidecar.transport.tcp import TCP_CLOSE, reset_on_close, tcp_state
+from nova_sidecar.transport.tcp import TCP_CLOSE, reset_on_close, tcp_state, unsent
 from nova_sidecar.transport.wheel import Timed, Wheel
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.fields import CHUNKED
@@ -30,6 +32,8 @@ KEEP_ALIVE_TIMEOUT: Final = 75.0
 """Seconds a connection may be idle between requests, or before the first one."""
 LINGER_TIMEOUT: Final = 2.0
 LINGER_BYTES: Final = 1 << 20
+LEAST_RATE: Final = 512
+"""Bytes per second that a client must take of what is written for it."""
 DISCARD_BYTES: Final = 64 * 1024
 """Largest body of a refused request that is read and dropped to keep the connection."""
 
@@ -39,8 +43,8 @@ class DownstreamConnection(Timed, asyncio.Protocol):
 
     __slots__ = (
         "_body", "_broken", "_buffer", "_discarding", "_lingered", "_lingering", "_loop_guard", "_searched",
-        "_service", "blocked", "client", "closing", "eof", "exchange", "forwarded", "reading", "transport", "tunnel",
-        "unread", "wheel",
+        "_service", "_unsent", "blocked", "client", "closing", "eof", "exchange", "forwarded", "reading", "transport",
+        "tunnel", "unread", "wheel",
     )  # fmt: skip
 
     def __init__(self, service: Service, wheel: Wheel) -> None:
@@ -59,6 +63,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self._lingering = False
         self._lingered = 0
         self._broken = False
+        self._unsent = 0
         self._loop_guard = False
         # until the head of the next request is complete
         self._buffer = b""
@@ -139,6 +144,7 @@ class DownstreamConnection(Timed, asyncio.Protocol):
     def pause_writing(self) -> None:
         """asyncio: the client reads too slowly."""
         self.blocked = True
+        self._unsent = unsent(self.transport)
         if self.exchange is not None:
             self.exchange.on_downstream_blocked(True)
 
@@ -154,8 +160,10 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         """The deadline of the exchange, or of a silence between exchanges, is over."""
         if self.exchange is not None:
             self.exchange.on_deadline(now)
-        elif self.closing or self._discarding or not self._buffer:
-            self.abort() if self.closing else self.close()
+        elif self.closing:
+            self._wait_for_reader()
+        elif self._discarding or not self._buffer:
+            self.close()
         else:
             self._service.head_timed_out(self)
 
@@ -356,16 +364,38 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         self._body = None
         self._discarding = False
         if not pending or self.eof or self.transport.is_closing():
-            self.wheel.remove(self)
-            self.transport.close()
+            self._flush()
             return
         self._lingering = True
         self._lingered = 0
+        self._unsent = unsent(self.transport)
         self.transport.write_eof()
         if not self.reading:
             self.reading = True
             self.transport.resume_reading()
         self.wheel.arm(self, self.wheel.now + LINGER_TIMEOUT)
+
+    def _flush(self) -> None:
+        """Close when what is written has gone. asyncio waits for that without an end, so it is watched."""
+        if self.transport.get_write_buffer_size():
+            self._unsent = unsent(self.transport)
+            self.wheel.arm(self, self.wheel.now + self._service.head_timeout)
+        else:
+            self.wheel.remove(self)
+        self.transport.close()
+
+    def _wait_for_reader(self) -> None:
+        seconds = LINGER_TIMEOUT if self._lingering else self._service.head_timeout
+        if self.takes(seconds):
+            self.wheel.arm(self, self.wheel.now + seconds)
+        else:
+            self.abort()
+
+    def takes(self, seconds: float) -> bool:
+        """Whether the client has taken, of what was written for it, what it must in so many seconds; asked each time
+        those are over."""
+        before, self._unsent = self._unsent, unsent(self.transport)
+        return before - self._unsent >= LEAST_RATE * seconds
 
     def _linger(self, size: int) -> None:
         self._lingered += size

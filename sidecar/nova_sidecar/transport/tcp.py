@@ -1,7 +1,10 @@
 """What only the kernel knows of a connection."""
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +21,15 @@ def tcp_state(transport: Any) -> int | None:
     except (OSError, AttributeError):  # closed already, or not Linux
         return None
     return int(info[0])
+
+
+def unsent(transport: Any) -> int:
+    """Bytes written that the other end has not acknowledged: those in the transport, and those in the kernel."""
+    waiting: int = transport.get_write_buffer_size()
+    with suppress(OSError, AttributeError, ValueError):  # closed already
+        number = transport.get_extra_info("socket").fileno()
+        waiting += int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+    return waiting
 
 
 def reset_on_close(transport: Any) -> None:
