@@ -405,3 +405,13 @@ def test_what_another_sidecar_sheds_is_repeated_within_the_budget(start: StartSi
         for _ in range(50):
             assert client.exchange(request()).status == 503
     assert 55 <= len(it.requests) <= 60
+
+
+def test_a_key_that_stays_at_this_hop_repeats_nothing(start: StartSidecar, app: StartApp) -> None:
+    """Connection takes the key out of what goes on, so the upstream could not tell a repetition from a new request."""
+    it = app(fails_first(9))
+    sidecar = start(upstream(it.address, attempts=3))
+    with sidecar.connect() as client:
+        keyed = request("POST", "/", "Connection: idempotency-key", "Idempotency-Key: 1", body=b"x")
+        assert client.exchange(keyed).status == 503
+    assert len(it.requests) == 1

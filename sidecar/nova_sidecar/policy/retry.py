@@ -16,6 +16,7 @@ next to a failure repeats, and two marks tell the others. A request that is itse
 let be repeated, says so (``x-nova-retried``) and is not repeated further up.
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from math import inf
@@ -37,6 +38,9 @@ PUSHBACK: Final = b"grpc-retry-pushback-ms"
 """Trailer of a gRPC response: when to repeat the call, or, where it is no number from 0, not to."""
 
 _MOST_DIGITS: Final = 9
+_AMBIGUOUS: Final = re.compile(r"//|\\|%(?:2e|2f|5c|25)|/\.\.?(?:[/;]|\Z)", re.IGNORECASE)
+"""Paths that an upstream may take for another one: dot segments (RFC 3986 section 5.2.4), plain or encoded, empty
+segments, and slashes that are encoded or the wrong way round."""
 
 _FAILURES: Final[dict[RetryCondition, Reason | int]] = {
     "connect-failure": Reason.CONNECT_FAILURE,
@@ -98,8 +102,9 @@ class Retrier:
         return self._policy.mode != "Off" and self._policy.attempts > 1
 
     def listed(self, path: str) -> bool:
-        """Whether the policy says that this path, or gRPC method, is safe to repeat; for readers to remember."""
-        return path in self._listed or path.startswith(self._prefixes)
+        """Whether the policy says that this path, or gRPC method, is safe to repeat; for readers to remember. A path
+        that only begins like a listed one, and may lead elsewhere (``/orders/../payments``), is not."""
+        return path in self._listed or (path.startswith(self._prefixes) and not _AMBIGUOUS.search(path))
 
     @property
     def body_limit(self) -> int:

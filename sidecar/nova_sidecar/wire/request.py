@@ -191,7 +191,7 @@ class RequestReader:
             length=_length(noted, http10=http10),
             expects=not http10 and b"expect" in noted and noted[b"expect"][0].lower() == b"100-continue",
             upgrade=upgrade,
-            keyed=KEY in noted and bool(noted[KEY][0]),
+            keyed=KEY in noted and bool(noted[KEY][0]) and KEY not in options,
             nested=nested,
         )
 

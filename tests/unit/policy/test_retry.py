@@ -100,6 +100,21 @@ def test_listed_paths(path: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/orders/../payments", "/orders/..", "/orders/.", "/orders/./x", "/orders/%2e%2e/payments", "/orders/%2E./x",
+        "/orders//payments", "/orders/..;/payments", "/orders/..%2fpayments", "/orders/..\\payments", "/orders/%5c..",
+        "/orders/%252e%252e/payments",
+    ],
+)  # fmt: skip
+def test_a_path_that_may_lead_elsewhere_is_not_listed_by_its_beginning(path: str) -> None:
+    retrier = make(idempotent_paths=("/orders/*",))
+    assert retrier.listed("/orders/7.5/..x/.well-known") is True
+    assert retrier.listed(path) is False
+    assert make(idempotent_paths=(path,)).listed(path) is True
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (None, False),
