@@ -314,3 +314,17 @@ def test_a_reload_switches_it(start: StartSidecar, app: StartApp) -> None:
             eventually(partial(answers, client, expected))
     shown = json.loads(sidecar.control("GET", "/stats")[1])["outbound"]["db"]["fallback"]
     assert shown == {"mode": "Enforce", "keptResponses": 0, "keptBytes": 0}
+
+
+def test_long_questions_take_their_place_in_the_memory(start: StartSidecar, app: StartApp) -> None:
+    """A thousand short answers to long targets: what bounds the memory counts the targets, too."""
+    it = app(lambda _: response("200 OK", "Vary: X-Long", body=b"1"))
+    limit = 64 * 1024
+    policy = FallbackPolicy(mode="Enforce", stale_for=Duration(60), max_bytes=limit)
+    sidecar = start(document(outbound(it.address, fallback=policy)))
+    with sidecar.connect() as client:
+        for number in range(100):
+            client.exchange(request("GET", f"/{number:04}/{'x' * 2000}", "X-Long: " + "y" * 2000))
+    shown = sidecar.stats()["outbound"]["db"]["fallback"]
+    assert 0 < shown["keptResponses"] <= limit // 4000
+    assert shown["keptBytes"] <= limit

@@ -29,6 +29,11 @@ def answered(*lines: str, status: str = "200 OK") -> ResponseHead:
         "Proxy-Authorization: Basic x",
         "Cookie: session=1",
         "X-Api-Key: 1",
+        "X-Auth-Token: 1",
+        "X-Forwarded-User: ann",
+        "x-user-id: 7",
+        "X-Amz-Security-Token: 1",
+        "X-Session-Id: 1",
         "Range: bytes=0-1",
         "Cache-Control: no-store",
         "Cache-Control: max-age=0, No-Cache",
@@ -41,6 +46,13 @@ def answered(*lines: str, status: str = "200 OK") -> ResponseHead:
 def test_requests_that_nobody_else_could_have_sent(line: str) -> None:
     assert question(asked(line), TENANT) is None
     assert question(asked("Accept: */*", line, "X: y"), TENANT) is None
+
+
+def test_the_field_of_the_tenant_may_name_a_user() -> None:
+    one, two = (question(asked(f"X-User-Id: {name}"), b"x-user-id") for name in ("ann", "bob"))
+    assert one is not None
+    assert two is not None
+    assert one != two
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS", "DELETE", "PATCH"])

@@ -74,7 +74,8 @@ class Fallback:
         """Keep a whole response."""
         asked, what = wanted
         values = varies(request, what.vary) if what.vary else ()
-        self.kept.keep(asked, Kept(what.head, body, now, what.age, values))
+        size = sum(map(len, asked)) + sum(len(name) + len(value or b"") for name, value in values)
+        self.kept.keep(asked, Kept(what.head, body, now, what.age, values, asked=size))
 
     def _question(self, request: RequestHead) -> Question | None:
         found = self._questions.get(request.forward)

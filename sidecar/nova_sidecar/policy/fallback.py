@@ -36,7 +36,7 @@ class Kept:
 
     __slots__ = ("age", "at", "body", "head", "size", "varies")
 
-    def __init__(self, head: bytes, body: bytes, at: float, age: int, varies: Varies = ()) -> None:
+    def __init__(self, head: bytes, body: bytes, at: float, age: int, varies: Varies = (), *, asked: int = 0) -> None:
         self.head = head
         """Status line and fields, without those that say its length and age."""
         self.body = body
@@ -45,8 +45,8 @@ class Kept:
         self.age = age
         """Seconds it was old then (RFC 9111 section 5.1)."""
         self.varies = varies
-        self.size = len(head) + len(body) + ENTRY_COST
-        """Bytes it counts for."""
+        self.size = len(head) + len(body) + asked + ENTRY_COST
+        """Bytes it counts for; `asked` are those of its request that are kept with it, which callers choose."""
 
     def __repr__(self) -> str:
         return f"<Kept {len(self.body)} bytes at {self.at}>"

@@ -19,6 +19,10 @@ Question = tuple[bytes, bytes, bytes]
 _PERSONAL: Final = re.compile(
     rb"\r\n(?:authorization|proxy-authorization|cookie|x-api-key|range|upgrade):", re.IGNORECASE
 )
+_PERSON: Final = re.compile(
+    rb"\r\n(x-[^:\r]*(?:token|auth|user|session|secret|credential|identity)[^:\r]*):", re.IGNORECASE
+)
+"""Fields of no standard whose names say that they tell who somebody is, as gateways put them in."""
 _FRESH_ONLY: Final = re.compile(
     rb"\r\n(?:cache-control|pragma):[^\r]*\b(?:no-store|no-cache)\b|\r\ncache-control:[^\r]*\bonly-if-cached\b",
     re.IGNORECASE,
@@ -50,6 +54,8 @@ def question(head: RequestHead, tenant: bytes) -> Question | None:
     """What this request asks for, None where an answer to it is nobody else's. `tenant` names the tenant's field."""
     forward = head.forward
     if head.length or head.method not in (b"GET", b"HEAD") or _PERSONAL.search(forward) or _FRESH_ONLY.search(forward):
+        return None
+    if any(name.lower() != tenant for name in _PERSON.findall(forward)):
         return None
     host = _HOST.search(forward)
     return host[1].lower() if host else b"", forward.split(b" ", 2)[1], field(forward, tenant) or b""

@@ -138,3 +138,8 @@ def test_the_most_recently_used_stay(calls: list[tuple[int, int]]) -> None:
         kept.keep(key, response(size))
         if response(size).size <= kept.largest:
             assert kept.find(key, 0.0, 1.0) is not None
+
+
+def test_what_callers_ask_for_counts() -> None:
+    """Targets and the values of fields that Vary names are kept as well, and callers choose how long they are."""
+    assert Kept(b"h" * 10, b"b" * 20, 0.0, 0, asked=8000).size == ENTRY_COST + 8030
