@@ -21,7 +21,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from nova_sidecar.pipeline.http2 import again, timeouts
+from nova_sidecar.pipeline.http2 import again, timeouts, uploads
 from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, WAITING
 from nova_sidecar.pipeline.stats import OTHER_CODE
 from nova_sidecar.policy.deadline import attempt_ends
@@ -51,8 +51,8 @@ class Call(Stream):
     __slots__ = (
         "attempt", "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "correlation", "deadline",
         "deadline_at", "downstream", "echo", "endpoint", "ends", "expected", "grpc_status", "head", "held", "kept",
-        "place", "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state", "status",
-        "ticket", "timer", "trace", "trailers", "unseen", "upstream_seconds",
+        "pace", "place", "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state",
+        "status", "ticket", "timer", "trace", "trailers", "unseen", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915, PLR0917 - one per request: calls and names of arguments cost
@@ -96,6 +96,8 @@ class Call(Stream):
         """Bytes that came before there was a connection; the client has no credit for them yet."""
         self.replayable = True
         self.trailers: bytes | None = None
+        self.pace: uploads.Pace | None = None
+        """How fast the client must be; None before there was content."""
         # one attempt
         self.attempts = 0
         self.unseen = 0
@@ -253,6 +255,11 @@ class Call(Stream):
             self.credit(flow)
         if not end:
             self._heard()
+            pace = self.pace
+            if pace is None:
+                self.pace = uploads.begin(self, data)
+            elif self.downstream.wheel.now >= pace.look_at:
+                uploads.look(self, pace)
         elif self.state is SENT:
             if self.sent_at >= self.downstream.wheel.now:  # within one tick of the wheel
                 self.deadline = self.attempt_ends
@@ -420,6 +427,8 @@ class Call(Stream):
         """The upstream took some of what waited for it."""
         if not self.read_end or self.state is RESPONDING:
             self._heard()
+            if self.pace is not None and self.pace.look_at != inf:  # the client could not send meanwhile
+                self.pace.measure(self)
 
     # --- failures
 
