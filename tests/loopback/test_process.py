@@ -190,6 +190,15 @@ def test_the_hook_loads_no_proxy() -> None:
     assert not modules & {"asyncio", "aiohttp", "msgspec", "uvloop", "structlog", "prometheus_client", "nova_api"}
 
 
+def test_what_no_port_speaks_is_not_imported() -> None:
+    """Memory is paid per pod: see pipeline.protocols. Spans are an extra, and so large that they are loaded when on."""
+    program = "import sys, nova_sidecar.runtime, nova_sidecar.pipeline.proxy; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=True)
+    modules = loaded.stdout.split()
+    assert "nova_sidecar.pipeline.exchange" in modules
+    assert [name for name in modules if re.search(r"http2|\brelay\b|opentelemetry", name)] == []
+
+
 def test_the_collector_of_garbage_leaves_requests_alone(start: StartSidecar) -> None:
     """The start is frozen out of its sight: see runtime.settle_memory."""
     program = (

@@ -1,6 +1,12 @@
-"""What the filters see: an exchange of HTTP/1.1 or a call of HTTP/2, which have the same names for it."""
+"""What the filters see: an exchange of HTTP/1.1 or a call of HTTP/2, which have the same names for it.
 
-from nova_sidecar.pipeline.exchange import Exchange
-from nova_sidecar.pipeline.http2.call import Call
+For the type checker and the compiler only: HTTP/2 is imported where a port speaks it (see `pipeline.protocols`).
+"""
 
-Handled = Exchange | Call
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from nova_sidecar.pipeline.exchange import Exchange
+    from nova_sidecar.pipeline.http2.call import Call
+
+Handled: TypeAlias = "Exchange | Call"

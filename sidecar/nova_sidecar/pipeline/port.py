@@ -7,7 +7,7 @@ are replaced. The bytes that every message of the port carries are made here, on
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from nova_api.policies import (
     AccessLogPolicy,
@@ -51,8 +51,6 @@ from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
 from nova_sidecar.transport.endpoints import Resolver
-from nova_sidecar.transport.http2.balancer import Balancer
-from nova_sidecar.transport.http2.downstream import DownstreamSession
 from nova_sidecar.transport.pool import NO_EJECTION
 from nova_sidecar.transport.seat import Seat
 from nova_sidecar.transport.upstream import UpstreamConnection
@@ -61,6 +59,10 @@ from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.request import FORWARDED_FOR, RequestHead, RequestLine, RequestReader, Upgrades
 from nova_sidecar.wire.response import ResponseReader
+
+if TYPE_CHECKING:  # HTTP/2 is imported where a port speaks it
+    from nova_sidecar.transport.http2.balancer import Balancer
+    from nova_sidecar.transport.http2.downstream import DownstreamSession
 
 _UNREADABLE: Final = RequestHead(RequestLine(b"-", b"-", http10=False), b"", {}, keep_alive=False)
 """Stands for a request that could not be read, so that it is counted and logged like any other."""
@@ -267,7 +269,7 @@ class Port:
         """A connection for a client that has come."""
         return DownstreamConnection(self, self._shared.wheel)
 
-    def connected(self, connection: DownstreamConnection | DownstreamSession) -> None:
+    def connected(self, connection: "DownstreamConnection | DownstreamSession") -> None:
         """A client came."""
         self.connections.add(connection)
         self.stats.downstream_total += 1
@@ -275,7 +277,7 @@ class Port:
         if isinstance(self.settings, Inbound):
             connection.forwarded = b"x-forwarded-for: %b\r\n" % connection.client.encode()
 
-    def disconnected(self, connection: DownstreamConnection | DownstreamSession) -> None:
+    def disconnected(self, connection: "DownstreamConnection | DownstreamSession") -> None:
         """A client left."""
         self.connections.discard(connection)
         self.stats.downstream_active -= 1

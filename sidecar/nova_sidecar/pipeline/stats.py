@@ -5,15 +5,17 @@ and upstreams of the configuration, reasons of one table, status classes.
 """
 
 from bisect import bisect_left
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.fallback import Kind
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Suppressed
-from nova_sidecar.transport.relay import RelayEnd
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.tls import TlsStats
+
+if TYPE_CHECKING:  # the relay is imported where a port relays
+    from nova_sidecar.transport.relay import RelayEnd
 
 Direction = Literal["inbound", "outbound"]
 
