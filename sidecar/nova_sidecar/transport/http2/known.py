@@ -12,6 +12,8 @@ from nova_sidecar.wire.http2.heads import RequestHead, RequestReader, ResponseHe
 MOST: Final = 16
 """Blocks kept of each kind, the longest of them in bytes below: a connection costs little while it is idle."""
 LONGEST: Final = 2048
+LARGEST_MEANING: Final = 4096
+"""Bytes that go on for a block which is kept."""
 
 
 class KnownRequests:
@@ -33,7 +35,7 @@ class KnownRequests:
 
     def keep(self, block: bytes, found: tuple[RequestHead, bytes]) -> None:
         """Remember what a block meant that did not change the table."""
-        _keep(self.heads, block, found)
+        _keep(self.heads, block, found, len(found[1]))
 
 
 class KnownResponses:
@@ -56,15 +58,16 @@ class KnownResponses:
 
     def keep_head(self, block: bytes, found: ResponseHead) -> None:
         """Remember what a head's block meant that did not change the table."""
-        _keep(self.heads, block, found)
+        _keep(self.heads, block, found, len(found.forward))
 
     def keep_trailers(self, block: bytes, found: Trailers) -> None:
         """The same for trailers."""
-        _keep(self.trailers, block, found)
+        _keep(self.trailers, block, found, len(found.forward))
 
 
-def _keep(kind: dict[bytes, Any], block: bytes, found: Any) -> None:
-    if len(block) > LONGEST:
+def _keep(kind: dict[bytes, Any], block: bytes, found: Any, size: int) -> None:
+    """`size`: bytes that go on; few bytes that name the table again and again become many."""
+    if size > LARGEST_MEANING or len(block) > LONGEST:
         return
     if len(kind) >= MOST:
         kind.clear()

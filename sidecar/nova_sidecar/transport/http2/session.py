@@ -244,11 +244,13 @@ class Session(Timed, asyncio.Protocol):
                 stream.drain()
 
     def _reset_by_peer(self, number: int, code: int) -> None:
-        self.charge(self.reset_cost)
-        stream = self.streams.pop(number, None)
-        if stream is None:
+        stream = self.streams.get(number)
+        if stream is None:  # it was over: no work is lost
+            self.charge(min(EMPTY, self.reset_cost))
             self._unknown(number)
             return
+        self.charge(self.reset_cost)
+        del self.streams[number]
         stream.discard()
         stream.on_reset(code)
         if not self.streams:
@@ -384,6 +386,8 @@ class Session(Timed, asyncio.Protocol):
             return
         stream.discard()
         self.cancel(stream.number, code)
+        if code == ErrorCode.NO_ERROR:  # answered before the peer had said everything
+            self.finished += 1
         if not self.streams:
             self.on_idle()
 

@@ -175,7 +175,7 @@ class RequestReader:
         if own:
             return self._with_own(base, fields, rest, own)
         head: RequestHead = base.head
-        if again:
+        if again and len(head.forward) <= LARGEST_KEY:
             self._known.put(fields, head)
         return head
 
