@@ -6,10 +6,13 @@ from typing import Any
 import msgspec
 
 from nova_api.choices import choices
+from nova_api.patterns import WORDS
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key` in `)?(?P<path>.*)`)?$", re.DOTALL)
 
 _WRONG_CHOICE = "Invalid enum value "
+_WRONG_FORM = "Expected `str` matching regex "
+_IN_WORDS = {f"{_WRONG_FORM}{form!r}": words for form, words in WORDS.items()}
 _YAML_BOOL = " (YAML reads off, on, no and yes as booleans: write them in quotes)"
 
 
@@ -42,6 +45,8 @@ def translate(error: msgspec.DecodeError | msgspec.ValidationError, hint: Any = 
         return error.__cause__.below(path)
     if what.startswith(_WRONG_CHOICE) and (allowed := choices(hint, path)):
         return ConfigError(path, f"expected one of {', '.join(allowed)}, got {what.removeprefix(_WRONG_CHOICE)}")
+    if what in _IN_WORDS:
+        return ConfigError(path, f"expected {_IN_WORDS[what]}")
     plain = what.replace("`", "").replace(" | null", "")  # a null is a field left out, no answer to "expected"
     if match is not None and match["key"]:  # YAML alone has such keys: numbers, dates, booleans
         return ConfigError(path, plain[:1].lower() + plain[1:] + " as a key; write it in quotes")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from nova_api import patterns
 from nova_api.model import Model, Rule
 from nova_api.units import Duration, Share
 
@@ -22,8 +23,8 @@ GrpcCode = Literal[
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 ]  # fmt: skip
-StatusPattern = Annotated[str, Meta(pattern=r"^[45](xx|[0-9]{2})\Z")]
-HeaderName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
+StatusPattern = Annotated[str, Meta(pattern=patterns.STATUS)]
+HeaderName = Annotated[str, Meta(pattern=patterns.HEADER)]
 _NO_ID = (
     "authorization", "connection", "content-length", "cookie", "expect", "host", "keep-alive", "te", "trailer",
     "transfer-encoding", "upgrade",
@@ -202,7 +203,7 @@ class RetryPolicy(Model, frozen=True, kw_only=True):
     and idempotentPaths. unavailable, resource-exhausted and aborted are gRPC statuses."""
 
     idempotent_paths: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^/[!-~]*\Z", max_length=256)], ...], Meta(max_length=64)
+        tuple[Annotated[str, Meta(pattern=patterns.PATH, max_length=256)], ...], Meta(max_length=64)
     ] = ()
     """Paths or gRPC methods (/package.Service/Method) that are safe to repeat whatever their HTTP method; one that ends
     in * stands for all that begin so."""
@@ -313,7 +314,7 @@ class CorrelationPolicy(Model, frozen=True, kw_only=True):
     mode: Literal["Off", "Enforce"] = "Enforce"
     """Off or Enforce."""
 
-    header: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")] = "x-correlation-id"
+    header: HeaderName = "x-correlation-id"
     """Header that carries it, in lower case."""
 
     rules = (
@@ -377,7 +378,7 @@ class FallbackPolicy(Model, frozen=True, kw_only=True):
     status: Annotated[int, Meta(ge=200, le=599)] = 200
     """Status of the fixed answer."""
 
-    content_type: Annotated[str, Meta(pattern=r"^[ -~]*\Z", max_length=128)] = "application/json"
+    content_type: Annotated[str, Meta(pattern=patterns.PRINTABLE, max_length=128)] = "application/json"
     """Content-Type of the fixed answer."""
 
     body: Annotated[str, Meta(max_length=16_384)] = ""
@@ -434,7 +435,7 @@ class TracingPolicy(Model, frozen=True, kw_only=True):
     mode: Literal["Off", "Enforce"] = "Off"
     """Off or Enforce."""
 
-    endpoint: Annotated[str, Meta(pattern=r"^https?://[!-~]+\Z", max_length=512)] = "http://otel-collector:4318"
+    endpoint: Annotated[str, Meta(pattern=patterns.URL, max_length=512)] = "http://otel-collector:4318"
     """OTLP/HTTP collector; /v1/traces is appended."""
 
     sample: Share = Share(0.01)

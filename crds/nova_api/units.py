@@ -59,7 +59,7 @@ class Share(float):
     def parse(cls, text: object) -> Self:
         """Read the text form. Raises ValueError with the rule that was broken."""
         if not isinstance(text, str) or len(text) > TEXT_LENGTH or not _SHARE.fullmatch(text):
-            raise ValueError(f"expected a share from 0% to 100%, got {text!r}")
+            raise ValueError(f"expected a share such as 20%, from 0% to 100%, got {text!r}")
         return cls(float(text[:-1]) / 100)
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, field
 
-from nova_api import names
+from nova_api import names, patterns
 from nova_api.model import Model, Override, Rule, unique
 from nova_api.policies import (
     AccessLogPolicy,
@@ -32,19 +32,12 @@ KIND: Final = "NovaService"
 PLURAL: Final = "novaservices"
 
 # It names a Kubernetes Service (RFC 1035 label), and `<name>-nova` and the pods' names must fit 63 characters.
-ServiceName = Annotated[str, Meta(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z", max_length=58)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", max_length=63)]
-PortName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", max_length=15)]
-Host = Annotated[
-    str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z", max_length=253)
-]
-VariableName = Annotated[str, Meta(pattern=r"^[ -<>-~]+\Z", max_length=253)]  # printable ASCII without =, as in a Pod
-Quantity = (
-    Annotated[int, Meta(ge=0)]
-    | Annotated[
-        str, Meta(pattern=r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z", max_length=32)
-    ]
-)
+ServiceName = Annotated[str, Meta(pattern=patterns.SERVICE, max_length=58)]
+Name = Annotated[str, Meta(pattern=patterns.NAME, max_length=63)]
+PortName = Annotated[str, Meta(pattern=patterns.NAME, max_length=15)]
+Host = Annotated[str, Meta(pattern=patterns.HOST, max_length=253)]
+VariableName = Annotated[str, Meta(pattern=patterns.VARIABLE, max_length=253)]  # printable ASCII without =, as in a Pod
+Quantity = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=patterns.QUANTITY, max_length=32)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 KubernetesObject = Annotated[
     dict[str, Any], Meta(extra_json_schema={"x-kubernetes-preserve-unknown-fields": True})
@@ -147,7 +140,7 @@ class UpstreamTls(Model, frozen=True, kw_only=True):
     server_name: Host | None = None
     """Name that the certificate must have, also sent as SNI; the upstream's host when left out."""
 
-    secret: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z", max_length=253)] | None = None
+    secret: Annotated[str, Meta(pattern=patterns.DOTTED, max_length=253)] | None = None
     """Secret in the service's namespace with ca.crt, or with tls.crt and tls.key for a client certificate, or all
     three. Renewed files are taken over without a restart. Without ca.crt the image's public authorities count."""
 

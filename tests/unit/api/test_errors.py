@@ -1,5 +1,9 @@
+import re
+from pathlib import Path
+
 import pytest
 
+from nova_api import patterns
 from nova_api.errors import ConfigError
 from nova_api.model import convert, decode_json
 from nova_api.proxy import ProxyConfig, decode
@@ -61,3 +65,18 @@ def test_a_key_that_is_no_text_is_named_by_its_place() -> None:
     with pytest.raises(ConfigError) as refused:
         convert({**MINIMAL, "metadata": {"name": "a", 7: "b"}}, NovaService)
     assert str(refused.value) == "$.metadata: expected str as a key; write it in quotes"
+
+
+def test_a_wrong_form_is_told_in_words() -> None:
+    with pytest.raises(ConfigError) as refused:
+        convert(with_upstream(tls={"serverName": "a b"}), NovaService)
+    assert str(refused.value) == (
+        "$.spec.upstreams[0].tls.serverName: expected a host name in lower case, such as auth-service or auth.shop.svc"
+    )
+
+
+def test_every_form_has_its_words() -> None:
+    forms = {value for name, value in vars(patterns).items() if name.isupper() and isinstance(value, str)}
+    assert forms == set(patterns.WORDS)
+    sources = Path(patterns.__file__).parent.glob("*.py")
+    assert not [file.name for file in sources if re.search(r'Meta\(\s*pattern=r?"', file.read_text())]

@@ -49,7 +49,7 @@ def test_share_reads_per_cent(text: str, share: float) -> None:
 
 @pytest.mark.parametrize("value", ["", "20", "101%", "100.1%", "-1%", "20%\n", "0." + "1" * 40 + "%", 0.2, None])
 def test_share_refuses_anything_else(value: object) -> None:
-    with pytest.raises(ValueError, match="expected a share from 0% to 100%"):
+    with pytest.raises(ValueError, match="expected a share such as 20%, from 0% to 100%"):
         Share.parse(value)
 
 

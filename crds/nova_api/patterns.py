@@ -1,0 +1,33 @@
+"""The forms that text may have, and each of them in words: who reads an error should not have to read an expression.
+
+``\\Z`` in place of ``$``: in Python ``$`` also matches before a final line feed.
+"""
+
+from typing import Final
+
+STATUS: Final = r"^[45](xx|[0-9]{2})\Z"
+HEADER: Final = r"^[a-z0-9-]{1,64}\Z"
+PATH: Final = r"^/[!-~]*\Z"
+PRINTABLE: Final = r"^[ -~]*\Z"
+URL: Final = r"^https?://[!-~]+\Z"
+SERVICE: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z"
+NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+HOST: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+VARIABLE: Final = r"^[ -<>-~]+\Z"
+QUANTITY: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z"
+DOTTED: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
+
+WORDS: Final = {
+    STATUS: "a status from 400 to 599 such as 429, or 4xx or 5xx",
+    HEADER: "the name of a header in lower case, such as x-request-id",
+    PATH: "a path that begins with / and has no spaces",
+    PRINTABLE: "printable ASCII characters",
+    URL: "a URL such as http://otel-collector:4318",
+    SERVICE: "lower case letters, digits and hyphens, a letter first and no hyphen last",
+    NAME: "lower case letters, digits and hyphens, no hyphen first or last",
+    HOST: "a host name in lower case, such as auth-service or auth.shop.svc",
+    VARIABLE: "printable ASCII characters without =",
+    QUANTITY: "a quantity such as 100m, 0.5 or 64Mi",
+    DOTTED: "lower case letters, digits, hyphens and dots, as in the name of a Secret",
+}
+"""What comes after "expected" where text has another form."""
