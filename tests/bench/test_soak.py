@@ -67,6 +67,6 @@ def test_twenty_seconds_of_everything(tmp_path: Path) -> None:
     plan = Plan(seconds=20, every=1, bounds=Bounds(rss_kib_per_minute=30 * 1024, descriptors_per_minute=60))
     result = soak(plan, tmp_path, lambda _: None)
     assert not result.problems, table(result, plan)
-    assert result.ledger.done["event"] >= 6
+    assert result.ledger.done["event"] >= 3
     assert min(result.ledger.done[kind] for kind in ("http", "grpc", "fault", "websocket")) > 20
     assert result.after.exchanges > 1_000

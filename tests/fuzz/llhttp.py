@@ -45,7 +45,7 @@ class Opinion:
             self.knows_all = False
         except httptools.HttpParserUpgrade:
             self.error = "an upgrade"  # it stops there; Nova goes on where the port passes none on
-            self.knows_all = False
+            self.seen[-1].whole = self.knows_all = False
         except httptools.HttpParserError as error:
             self.error = str(error)
             self.knows_all &= not (_REWRITTEN.search(self.error) or _SPACED_EXTENSION.search(data))

@@ -163,6 +163,14 @@ def test_a_reload_changes_the_limits(start: StartSidecar, app: StartApp) -> None
             assert second.exchange(request()).status == 200
 
 
+def refused_for_descriptors(sidecar: Sidecar) -> float:
+    """Connections closed at once. So many come in one turn of the loop that there may be no descriptor left for a
+    moment, and what comes then, to whichever port, is closed unseen by libuv: hence the second try."""
+    with contextlib.suppress(ConnectionError):
+        return sidecar.metric("nova_downstream_connections_refused_total", cause="descriptors")
+    return 0.0
+
+
 def test_before_descriptors_run_out_new_connections_are_closed_and_requests_go_on(
     start: StartSidecar, listener: Listener
 ) -> None:
@@ -179,8 +187,8 @@ def test_before_descriptors_run_out_new_connections_are_closed_and_requests_go_o
     clients: list[socket.socket] = []
     try:
         clients.extend(socket.create_connection(sidecar.address()) for _ in range(150))
-        eventually(lambda: sidecar.metric("nova_downstream_connections_refused_total", cause="descriptors") > 50)
-        eventually(lambda: active(sidecar, "descriptors") == 1)
+        eventually(lambda: refused_for_descriptors(sidecar) > 50, within=20)
+        eventually(lambda: active(sidecar, "descriptors") == 1, within=20)
         began = sidecar.cpu_seconds
         app.send(response(body=b"still here"))
         assert first.response().body == b"still here"
