@@ -16,7 +16,7 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address, ProxyConfig
 from nova_cli.child import Child
-from nova_cli.devfile import load
+from nova_cli.devfile import Elsewhere, load
 from nova_cli.documents import DocumentError
 from nova_cli.errors import CommandError
 from nova_sidecar.config import Document, Reloader
@@ -40,6 +40,7 @@ EPILOG = """\
 examples:
   nova dev -f orders.yaml -- python app.py
   nova dev -f orders.yaml --upstream auth=127.0.0.1:9001 -- npm start
+  nova dev -f billing.yaml --upstream ledger=tls://127.0.0.1:8443 -- ./billing
   nova dev -f everything.yaml --name orders               the app is started elsewhere
 
 Names are those of this machine here: where an upstream's host, such as auth-service, is not known, say with --upstream
@@ -65,7 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         type=_elsewhere,
         metavar="NAME=HOST:PORT",
-        help="send the calls to an upstream there, plainly even if it has tls; may be repeated",
+        help="send the calls to an upstream there, plainly even if it has tls; by its tls with NAME=tls://HOST:PORT; "
+        "may be repeated",
     )
     parser.add_argument(
         "--tls-directory",
@@ -191,10 +193,11 @@ def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
     return "\n".join(lines)
 
 
-def _elsewhere(text: str) -> tuple[str, Address]:
-    """Read ``NAME=HOST:PORT``."""
+def _elsewhere(text: str) -> tuple[str, Elsewhere]:
+    """Read ``NAME=HOST:PORT`` or ``NAME=tls://HOST:PORT``."""
     name, equals, address = text.partition("=")
-    host, colon, port = address.rpartition(":")
+    plain = address.removeprefix("tls://")
+    host, colon, port = plain.rpartition(":")
     if not (name and equals and host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise argparse.ArgumentTypeError(f"expected NAME=HOST:PORT, got {text!r}")
-    return name, Address(host=host, port=int(port))
+    return name, Elsewhere(Address(host=host, port=int(port)), tls=plain != address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,17 @@ from nova_cli.documents import parse
 from nova_sidecar.config import Document, document, read
 
 
-def load(path: Path, name: str | None, elsewhere: Mapping[str, Address], certificates: Path = Path("tls")) -> Document:
+class Elsewhere(NamedTuple):
+    """Where an upstream is on this machine."""
+
+    address: Address
+    tls: bool = False
+    """By its `tls`, as in the cluster; else plainly."""
+
+
+def load(
+    path: Path, name: str | None, elsewhere: Mapping[str, Elsewhere], certificates: Path = Path("tls")
+) -> Document:
     """The sidecar's document for the NovaService called `name`, or the only one, of a YAML file.
 
     `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret. Raises
@@ -42,19 +52,24 @@ def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
     return meant[0]
 
 
-def redirect(config: ProxyConfig, elsewhere: Mapping[str, Address]) -> ProxyConfig:
-    """The same document with upstreams at other addresses. Raises ConfigError for an upstream that is not there."""
+def redirect(config: ProxyConfig, elsewhere: Mapping[str, Elsewhere]) -> ProxyConfig:
+    """The same document with upstreams at other addresses. Raises ConfigError for an upstream that is not there, and
+    for one that should be called by TLS and has none."""
     names = [port.name for port in config.outbound]
     for name in elsewhere:
         if name not in names:
             raise ConfigError(
                 "$.spec.upstreams", f"expected one named {name} (--upstream), found {', '.join(names) or 'none'}"
             )
-    outbound = tuple(
-        msgspec.structs.replace(port, upstream=elsewhere[port.name], tls=None) if port.name in elsewhere else port
-        for port in config.outbound
-    )
-    return msgspec.structs.replace(config, outbound=outbound)
+    outbound = list(config.outbound)
+    for index, port in enumerate(outbound):
+        if port.name not in elsewhere:
+            continue
+        there = elsewhere[port.name]
+        if there.tls and port.tls is None:
+            raise ConfigError(f"$.spec.upstreams[{index}].tls", "expected it to be set, since --upstream says tls://")
+        outbound[index] = msgspec.structs.replace(port, upstream=there.address, tls=port.tls if there.tls else None)
+    return msgspec.structs.replace(config, outbound=tuple(outbound))
 
 
 def with_certificates(config: ProxyConfig, parent: Path) -> ProxyConfig:

@@ -6,7 +6,7 @@ import pytest
 
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address
-from nova_cli.devfile import load
+from nova_cli.devfile import Elsewhere, load
 
 DOCUMENT = """
 apiVersion: nova.dev/v1alpha1
@@ -46,6 +46,27 @@ def test_a_folder_that_is_missing_is_named(file: Path, tmp_path: Path) -> None:
 
 
 def test_an_upstream_that_is_sent_elsewhere_is_called_plainly(file: Path, tmp_path: Path) -> None:
-    elsewhere = {"stock": Address(host="127.0.0.1", port=7000)}
+    elsewhere = {"stock": Elsewhere(Address(host="127.0.0.1", port=7000))}
     _, stock = load(file, None, elsewhere, tmp_path / "tls").config.outbound
     assert (stock.upstream.port, stock.tls) == (7000, None)
+
+
+def test_an_upstream_that_is_sent_elsewhere_by_tls_keeps_its_name_and_files(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "stock-client").mkdir()
+    there = Elsewhere(Address(host="127.0.0.1", port=7000), tls=True)
+    public, stock = load(file, None, {"stock": there, "public": there}, tmp_path).config.outbound
+    assert (stock.upstream.port, public.upstream.port) == (7000, 7000)
+    assert stock.tls is not None
+    assert (stock.tls.server_name, stock.tls.directory) == ("stock.example", str(tmp_path / "stock-client"))
+    assert public.tls is not None
+    assert public.tls.server_name == "api.example"
+
+
+def test_tls_elsewhere_needs_tls_in_the_file(file: Path) -> None:
+    file.write_text(
+        DOCUMENT.replace(", tls: {}", "").replace(", tls: {secret: stock-client, serverName: stock.example}", "")
+    )
+    there = Elsewhere(Address(host="127.0.0.1", port=7000), tls=True)
+    with pytest.raises(ConfigError, match="tls://") as raised:
+        load(file, None, {"stock": there})
+    assert raised.value.path == "$.spec.upstreams[1].tls"
