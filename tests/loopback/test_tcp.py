@@ -278,3 +278,37 @@ def test_two_kinds_of_ports_in_one_sidecar(start: StartSidecar, app: StartApp, l
     raw = sidecar.connect("raw")
     raw.send(b"raw")
     assert listener.accept().read_exactly(3) == b"raw"
+
+
+def test_a_removed_port_ends_its_connections_within_the_time_of_a_drain(
+    start: StartSidecar, listener: Listener
+) -> None:
+    kept = port(listener.address, name="kept")
+    config = document(
+        port(listener.address, name="removed"), kept, drain=DrainPolicy(delay=Duration(0), timeout=Duration(1))
+    )
+    sidecar = start(config)
+    client = sidecar.connect("removed")
+    app = listener.accept()
+    other = sidecar.connect("kept")
+    far = listener.accept()
+    began = time.monotonic()
+    sidecar.reload(msgspec.structs.replace(config, inbound=(kept,)))
+    eventually(lambda: is_reset(client), within=15)
+    assert time.monotonic() - began >= 1
+    eventually(lambda: is_reset(app))
+    other.send(b"still here")
+    assert far.read_exactly(10) == b"still here"
+
+
+@pytest.mark.parametrize("before", [3600, 0])
+def test_the_longest_silence_changes_for_connections_that_are_there(
+    start: StartSidecar, listener: Listener, before: float
+) -> None:
+    config = document(port(listener.address), tcp=TcpPolicy(idle_timeout=Duration(before)))
+    sidecar = start(config)
+    client, app = joined(sidecar, listener)
+    client.send(b"x")
+    app.read_exactly(1)
+    sidecar.reload(msgspec.structs.replace(config, tcp=TcpPolicy(idle_timeout=Duration(0.5))))
+    eventually(lambda: is_reset(client) and is_reset(app), within=15)

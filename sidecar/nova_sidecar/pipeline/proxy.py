@@ -5,7 +5,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -156,7 +155,7 @@ class Proxy:
             if place not in doors:
                 door.close()
         self._ports, self._doors = ports, doors
-        self._remove(removed)
+        self._remove(removed, float(config.drain.timeout))
 
     async def _open_doors(self, config: ProxyConfig, ports: Mapping[Key, Port]) -> dict[Place, _Door]:
         """The doors of a configuration: those there are, and new ones. Raises ListenError and closes the new ones."""
@@ -182,18 +181,29 @@ class Proxy:
             raise ListenError(path, _advice(settings.listen, error)) from error
         return door
 
-    def _remove(self, ports: list[Port]) -> None:
+    def _remove(self, ports: list[Port], seconds: float) -> None:
+        """Ports that are no longer there: their connections have as long to end as when the whole sidecar leaves."""
         for port in ports:
             port.leave()
             port.close_idle()
-            port.upgrades.leave(inf)
+            port.upgrades.leave(seconds)
+            self._shared.loop.call_later(seconds, self._cut_removed, port)
         self._removed = [port for port in [*self._removed, *ports] if not self._finish(port)]
 
     def _finish(self, port: Port) -> bool:
         if port.connections:
             return False
-        port.upstreams.close()
+        port.dispatcher.close()
         return True
+
+    def _cut_removed(self, port: Port) -> None:
+        if port in self._removed:
+            seconds = CLOSE_TIMEOUT if port.upgrades.cut() else 0.0  # what was cut has a moment to say so
+            self._shared.loop.call_later(seconds, self._end_removed, port)
+
+    def _end_removed(self, port: Port) -> None:
+        port.close()
+        self._removed = [other for other in self._removed if other is not port]
 
     # --- leaving
 

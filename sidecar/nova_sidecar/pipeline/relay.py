@@ -66,7 +66,7 @@ class RelayPort:
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
 
     def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
-        """Take over new values, for connections that come from now on."""
+        """Take over new values; of connections that are there already, the longest silence changes."""
         if self.breaker is not None and isinstance(settings, Outbound):
             self.breaker.configure(settings.circuit_breaker, self.clock())
         self._take_over(settings, config)
@@ -78,6 +78,8 @@ class RelayPort:
             tls=tls_of(settings),
             endpoints=endpoints_of(settings),
         )
+        for relay in self.connections:
+            relay.limit(self._idle)
 
     def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
         self.settings = settings

@@ -196,6 +196,16 @@ class Relay(Timed):
             if side.ended:
                 self.half_closed(side)
 
+    def limit(self, idle: float) -> None:
+        """From now on the longest silence is this, in seconds."""
+        if self._closing or idle == self.idle or (self.idle <= TLS_LINGER and self.downstream.ended):
+            return
+        self.idle = idle
+        if idle == inf:
+            self.deadline = inf
+        elif not self.waiting:
+            self._arm(idle)
+
     # --- what the ends tell
 
     def passed(self, side: Side, data: bytes) -> None:
