@@ -48,6 +48,10 @@ class UpgradeFilter:
             exchange.drop_upstream("error", FAILURE)
             exchange.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded a connection that was not asked to")
             return
+        if exchange.downstream.unread:  # RFC 9110 section 7.8: not in the middle of a message; its rest is no tunnel's
+            exchange.drop_upstream("error", FAILURE)
+            exchange.refuse(Reject(Reason.BAD_RESPONSE), "the upstream upgraded before the request was complete")
+            return
         if self._closing.full:
             exchange.drop_upstream("aborted", SUCCESS)
             exchange.refuse(_FULL)
