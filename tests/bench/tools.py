@@ -15,6 +15,8 @@ from pathlib import Path
 ENVOY_VERSION = "1.40.0"
 #: program → Debian package
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "nghttpd": "nghttp2-server"}
+#: the same for tests that need a load or a reference of their own
+PACKAGES |= {"h2load": "nghttp2-client"}
 #: the same for the oracles of tests/oracles
 PACKAGES |= {"javac": "default-jdk-headless", "mvn": "maven"}
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])

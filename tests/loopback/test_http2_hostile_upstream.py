@@ -373,7 +373,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """The same with little patience."""
     listener = Listener()
     pool = PoolPolicy(grpc_connections=1)
-    timeout = TimeoutPolicy(request=Duration(0.6), attempt=Duration(0.4), stream_idle=Duration(0.4))
+    timeout = TimeoutPolicy(request=Duration(2), attempt=Duration(1), stream_idle=Duration(1))
     port = outbound(
         listener.address, "web", protocol="grpc", pool=pool, timeout=timeout, circuit_breaker=COUNTING,
         retry=RetryPolicy(mode="Off"),
@@ -395,7 +395,7 @@ def test_silence_and_trickle_in_every_phase(hasty: Scene) -> None:
 
     client.headers(3, grpc_fields(), end=True)
     quiet.read_until(b"PRI * HTTP/2.0")
-    quiet.trickle(settings() + frame(HEADERS, END_HEADERS, 3, b"\x88"), every=0.05)
+    quiet.trickle(settings() + frame(HEADERS, END_HEADERS, 3, b"\x88"), every=0.1)
     assert outcome(client, 3)["x-nova-reject"] == "attempt_timeout"
     quiet.reset()
 
