@@ -274,7 +274,7 @@ def test_the_machines_own_resolver_for_nova_dev() -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(SystemResolver().resolve("localhost", 8080))
         assert ("127.0.0.1", 8080) in found.addresses
-        with pytest.raises(ResolveError, match="this machine's resolver"):
+        with pytest.raises(ResolveError, match="this machine's resolver; nova dev --upstream"):
             runner.run(SystemResolver().resolve("a..b", 8080))
 
 

@@ -190,7 +190,8 @@ class SystemResolver:
         except TimeoutError as error:
             raise ResolveError(f"{host}: no answer from this machine within {self._deadline:g} s") from error
         except (OSError, UnicodeError) as error:
-            raise ResolveError(f"{host}: {error} (this machine's resolver)") from error
+            hint = "this machine's resolver; nova dev --upstream says where else it is"
+            raise ResolveError(f"{host}: {error} ({hint})") from error
         return Resolution(tuple(dict.fromkeys((str(entry[4][0]), port) for entry in found)), SYSTEM_TTL)
 
     async def close(self) -> None:
