@@ -70,6 +70,10 @@ class GrpcClient:
     def __init__(self, address: tuple[str, int], **options: Any) -> None:
         given = [*UNLIMITED, ("grpc.use_local_subchannel_pool", 1), *options.items()]
         self.channel = grpc.insecure_channel(f"{address[0]}:{address[1]}", options=given)
+        self.bind()
+
+    def bind(self) -> None:
+        """Make the methods, also those of a channel that was put in place of the first one."""
         self.empty = self.channel.unary_unary(f"{SERVICE}EmptyCall")
         self.unary = self.channel.unary_unary(f"{SERVICE}UnaryCall")
         self.upload = self.channel.stream_unary(f"{SERVICE}StreamingInputCall")
