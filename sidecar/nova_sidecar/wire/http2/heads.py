@@ -261,6 +261,9 @@ def _authority(named: bytes | None, hosts: list[bytes] | None) -> bytes:
     return named
 
 
+_NOTHING: Final[dict[bytes, list[bytes]]] = {}
+
+
 class ResponseHead:
     """The head of one response, an interim one included; shared with others like it but for `forward`."""
 
@@ -271,10 +274,15 @@ class ResponseHead:
 
     keep_alive = True
 
-    def __init__(self, status: int, noted: dict[bytes, list[bytes]], forward: bytes) -> None:
+    def __init__(
+        self, status: int, noted: dict[bytes, list[bytes]], forward: bytes, like: "ResponseHead | None" = None
+    ) -> None:
         self.status = status
         self.forward = forward
         """The block to pass on; others may be appended as literals."""
+        if like is not None:  # the same but for the block: nothing is read again
+            self._take_over(like)
+            return
         self.reject = noted[REJECT_HEADER][0] if REJECT_HEADER in noted else None
         """The reason another sidecar refused the request for."""
         self.outcome: Outcome = SUCCESS if status < 500 else CANCELLED if self.reject in SHED else FAILURE
@@ -294,21 +302,14 @@ class ResponseHead:
         self.length = 0 if self.bodiless else read_length(noted.get(b"content-length"))
         """Bytes of the body when the request was not HEAD, or `UNDECLARED`."""
 
+    def _take_over(self, like: "ResponseHead") -> None:
+        self.reject, self.outcome, self.grpc_status = like.reject, like.outcome, like.grpc_status
+        self.is_grpc, self.pushback_ms, self.retry_after = like.is_grpc, like.pushback_ms, like.retry_after
+        self.retried, self.bodiless, self.length = like.retried, like.bodiless, like.length
+
     def followed_by(self, block: bytes) -> "ResponseHead":
         """The same with more fields."""
-        head = ResponseHead.__new__(ResponseHead)
-        head.status = self.status
-        head.forward = self.forward + block
-        head.reject = self.reject
-        head.outcome = self.outcome
-        head.grpc_status = self.grpc_status
-        head.is_grpc = self.is_grpc
-        head.pushback_ms = self.pushback_ms
-        head.retry_after = self.retry_after
-        head.retried = self.retried
-        head.bodiless = self.bodiless
-        head.length = self.length
-        return head
+        return ResponseHead(self.status, _NOTHING, self.forward + block, self)
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status}>"
