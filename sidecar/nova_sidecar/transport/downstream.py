@@ -160,6 +160,8 @@ class DownstreamConnection(Timed, asyncio.Protocol):
         """The deadline of the exchange, or of a silence between exchanges, is over."""
         if self.exchange is not None:
             self.exchange.on_deadline(now)
+            if self.deadline < self.wakes:  # it has been answered, and `finished` only moved the deadline
+                self.wheel.place(self)
         elif self.closing:
             self._wait_for_reader()
         elif self._discarding or not self._buffer:
