@@ -118,6 +118,7 @@ def soak(plan: Plan, folder: Path, progress: Callable[[str], None]) -> Result:
                 time.sleep(min(plan.every, plan.seconds - now))
                 samples.append(_look(sidecar, began))
                 progress(_line(samples[-1], ledger))
+        _apply(sidecar, first)
         after = _settled(sidecar, before, began)
         found = problems(samples, before, after, plan.bounds)
         found += [f"{count} times {text}" for text, count in ledger.wrong.most_common(20)]
@@ -150,6 +151,11 @@ def _changed(config: ProxyConfig, apps: Apps, number: int) -> ProxyConfig:
     )
 
 
+def _apply(sidecar: Sidecar, config: ProxyConfig) -> None:
+    sidecar.reload(config)
+    sidecar.process.send_signal(signal.SIGHUP)
+
+
 @contextlib.contextmanager
 def _load(sidecar: Sidecar, ledger: Ledger) -> Iterator[None]:
     web, db, chat = (sidecar.address(name) for name in ("web", "db", "chat"))
@@ -179,8 +185,7 @@ def _events(sidecar: Sidecar, first: ProxyConfig, apps: Apps, ledger: Ledger, pa
         while not over.wait(pause):
             number += 1
             try:
-                sidecar.reload(_changed(first, apps, number))
-                sidecar.process.send_signal(signal.SIGHUP)
+                _apply(sidecar, _changed(first, apps, number))
                 with ledger.restarting():
                     apps.restart_http() if number % 2 else apps.restart_calls()
                     if number % 2 == 0:
