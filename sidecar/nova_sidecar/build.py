@@ -1,7 +1,10 @@
-"""Whether this sidecar runs compiled; see sidecar/compile.py."""
+"""Which version this sidecar is, and whether it runs compiled (see sidecar/compile.py)."""
 
 from importlib.util import find_spec
-from typing import Literal
+from typing import Final, Literal
+
+VERSION: Final = "0.1.0"
+"""As the package's metadata have it, whose reader takes 0.7 MB and a twelfth of the start; a test compares."""
 
 Build = Literal["compiled", "pure"]
 

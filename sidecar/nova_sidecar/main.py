@@ -115,14 +115,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up when asked, since that takes longer than everything else here."""
+    """Looks the build up when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version  # noqa: PLC0415 - only when asked for
+        from nova_sidecar.build import VERSION, build  # noqa: PLC0415 - only when asked for
 
-        from nova_sidecar.build import build  # noqa: PLC0415 - as above
-
-        print(f"nova-sidecar {version('nova')} {build()}")
+        print(f"nova-sidecar {VERSION} {build()}")
         parser.exit()
 
 

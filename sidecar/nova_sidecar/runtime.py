@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -25,6 +24,7 @@ from nova_sidecar.admin.pages import Pages
 from nova_sidecar.admin.process import RuntimeCollector
 from nova_sidecar.admin.server import AdminListenError, AdminServers
 from nova_sidecar.admin.view import View
+from nova_sidecar.build import VERSION
 from nova_sidecar.config import Document, Reloader, load
 from nova_sidecar.pipeline.proxy import ListenError, Proxy
 from nova_sidecar.telemetry.accesslog import AccessLogWriter
@@ -76,7 +76,7 @@ class Sidecar:
             drain=self.drain,
             sink=sink,
             tracer=self.tracer,
-            version=version("nova"),
+            version=VERSION,
         )
         exposition = Exposition((ProxyCollector(self.view), RuntimeCollector(self.view)))
         self.admin = AdminServers(config.admin, Pages(self.view, exposition))
@@ -138,7 +138,7 @@ def _exporter(service: str, namespace: str, endpoint: str) -> Exporter:
     """Called in the exporting thread, so that these imports hold nobody up."""
     from nova_sidecar.telemetry.otlp import OtlpExporter  # noqa: PLC0415 - 15 MB, only where tracing is on
 
-    return OtlpExporter(endpoint, service=service, namespace=namespace, version=version("nova"))
+    return OtlpExporter(endpoint, service=service, namespace=namespace, version=VERSION)
 
 
 def _refuse_fixed(now: ProxyConfig, then: ProxyConfig) -> None:
