@@ -119,3 +119,17 @@ def test_a_length_that_is_set_twice_goes_on_once() -> None:
     for lines in (("Content-Length: 5", "Content-Length: 6"), ("Content-Length: 5x", "Content-Length: 5x")):
         with pytest.raises(Malformed):
             read(*lines)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "outcome"),
+    [
+        ("503 Busy", "overloaded", CANCELLED),
+        ("429 Busy", "tenant_limit", CANCELLED),
+        ("503 Busy", "circuit_open", FAILURE),
+        ("500 Broken", "overloaded", FAILURE),
+        ("200 OK", "overloaded", SUCCESS),
+    ],
+)
+def test_only_a_refusal_says_that_load_was_shed(status: str, reason: str, outcome: Outcome) -> None:
+    assert read(f"x-nova-reject: {reason}", start=f"HTTP/1.1 {status}").outcome is outcome

@@ -23,6 +23,7 @@ from nova_sidecar.wire.memo import Memo
 _NOTED: Final = frozenset(
     (b"connection", b"content-length", b"retry-after", b"transfer-encoding", b"upgrade", REJECT_HEADER, RETRIED)
 )
+_SHED_STATUSES: Final = (429, 503)
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _CONTENT_LENGTH: Final = frozenset((b"content-length",))
 
@@ -111,8 +112,10 @@ class ResponseReader:
 
     def _outcome(self, status: int, reject: list[bytes] | None) -> Outcome:
         """That the upstream's own sidecar sheds load does not say that the upstream fails: opening the breaker on top
-        would turn a short overload into an outage."""
-        return CANCELLED if reject is not None and reject[0] in SHED else self._outcomes[status]
+        would turn a short overload into an outage. A sidecar says so with these statuses only; an app that puts the
+        field on what else it answers hides neither its failures nor its recovery."""
+        shed = reject is not None and reject[0] in SHED and status in _SHED_STATUSES
+        return CANCELLED if shed else self._outcomes[status]
 
 
 def _one_length(lines: list[bytes], lengths: list[bytes], *, unframed: bool) -> list[bytes]:
