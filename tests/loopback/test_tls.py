@@ -287,6 +287,7 @@ def test_files_that_were_never_good_refuse_calls_until_they_are(
     secret = MountedSecret(tmp_path / "tls", ca_crt=b"no certificate")
     sidecar = start(towards(upstream.address, secret.directory))
     refused(sidecar, reason="files", words="cannot be used")
+    assert "expected PEM in ca.crt" in sidecar.text
     secret.write({"ca_crt": authority.certificate})
     eventually(lambda: ask(sidecar).status == 200, within=10)
 

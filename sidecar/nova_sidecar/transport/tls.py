@@ -113,8 +113,9 @@ class TlsClient:
     def _refuse(self, error: Exception) -> None:
         """Bad files; what was in use before, if anything, stays."""
         self._stats.reloads["refused"] += 1
-        self.broken = f"the files in {self.settings.directory} cannot be used: {words_of(error)}"
-        get_logger().warning("certificates refused", file=self.settings.directory, error=words_of(error))
+        why = _why_unusable(error)
+        self.broken = f"the files in {self.settings.directory} cannot be used: {why}"
+        get_logger().warning("certificates refused", file=self.settings.directory, error=why)
 
     def _build(self, directory: Path) -> None:
         """Make the context anew. Raises OSError or ValueError and changes nothing."""
@@ -165,6 +166,15 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         return error.strerror or "the connection was closed in the handshake"
     return str(error) or "the connection was closed in the handshake"
+
+
+def _why_unusable(error: Exception) -> str:
+    """What is wrong with files, in words that have nothing of them in it."""
+    if isinstance(error, FileNotFoundError):
+        return f"expected {_CERTIFICATE} and {_KEY} together"
+    if isinstance(error, UnicodeError) or (isinstance(error, ssl.SSLError) and not error.reason):
+        return f"expected PEM in {_CA}, {_CERTIFICATE} and {_KEY}"
+    return words_of(error)
 
 
 def _empty(alpn: str | None) -> ssl.SSLContext:
