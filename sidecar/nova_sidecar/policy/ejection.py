@@ -142,6 +142,16 @@ class Ejector(Generic[H]):
             "panic": self.panic,
         }
 
+    def shown(self, health: H, now: float) -> dict[str, Any]:
+        """One endpoint, for the same."""
+        return {
+            "failures": health.failures,
+            "ejected": health.ejected and self.enforced,
+            "wouldBeEjected": health.ejected and not self.enforced,
+            "ejections": health.ejections,
+            "backIn": max(0.0, health.back_at - now) if health.ejected else None,
+        }
+
     def __repr__(self) -> str:
         return f"<Ejector endpoints={len(self.members)} out={self.out}{' panic' if self.panic else ''}>"
 

@@ -283,11 +283,7 @@ class Pool(Generic[C, W]):
             "address": f"{seat.endpoint[0]}:{seat.endpoint[1]}",
             "open": seat.open,
             "idle": len(seat.idle),
-            "failures": seat.failures,
-            "ejected": seat.ejected and self.ejector.enforced,
-            "wouldBeEjected": seat.ejected and not self.ejector.enforced,
-            "ejections": seat.ejections,
-            "backIn": max(0.0, seat.back_at - now) if seat.ejected else None,
+            **self.ejector.shown(seat, now),
         }
 
     def __repr__(self) -> str:
