@@ -1,12 +1,16 @@
 """The command: one target for as long as one likes."""
 
 import argparse
+import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
 
 from .driver import Failure, Outcome, run
 from .targets import TARGETS
+
+_COMPILED = "NOVA_FUZZ_COMPILED"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -25,9 +29,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="another seed makes other cases, default %(default)s")
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first case, default 0")
     parser.add_argument("--cases", type=int, default=0, help="stop after so many cases, default: as time allows")
+    parser.add_argument("--compiled", action="store_true", help="the compiled sidecar, as its image has it")
     options = parser.parse_args(given)
     if options.seconds <= 0 or options.cases < 0 or options.first < 0:
         parser.error("--seconds must be above 0, --cases and --first must not be below")
+    if options.compiled and _COMPILED not in os.environ:
+        return _again_compiled(sys.argv[1:] if given is None else list(given))
     try:
         outcome = run(
             TARGETS[options.target], options.seed, seconds=options.seconds, cases=options.cases, first=options.first,
@@ -40,6 +47,14 @@ def main(given: Sequence[str] | None = None) -> int:
         return 0
     print(report(options.target, options.seed, outcome.failure))
     return 1
+
+
+def _again_compiled(arguments: list[str]) -> int:
+    """The same by an interpreter that finds the compiled tree first."""
+    from tests import compiled  # noqa: PLC0415 - what it needs is needed here alone
+
+    environment = os.environ | {"PYTHONPATH": str(compiled.tree()), _COMPILED: "1"}
+    return subprocess.run([sys.executable, "-m", "tests.fuzz", *arguments], env=environment, check=False).returncode
 
 
 def report(target: str, seed: int, failure: Failure) -> str:

@@ -28,6 +28,12 @@ class Target(Protocol):
         """Read it and see that everything holds; returns how it went. Any exception is a failure."""
 
 
+def attributes(kind: type) -> tuple[str, ...]:
+    """Names of what instances of a class hold, whether it was compiled or not."""
+    names: tuple[str, ...] = getattr(kind, "__slots__", None) or kind.__mypyc_attrs__  # type: ignore[attr-defined]  # mypyc's
+    return names
+
+
 @dataclass
 class Failure:
     """A case that broke something, and the smallest one found that breaks it in the same way."""

@@ -12,6 +12,7 @@ from nova_sidecar.wire.memo import GENERATION_BYTES
 from nova_sidecar.wire.request import RequestHead, RequestReader
 from tests.loopback.support.message import chunked, request
 
+from .driver import attributes
 from .llhttp import Opinion, origin_form
 from .mutate import mutated, pieces, shuffled
 
@@ -39,7 +40,7 @@ SPICE = [
     b"HTTP/1.1", b"\xff", HIDDEN,
 ]  # fmt: skip
 _CAPTURED = frozenset((b"correlation-id", ATTEMPT))
-_SLOTS = tuple(name for name in RequestHead.__slots__ if name != "captured")
+_SLOTS = tuple(name for name in attributes(RequestHead) if name != "captured")
 
 
 class Read(NamedTuple):

@@ -13,6 +13,7 @@ from nova_sidecar.wire.memo import GENERATION_BYTES
 from nova_sidecar.wire.response import ResponseHead, ResponseReader
 from tests.loopback.support.message import chunked, response
 
+from .driver import attributes
 from .http1_requests import SPICE
 from .llhttp import Opinion
 from .mutate import mutated, pieces, shuffled
@@ -31,7 +32,7 @@ MORE = [
     response("503 Busy", "Retry-After: 3", "X-Nova-Reject: overloaded", "Correlation-Id: 1", body=b"no"),
     b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nConnection: X-Own\r\nX-Own: 1\r\n\r\nok",
 ]
-_SLOTS = ResponseHead.__slots__
+_SLOTS = attributes(ResponseHead)
 
 
 def reader() -> ResponseReader:

@@ -29,6 +29,7 @@ from nova_sidecar.wire.http2.heads import RequestHead, RequestReader, ResponseRe
 from nova_sidecar.wire.http2.hpack import Decoder, Fields, ListTooLarge
 from nova_sidecar.wire.memo import GENERATION_BYTES
 
+from .driver import attributes
 from .mutate import mutated, pieces, shuffled
 
 _START = [(":method", "POST"), (":scheme", "http"), (":path", "/pkg.Service/Do"), (":authority", "app")]
@@ -46,7 +47,7 @@ _SPICE = [
 ]  # fmt: skip
 _CAPTURED = frozenset((b"correlation-id",))
 _REPLACED = (b"correlation-id", b"host", b":authority")
-_SLOTS = RequestHead.__slots__
+_SLOTS = attributes(RequestHead)
 
 
 class Heads(NamedTuple):
