@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# once more against the compiled sidecar: what every request passes through
+COMPILED := $(patsubst %,tests/loopback/test_%.py,http1_basic smuggling http2_frames grpc_policies limiter breaker drain reload websocket)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-soak crds images chart clean
@@ -39,6 +41,7 @@ demo-down: $(STAMP)  ## remove the demo and its cluster
 test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
 	@$(BIN)/nova cluster prepare
 	$(PYTEST) tests/unit tests/fuzz tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile
+	$(PYTEST) --compiled $(COMPILED) -m 'not alone' -n 3 --dist loadfile
 	$(PYTEST) tests -m alone
 
 test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds

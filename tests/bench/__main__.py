@@ -49,6 +49,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="run the sidecar with this interpreter (default: an optimised build of the same version, if there)",
     )
+    parser.add_argument(
+        "--pure", action="store_true", help="run the sidecar from its sources, not compiled as in its image"
+    )
     parser.add_argument("--check", action="store_true", help=f"fail if http1.ratio_envoy is below {_FLOOR:g}")
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="default %(default)s")
     return parser.parse_args(given)
@@ -73,7 +76,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        document = _run(options, tools.interpreter(options.python))
+        document = _run(options, tools.interpreter(options.python).with_build(pure=options.pure))
     except tools.Unavailable as reason:
         print(f"cannot measure: {reason}", file=sys.stderr)
         return 3
@@ -190,7 +193,7 @@ def _scaling(
     if options.quick or "scaling" not in options.workloads:
         return {}
     try:
-        return scaling.isolated(python.path, folder / "scaling.json")
+        return scaling.isolated(python, folder / "scaling.json")
     except tools.Unavailable as reason:
         skipped["scaling"] = str(reason)
         return {}

@@ -1,6 +1,6 @@
 """What a request costs while something else grows: connections, upstreams, endpoints, tenants.
 
-    python -m tests.bench.scaling OUTPUT [PYTHON]
+    python -m tests.bench.scaling OUTPUT PYTHON [--pure]
 
 The sidecar alone, CPU time per request at full load; the growing thing only stands there or takes its turn. It runs in
 a network and a mount view of its own (`isolated`), because upstreams need as many addresses and endpoints need a
@@ -51,7 +51,7 @@ _TENANTS = Path(__file__).with_name("tenants.lua")
 _SIOCSIFFLAGS, _UP_AND_RUNNING = 0x8914, 0x41
 
 
-def isolated(python: str, output: Path) -> dict[str, dict[str, float]]:
+def isolated(python: tools.Interpreter, output: Path) -> dict[str, dict[str, float]]:
     """Run this module apart from the machine's network; returns CPU µs per request by dimension and number.
 
     Raises:
@@ -60,7 +60,8 @@ def isolated(python: str, output: Path) -> dict[str, dict[str, float]]:
     unshare = shutil.which("unshare")
     if os.geteuid() != 0 or unshare is None:
         raise tools.Unavailable("a network of its own needs root and unshare")
-    command = [unshare, "--net", "--mount", sys.executable, "-m", __package__ + ".scaling", str(output), python]
+    command = [unshare, "--net", "--mount", sys.executable, "-m", __package__ + ".scaling", str(output), python.path]
+    command += [] if python.compiled else ["--pure"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=False)
     if done.returncode:
         raise tools.Unavailable(f"the run in its own network ended with {done.returncode}")
@@ -69,9 +70,9 @@ def isolated(python: str, output: Path) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: list[str]) -> None:
-    output, *python = arguments
+    output, python, *pure = arguments
     _loopback_up()
-    interpreter = tools.interpreter(python[0] if python else None)
+    interpreter = tools.interpreter(python).with_build(pure=bool(pure))
     with tempfile.TemporaryDirectory(prefix="nova-scaling-") as temporary:
         folder = Path(temporary)
         found = {name: _dimension(name, folder, interpreter) for name in STEPS}

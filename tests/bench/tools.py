@@ -9,8 +9,10 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests import compiled
 
 ENVOY_VERSION = "1.40.0"
 #: program → Debian package
@@ -108,9 +110,21 @@ class Interpreter:
     version: str
     abi: str  #: what compiled extension modules are tagged with; a wheel of another one does not load
     optimised: bool  #: built with profile-guided optimisation, as in the images that are shipped
+    compiled: str | None = None  #: the folder with the compiled sidecar; None runs it from its sources
+    why_pure: str = ""  #: set where it should be compiled and is not
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.version}, {'optimised' if self.optimised else 'not an optimised build'})"
+        build = "compiled" if self.compiled else "pure Python"
+        return f"{self.path} ({self.version}, {'optimised' if self.optimised else 'not an optimised build'}), {build}"
+
+    def with_build(self, *, pure: bool) -> Interpreter:
+        """The same with the sidecar compiled, as in its image; where that cannot be done, `why_pure` says why."""
+        if pure:
+            return self
+        try:
+            return replace(self, compiled=str(compiled.tree()))
+        except compiled.CannotCompileError as error:
+            return replace(self, why_pure=str(error))
 
 
 def interpreter(asked: str | None = None) -> Interpreter:
@@ -167,7 +181,8 @@ def sidecar(python: Interpreter) -> tuple[str, ...]:
         raise Unavailable("nova-sidecar is not installed beside the running Python")
     packages = sysconfig.get_path("purelib")
     hidden = "".join(f"sys.modules[{name!r}] = None; " for name in _NOT_SHIPPED)
-    start = f"import site, sys; {hidden}site.addsitedir({packages!r}); from nova_sidecar.main import main; "
+    first = f"sys.path.insert(0, {python.compiled!r}); " if python.compiled else ""
+    start = f"import site, sys; {hidden}site.addsitedir({packages!r}); {first}from nova_sidecar.main import main; "
     return (python.path, "-c", start + "sys.exit(main())")
 
 

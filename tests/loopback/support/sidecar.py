@@ -31,6 +31,13 @@ ONCE = PoolPolicy(max_requests=1)
 """A pool that reuses nothing: each request comes to the app on a connection of its own."""
 
 
+def environment() -> dict[str, str]:
+    """For the process of a sidecar: warnings are shown, and with `pytest --compiled` it is the compiled one."""
+    path = os.environ.get("NOVA_TEST_SIDECAR_PATH")
+    variables = {"PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
+    return os.environ | variables | ({"PYTHONPATH": path} if path else {})
+
+
 def inbound(app: tuple[str, int], name: str = "web", **fields: Any) -> Inbound:
     """A listener on a free port that forwards to `app`."""
     port = free_ports(1)[0]
@@ -76,7 +83,7 @@ class Sidecar:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env=os.environ | {"PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"},
+                env=environment(),
             )
 
     @classmethod
