@@ -46,7 +46,7 @@ def changed(path: str, value: Any) -> bytes:
         ("inbound.0.timeout.request", "0s", "$.inbound[0].timeout: request, attempt, connect and streamIdle must be"),
         ("inbound.0.timeout.request", "soon", "$.inbound[0].timeout.request: expected a duration"),
         ("inbound.0.timeout.request", 5, "$.inbound[0].timeout.request: expected a duration"),
-        ("outbound.0.circuitBreaker.failureThreshold", 0, "$.outbound[0].circuitBreaker.failureThreshold: expected"),
+        ("outbound.0.circuitBreaker.successThreshold", 0, "$.outbound[0].circuitBreaker.successThreshold: expected"),
         ("outbound.0.circuitBreaker.openDuration", "1h", "openDuration must not be longer than maxOpenDuration"),
         ("outbound.0.retry.budget", "120%", "$.outbound[0].retry.budget: expected a share"),
         ("outbound.0.retry.when", ["always"], "$.outbound[0].retry.when[0]: "),
