@@ -1,7 +1,6 @@
 """Connections of gRPC come and go, and no call notices: balancing, rotation, restarts, drain."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -232,7 +231,7 @@ def test_pods_that_come_and_go_are_not_noticed(start: StartSidecar, names: NameS
 
 def test_drain_lets_calls_finish_and_new_ones_go_elsewhere(start: StartSidecar, server: GrpcApp) -> None:
     sidecar = start(
-        document(inbound(server.address, protocol="grpc"), drain=DrainPolicy(delay=Duration(0.5), timeout=Duration(10)))
+        document(inbound(server.address, protocol="grpc"), drain=DrainPolicy(delay=Duration(1), timeout=Duration(10)))
     )
     with GrpcClient(sidecar.address()) as client:
         slow = client.unary.future(request(b"late", echo=True, sleep=1.5), timeout=10)
@@ -240,7 +239,7 @@ def test_drain_lets_calls_finish_and_new_ones_go_elsewhere(start: StartSidecar, 
         next(stream)
         eventually(lambda: sidecar.metric("nova_requests_in_flight") == 2)
         sidecar.terminate()
-        time.sleep(0.2)
+        eventually(lambda: sidecar.status("/readyz")[0] == 503)
         assert client.code() is grpc.StatusCode.OK  # within the delay: on a new connection
         assert slow.result() == b"late"
         assert len(list(stream)) == 9

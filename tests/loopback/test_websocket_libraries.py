@@ -124,7 +124,7 @@ def test_the_pod_leaves(start: StartSidecar) -> None:
 def test_the_pod_leaves_while_both_sides_talk(start: StartSidecar) -> None:
     """What arrives of a compressed stream that is closed under load is whole messages, in order, and nothing else."""
 
-    async def talk(client: ClientConnection) -> None:
+    async def talk(client: ClientConnection, begun: asyncio.Event) -> None:
         ahead = asyncio.Semaphore(20)
 
         async def send() -> None:
@@ -140,17 +140,21 @@ def test_the_pod_leaves_while_both_sides_talk(start: StartSidecar) -> None:
                 assert message == f"{expected} " * 500
                 expected += 1
                 ahead.release()
+                if expected > 20:
+                    begun.set()
         sending.cancel()
         assert client.close_code == 1012
-        assert expected > 20
 
     async def test() -> None:
         async with echo(start) as (sidecar, url, _):
             clients = [await connect(url) for _ in range(4)]
-            talking = [asyncio.create_task(talk(client)) for client in clients]
-            await asyncio.sleep(0.5)
+            begun = [asyncio.Event() for _ in clients]
+            talking = [asyncio.create_task(talk(*each)) for each in zip(clients, begun, strict=True)]
+            for each in begun:
+                await each.wait()
             await asyncio.to_thread(sidecar.terminate)
             await asyncio.gather(*talking)
+            assert await asyncio.to_thread(sidecar.wait) == 0
 
     run(test)
 
