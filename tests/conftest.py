@@ -1,10 +1,17 @@
-"""`--compiled`: sidecars that tests start are compiled, as in the image; see tests/compiled.py."""
+"""`--compiled`: sidecars that tests start are compiled, as in the image; see tests/compiled.py.
+
+Hypothesis measures no example: on a busy machine the first one, which imports, takes longer than its deadline.
+"""
 
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests import compiled
+
+settings.register_profile("nova", deadline=None)
+settings.load_profile("nova")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
