@@ -7,8 +7,8 @@ run as they are: that is what developers and most tests do. Only what every requ
 (start, name resolution, admin pages, reload) would gain nothing and cost build time and memory.
 
 It runs on the Python that will run the result and needs the packages of the extra `compile`, a C compiler, Python's
-headers, and about a minute and a half of processor time. The bench and `pytest --compiled` do it in a cache folder, see
-tests/compiled.py.
+headers, and about a minute and a half of processor time. The image does it in its build stage, the bench and
+`pytest --compiled` in a cache folder, see tests/compiled.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ LIBRARY = "nova_sidecar"
 
 
 class CannotCompileError(Exception):
-    """This machine lacks something; the message says what."""
+    """Nothing was compiled; the message says why."""
+
+
+class MissingError(CannotCompileError):
+    """This machine lacks something."""
 
 
 def modules(package: Path) -> list[Path]:
@@ -68,14 +72,14 @@ def compile_in_place(folder: Path) -> None:
 def _require() -> None:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     if not shutil.which(os.environ.get("CC", compiler)):
-        raise CannotCompileError(f"there is no C compiler ({compiler})")
+        raise MissingError(f"there is no C compiler ({compiler})")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        raise CannotCompileError(f"the headers of Python {sysconfig.get_python_version()} are missing")
+        raise MissingError(f"the headers of Python {sysconfig.get_python_version()} are missing")
     try:
         import mypyc.build  # noqa: F401, PLC0415 - what is asked is whether it is there
         import setuptools  # noqa: F401, PLC0415 - as above
     except ImportError as error:
-        raise CannotCompileError(f"{error}; pip install 'nova[compile]'") from error
+        raise MissingError(f"{error}; pip install 'nova[compile]'") from error
 
 
 def _build(folder: Path, scratch: Path) -> None:
@@ -124,7 +128,9 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="compile.py", description="Compile the sidecar's data path in place.")
     parser.add_argument("folder", type=Path, help="what holds nova_sidecar and nova_api")
-    parser.add_argument("--optional", action="store_true", help="where it cannot be done, say so and end with 0")
+    parser.add_argument(
+        "--optional", action="store_true", help="where something is missing for it, say so and end with 0"
+    )
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.into:
@@ -133,9 +139,10 @@ def main() -> int:
     try:
         compile_in_place(options.folder)
     except CannotCompileError as error:
-        consequence = "; the sidecar stays pure Python, which takes more CPU" if options.optional else ""
+        accepted = options.optional and isinstance(error, MissingError)
+        consequence = "; the sidecar stays pure Python, which takes more CPU" if accepted else ""
         print(f"compile.py: {error}{consequence}", file=sys.stderr)
-        return 0 if options.optional else 1
+        return 0 if accepted else 1
     print(f"compiled {len(modules(options.folder / LIBRARY))} modules of {LIBRARY}")
     return 0
 

@@ -16,6 +16,9 @@ from nova_cli.images.buildah import Buildah
 
 PACKAGES = "python3,ca-certificates"
 LOCAL_REFERENCE = "localhost/nova/python:1"
+BUILD_PACKAGES = f"{PACKAGES},python3-dev,gcc,libc6-dev"
+BUILD_REFERENCE = "localhost/nova/python-build:1"
+"""The same with what compiling needs; only build stages begin with it."""
 ROOT_FILE_SYSTEM = "rootfs.tar"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
@@ -47,28 +50,29 @@ def shipped_base(dockerfile: Path) -> Base:
 def local_base(console: Console) -> Base:
     """A base of this machine's own distribution, made with mmdebstrap where no registry can be reached. Made once."""
     suite = _codename(Path("/etc/os-release").read_text())
-    key = content_key([], "1", suite, PACKAGES, *_UNUSED)
+    key = content_key([], "2", suite, PACKAGES, BUILD_PACKAGES, *_UNUSED)
     folder = cache_root() / "images" / f"base-{key}"
 
     def make(scratch: Path) -> None:
-        with console.step(f"make a base image with Python ({suite}, once)"):
-            archive = scratch / ROOT_FILE_SYSTEM
-            excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
-            run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", *excluded, suite, archive])
-            (scratch / "python").write_text(_python_version(archive))
-            _import(archive, Buildah(scratch / "storage"))
-            archive.unlink()
+        archive, buildah = scratch / ROOT_FILE_SYSTEM, Buildah(scratch / "storage")
+        excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
+        for packages, reference in ((PACKAGES, LOCAL_REFERENCE), (BUILD_PACKAGES, BUILD_REFERENCE)):
+            with console.step(f"make the base image {reference} ({suite}, once)"):
+                run(["mmdebstrap", "--variant=minbase", f"--include={packages}", *excluded, suite, archive])
+                (scratch / "python").write_text(_python_version(archive))
+                _import(archive, reference, buildah)
+                archive.unlink()
 
     publish(folder, make)
     return Base(LOCAL_REFERENCE, (folder / "python").read_text(), key, folder / "storage")
 
 
-def _import(archive: Path, buildah: Buildah) -> None:
+def _import(archive: Path, reference: str, buildah: Buildah) -> None:
     """Turn a root file system into an image."""
     recipe = archive.with_name("Dockerfile")
     recipe.write_text(f"FROM scratch\nADD {archive.name} /\nENV PATH={PATH}\n")
     folder = archive.parent
-    buildah.run("bud", "--tag", LOCAL_REFERENCE, "--file", str(recipe), str(folder), keep=folder)
+    buildah.run("bud", "--tag", reference, "--file", str(recipe), str(folder), keep=folder)
 
 
 def _codename(os_release: str) -> str:

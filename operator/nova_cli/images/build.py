@@ -47,7 +47,7 @@ def _build(stale: Mapping[Image, Path], root: Path, chosen: Builder, console: Co
 
         def collect(image: Image) -> None:
             with console.step(f"collect wheels for {image.reference} (Python {chosen.base.python})"):
-                wheels.collect(image, nova, chosen.base.python, root / "build" / "wheels" / image.name)
+                wheels.collect(image, root, nova, chosen.base.python, root / "build" / "wheels" / image.name)
 
         collected = {image: collector.submit(collect, image) for image in stale}
         for image, archive in stale.items():

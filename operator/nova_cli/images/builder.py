@@ -13,7 +13,7 @@ from nova_cli.cluster.cache import cache_root
 from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import docker_answers
 from nova_cli.console import Console
-from nova_cli.images.base import Base, local_base, shipped_base
+from nova_cli.images.base import BUILD_REFERENCE, Base, local_base, shipped_base
 from nova_cli.images.buildah import Buildah
 from nova_cli.images.catalog import IMAGES, Image
 
@@ -48,7 +48,10 @@ class BuildahBuilder:
 
     def build(self, image: Image, root: Path, archive: Path) -> None:
         """`buildah bud`, then `buildah push` into an archive under the name that pods resolve to."""
-        options = ["--build-arg", f"BASE_IMAGE={self.base.reference}", "--network", "none", "--pull-never"]
+        options = ["--build-arg", f"BASE_IMAGE={self.base.reference}"]
+        if image.compiler(root).exists():
+            options += ["--build-arg", f"BUILD_IMAGE={BUILD_REFERENCE}"]
+        options += ["--network", "none", "--pull-never"]
         tag = ["--tag", image.full_reference]
         self._buildah.run("bud", *options, *tag, "--file", str(root / image.dockerfile), str(root), keep=root)
         # of the archives, Docker's has layers as they are; the one reader is a containerd on the same disk

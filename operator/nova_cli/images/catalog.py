@@ -1,7 +1,8 @@
 """The images, and what each is made of. Also the contract with the Dockerfiles:
 
-* the build context is the root of the repository, `--build-arg BASE_IMAGE` names the base;
-* build/wheels/NAME/ holds nova, everything it depends on for this image, and pip itself:
+* the build context is the root of the repository, `--build-arg BASE_IMAGE` names the base, `BUILD_IMAGE` one with a C
+  compiler for an image that has something to compile (`compile.py` beside the Dockerfile);
+* build/wheels/NAME/ holds nova, everything it depends on for this image, that script and what it needs, and pip itself:
   `python3 "$(ls build/wheels/NAME/pip-*.whl)/pip" install --no-index --find-links build/wheels/NAME ...`.
 """
 
@@ -45,9 +46,14 @@ class Image:
         """The folder of the repository that the image is named after."""
         return self.name
 
+    def compiler(self, root: Path) -> Path:
+        """The script that compiles it in its build stage, in the repository at `root`; not every image has one."""
+        return root / self.folder / "compile.py"
+
     def key(self, root: Path, base: str) -> str:
         """A hash of everything that goes into it, `base` naming the base image."""
         files = [root / "pyproject.toml", root / self.dockerfile]
+        files += [file for file in [self.compiler(root)] if file.exists()]
         for source in self.sources:
             files += [file for file in (root / source).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
         return content_key(files, base, relative_to=root)

@@ -28,11 +28,15 @@ def build_nova(root: Path, target: Path) -> Path:
     return wheels[-1]
 
 
-def collect(image: Image, nova: Path, python: str, target: Path) -> None:
-    """Fill the folder `target` with wheels for `image` on Python `python`."""
+def collect(image: Image, root: Path, nova: Path, python: str, target: Path) -> None:
+    """Fill the folder `target` with wheels for `image` on Python `python`, and with what compiles it."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     extras = EXTRAS.get(image.name, image.name)
+    compiler = image.compiler(root)
+    if compiler.exists():
+        extras += ",compile"
+        shutil.copy(compiler, target)
     requirements = [f"nova[{extras}] @ {nova.as_uri()}", "pip"]
     options = ["--quiet", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
     _pip("download", *options, *platforms(os.uname().machine), "--dest", str(target), *requirements)
