@@ -41,6 +41,8 @@ class Ledger:
     done: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     disturbed: Counter[str] = field(default_factory=Counter)
+    begun: int = 0
+    """Restarts so far."""
     _restarts: int = 0
     _calm_at: float = 0.0
 
@@ -48,6 +50,7 @@ class Ledger:
     def restarting(self) -> Iterator[None]:
         """An upstream goes and comes back within this block."""
         self._restarts += 1
+        self.begun += 1
         try:
             yield
         finally:
@@ -73,13 +76,13 @@ def callers(ledger: Ledger, kinds: list[tuple[str, float, Act]]) -> Iterator[Non
 
     def run(kind: str, pause: float, act: Act) -> None:
         while not over.wait(pause):
-            calm = ledger.calm
+            calm, begun = ledger.calm, ledger.begun
             try:
                 wrong = act()
             except (AssertionError, OSError, grpc.RpcError) as error:
                 code = error.code() if isinstance(error, grpc.RpcError) else ""
                 wrong = f"{type(error).__name__} {code} {error}"
-            ledger.note(kind, wrong, calm=calm and ledger.calm)
+            ledger.note(kind, wrong, calm=calm and ledger.begun == begun)
 
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in kinds]
     for thread in threads:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.loopback.support.waiting import eventually
+
 from .soak import Plan, main, soak, table
+from .soak_load import Ledger, callers
 from .soak_verdict import Bounds, Sample, per_minute, problems, slope
 
 QUIET = Sample(0.0, 50_000, 34, 4, 0, 0, 0, 0, 0, 0.0)
@@ -70,3 +73,26 @@ def test_twenty_seconds_of_everything(tmp_path: Path) -> None:
     assert result.ledger.done["event"] >= 3
     assert min(result.ledger.done[kind] for kind in ("http", "grpc", "fault", "websocket")) > 20
     assert result.after.exchanges > 1_000
+
+
+def test_what_a_restart_may_have_to_do_with_is_counted_apart() -> None:
+    """Also where it came and went while the caller waited."""
+    ledger = Ledger()
+
+    def act() -> str:
+        with ledger.restarting():
+            pass
+        ledger._calm_at = 0.0  # its traces are gone before the caller notices
+        return "no answer"
+
+    with callers(ledger, [("http", 0.001, act)]):
+        eventually(lambda: ledger.done["http"] >= 3)
+    assert ledger.disturbed["http: no answer"] >= 3
+    assert not ledger.wrong
+
+
+def test_what_no_restart_explains_is_unexpected() -> None:
+    ledger = Ledger()
+    with callers(ledger, [("http", 0.001, lambda: "no answer")]):
+        eventually(lambda: ledger.wrong["http: no answer"] >= 3)
+    assert not ledger.disturbed
