@@ -125,8 +125,8 @@ def test_the_client_shows_its_certificate(
 def test_an_upstream_that_wants_a_certificate_refuses_who_has_none(
     start: StartSidecar, authority: Authority, serve: Callable[..., TlsApp], tmp_path: Path, newest: ssl.TLSVersion
 ) -> None:
-    """With TLS 1.3 the client's handshake is over before the server says so, and the reset behind the alert may overtake
-    it: then nobody can tell what it was, and the next call does."""
+    """With TLS 1.3 the client's handshake is over before the server says so, and the reset behind the alert may
+    overtake it: then nobody can tell what it was, and the next call does."""
     upstream = serve(authority.issue(NAME), client_ca=Authority("clients").certificate, newest=newest)
     secret = MountedSecret(tmp_path / "tls", ca_crt=authority.certificate)
     sidecar = start(towards(upstream.address, secret.directory))
