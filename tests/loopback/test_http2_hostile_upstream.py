@@ -253,6 +253,12 @@ def failed(scene: Scene) -> int:
     return count
 
 
+def opened(scene: Scene) -> int:
+    """Connections to the upstream that the sidecar has open."""
+    count: int = scene.sidecar.stats()["outbound"]["web"]["pool"]["open"]
+    return count
+
+
 # --- GOAWAY in all its forms
 
 
@@ -397,7 +403,9 @@ def test_silence_and_trickle_in_every_phase(hasty: Scene) -> None:
     quiet.read_until(b"PRI * HTTP/2.0")
     quiet.trickle(settings() + frame(HEADERS, END_HEADERS, 3, b"\x88"), every=0.1)
     assert outcome(client, 3)["x-nova-reject"] == "attempt_timeout"
+    before = opened(hasty)
     quiet.reset()
+    eventually(lambda: opened(hasty) < before)  # else the next call may still meet the connection
 
     client.headers(5, grpc_fields(), end=True)
     upstream = hasty.upstream()
