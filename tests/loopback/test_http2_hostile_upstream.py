@@ -431,8 +431,9 @@ def test_windows_that_never_open(hasty: Scene) -> None:
 def test_an_upstream_that_takes_no_streams(hasty: Scene) -> None:
     client = hasty.client()
     client.headers(1, grpc_fields(), end=True)
-    upstream = hasty.upstream({MAX_STREAMS: 0})
+    upstream = hasty.upstream()
     upstream.head(1)
+    upstream.send(settings({MAX_STREAMS: 0}))
     upstream.in_step()
     client.headers(3, grpc_fields(), end=True)
     other = hasty.upstream({MAX_STREAMS: 0})
