@@ -38,14 +38,22 @@ def without(field: str) -> Document:
     return document
 
 
+def of(**fields: Any) -> Document:
+    """A service with nothing in its spec but a port and these fields."""
+    return MINIMAL | {"spec": {"ports": [{"port": 8080}]} | fields}
+
+
 def named(name: str) -> Document:
     """The minimal service under another name."""
     return MINIMAL | {"metadata": {"name": name}}
 
 
+TEMPLATE: Document = {"spec": {"containers": [{"name": "app", "image": "registry.example/shop:1"}]}}
+PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
+
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
-    "longest name": named("a" * 58),
+    "longest name": named("a" * 53),
     "every duration form": with_spec(timeout="1h30m", streamIdleTimeout="1.5s", shutdown={"preStop": "250ms"}),
     "longest duration": with_spec(timeout="720h"),
     "no connection is ever too old": with_spec(pool={"maxAge": "0s"}),
@@ -93,10 +101,52 @@ GOOD: dict[str, Document] = {
     ),
     "no early rejection": with_spec(backpressure={"threshold": 1}),
     "fallback by age alone": with_upstream(fallback={"mode": "Shadow", "staleFor": "1m"}),
+    "a whole pod": of(template=TEMPLATE | {"metadata": {"labels": {"team": "shop"}}}, appContainer="app"),
+    "nothing beside a whole pod": of(template=TEMPLATE, command=[], args=[], env=[]),
+    "somebody else's Deployment": of(workloadRef={"name": "old"}),
+    "pods that are injected": of(workloadRef={"name": "old", "mode": "Inject"}, autoscaling={"maxReplicas": 9}),
+    "autoscaling": with_spec(
+        autoscaling={"maxReplicas": 9, "cpu": "80%", "memory": "90%", "concurrency": 50, "behavior": {"scaleDown": {}}}
+    ),
+    "spread": with_spec(topologySpread={"mode": "Required", "maxSkew": 2, "keys": ["rack"]}),
+    "reached from outside": with_spec(
+        ingress={"className": "nginx", "host": "shop.example", "tlsSecret": "shop-tls", "annotations": {"a/b": "c"}},
+        gateway={"parentRefs": [{"name": "public"}], "hostnames": ["*.example"], "path": "/shop"},
+        networkPolicy={"mode": "Enforce", "allowFrom": [PEER], "allowTo": [PEER]},
+        monitoring={"interval": "10s", "labels": {"release": "prometheus"}},
+        serviceAccount={"name": "shop", "automountToken": True},
+    ),
+    "sessions by cookie": with_spec(
+        sessionAffinity={"type": "Cookie", "timeout": "720h", "cookie": {"sameSite": "None", "secure": True}}
+    ),
+    "sessions in Redis": with_spec(
+        sessionAffinity={
+            "type": "Redis",
+            "redis": {"url": "redis+sentinel://a:26379,b:26379/main/0", "secret": "redis"},
+        }
+    ),
+    "sessions in a Redis Cluster": with_spec(
+        sessionAffinity={"type": "Redis", "redis": {"url": "redis+cluster://a:6379,b:6379"}}
+    ),
+    "a canary": with_spec(
+        rollout={
+            "strategy": "Canary",
+            "steps": [{"weight": 5, "gate": True}, {"weight": 100, "hold": "1m"}],
+            "checks": {"confidence": "99.9%", "maxLatencyRatio": 2, "maxErrorIncrease": "0.1%"},
+            "weights": "Callers",
+            "onInconclusive": "Abort",
+            "sticky": True,
+        }
+    ),
+    "found one by one": with_upstream(discovery="Endpoints", podPort=15101),
     "least of what protects": with_spec(
         selfProtection={"maxLoopLag": "1ms", "maxMemory": "0.01%", "maxDescriptors": "1%"}
     ),
 }
+
+
+ONE_WORKLOAD = "exactly one of image, template and workloadRef must be set"
+STEPS = "steps must rise, and the last one must have the weight 100"
 
 
 class Bad(NamedTuple):
@@ -113,7 +163,60 @@ def _rule(document: Document, path: str, message: str) -> Bad:
 
 
 BAD: dict[str, Bad] = {
-    "no image": Bad(without("image"), "$.spec: object missing required field image", ("spec.image: Required value",)),
+    "nothing to run": _rule(without("image"), "spec", ONE_WORKLOAD),
+    "image and template": _rule(with_spec(template=TEMPLATE), "spec", ONE_WORKLOAD),
+    "template and workloadRef": _rule(of(template=TEMPLATE, workloadRef={"name": "old"}), "spec", ONE_WORKLOAD),
+    "a command beside a template": _rule(
+        of(template=TEMPLATE, command=["run"]),
+        "spec",
+        "imagePullPolicy, command, args, env, readinessProbe and livenessProbe go with image alone;"
+        " with template or workloadRef they stand in the pod itself",
+    ),
+    "a canary of somebody else's Deployment": _rule(
+        of(workloadRef={"name": "old"}, rollout={"strategy": "Canary"}),
+        "spec",
+        "rollout.strategy Canary is for services whose Deployment the operator makes, not for workloadRef",
+    ),
+    "weights without a route": _rule(
+        with_spec(rollout={"strategy": "Canary", "weights": "HTTPRoute"}),
+        "spec",
+        "rollout.weights HTTPRoute needs gateway",
+    ),
+    "steps that fall": _rule(with_spec(rollout={"steps": [{"weight": 50}, {"weight": 10}]}), "spec.rollout", STEPS),
+    "steps without an end": _rule(
+        with_spec(rollout={"steps": [{"weight": 10}, {"weight": 50}]}), "spec.rollout", STEPS
+    ),
+    "a verdict that is a guess": _rule(
+        with_spec(rollout={"checks": {"confidence": "49.9%"}}),
+        "spec.rollout.checks",
+        "confidence must be at least 50% and below 100%",
+    ),
+    "fewer pods at most than at least": _rule(
+        with_spec(autoscaling={"minReplicas": 3, "maxReplicas": 2}),
+        "spec.autoscaling",
+        "maxReplicas must be at least minReplicas",
+    ),
+    "a cookie that browsers refuse": _rule(
+        with_spec(sessionAffinity={"type": "Cookie", "cookie": {"sameSite": "None"}}),
+        "spec.sessionAffinity.cookie",
+        "sameSite None needs secure: browsers refuse it otherwise",
+    ),
+    "Redis without Redis": _rule(
+        with_spec(sessionAffinity={"type": "Redis"}), "spec.sessionAffinity", "type Redis needs redis, at least its url"
+    ),
+    "no time for Redis": _rule(
+        with_spec(sessionAffinity={"type": "Redis", "redis": {"url": "redis://redis:6379", "timeout": "0s"}}),
+        "spec.sessionAffinity.redis",
+        "timeout must be longer than 0s and at most 5s",
+    ),
+    "a password in the open": Bad(
+        with_spec(sessionAffinity={"type": "Redis", "redis": {"url": "redis://me:secret@redis:6379"}}),
+        "$.spec.sessionAffinity.redis.url: expected a URL such as redis://redis:6379/0, without name and password",
+        ("spec.sessionAffinity.redis.url: ", "should match"),
+    ),
+    "scraped without a pause": _rule(
+        with_spec(monitoring={"interval": "0s"}), "spec.monitoring", "interval must be at least 1s"
+    ),
     "no ports": Bad(without("ports"), "$.spec: object missing required field ports", ("spec.ports: Required value",)),
     "empty ports": Bad(
         with_spec(ports=[]),
@@ -134,7 +237,7 @@ BAD: dict[str, Bad] = {
         ("metadata.name: ", "should match '^[a-z]([-a-z0-9]*[a-z0-9])?$'"),
     ),
     "name without room for its children's": Bad(
-        named("a" * 59), "$.metadata.name: expected str of length <= 58", ("metadata.name: ", "58")
+        named("a" * 54), "$.metadata.name: expected str of length <= 53", ("metadata.name: ", "53")
     ),
     "text for a number": Bad(
         with_spec(replicas="2"),
@@ -299,7 +402,7 @@ BAD: dict[str, Bad] = {
     "affinity for too long": _rule(
         with_spec(sessionAffinity={"type": "ClientIP", "timeout": "25h"}),
         "spec.sessionAffinity",
-        "timeout must be from 1s to 24h",
+        "timeout must be at least 1s, and at most 24h with ClientIP",
     ),
     "grace too short for WebSockets": _rule(
         with_spec(ports=[{"protocol": "websocket", "port": 80}], webSocket={"spread": "31s"}),

@@ -33,6 +33,28 @@ _NO_ID = (
 _ZERO_SHARE = "^0+([.]0+)?%$"
 
 
+class RedisStore(Model, frozen=True, kw_only=True):
+    """A Redis that policies keep state in. Without it they go on by themselves, each sidecar alone."""
+
+    url: Annotated[str, Meta(pattern=patterns.REDIS_URL, max_length=1024)]
+    """redis://host:6379/0, or rediss:// with TLS; redis+sentinel://host:26379,host:26379/master-name/0;
+    redis+cluster://host:6379,host:6379. Names and passwords do not belong here but into the Secret."""
+
+    secret: Annotated[str, Meta(pattern=patterns.DOTTED, max_length=253)] | None = None
+    """Secret with any of the keys username, password and ca.crt."""
+
+    timeout: Duration = Duration(0.1)
+    """Budget of one call; a policy that gets no answer in it decides alone."""
+
+    rules = (
+        Rule(
+            cel="duration(self.timeout) > duration('0s') && duration(self.timeout) <= duration('5s')",
+            message="timeout must be longer than 0s and at most 5s",
+            holds=lambda s: 0 < s.timeout <= 5,
+        ),
+    )
+
+
 class WindowPolicy(Model, frozen=True, kw_only=True):
     """What the failure rate and the slow-call rate are taken over."""
 

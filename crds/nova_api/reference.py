@@ -55,7 +55,12 @@ def _default(schema: Schema) -> str:
     if "default" not in schema or schema["type"] == "object":
         return ""
     value = schema["default"]
-    return f"`{', '.join(value) if isinstance(value, list) else value}`"
+    return f"`{', '.join(map(_item, value)) if isinstance(value, list) else value}`"
+
+
+def _item(value: Any) -> str:
+    """An item of a default list, objects as YAML has them on one line."""
+    return f"{{{', '.join(f'{name}: {below}' for name, below in value.items())}}}" if isinstance(value, dict) else value
 
 
 def _type(schema: Schema) -> str:

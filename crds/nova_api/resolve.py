@@ -4,11 +4,13 @@ from typing import Literal
 
 from nova_api import names
 from nova_api.errors import ConfigError
+from nova_api.exposure import ServicePort
 from nova_api.model import M, Override
 from nova_api.policies import TimeoutPolicy
 from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig, Tls
 from nova_api.units import Duration
-from nova_api.v1alpha1 import NovaService, ServicePort, Upstream
+from nova_api.upstream import Upstream
+from nova_api.v1alpha1 import NovaService
 
 Place = Literal["pod", "local"]
 

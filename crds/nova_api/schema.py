@@ -11,7 +11,8 @@ from typing import Any, Final, get_type_hints
 from nova_api import block_yaml, reference
 from nova_api.fielddocs import summary
 from nova_api.openapi import Emitter, Schema
-from nova_api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, NovaService, NovaServiceSpec, NovaServiceStatus, ObjectMeta
+from nova_api.status import NovaServiceStatus
+from nova_api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, NovaService, NovaServiceSpec, ObjectMeta
 
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from nova_api import names
-from nova_api.v1alpha1 import Condition
+from nova_api.status import Condition
 from nova_operator import reasons
 from nova_operator.desired.metadata import Manifest
 from nova_operator.pods import PodView, Trouble, quote

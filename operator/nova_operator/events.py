@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from nova_api.v1alpha1 import API_VERSION, KIND, NovaServiceStatus
+from nova_api.status import NovaServiceStatus
+from nova_api.v1alpha1 import API_VERSION, KIND
 from nova_operator import reasons
 from nova_operator.desired.metadata import Manifest
 

@@ -18,7 +18,8 @@ import structlog
 from nova_api import names, proxy
 from nova_api.errors import ConfigError
 from nova_api.model import builtins, convert
-from nova_api.v1alpha1 import NovaService, NovaServiceStatus
+from nova_api.status import NovaServiceStatus
+from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons, status
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome, possible_children

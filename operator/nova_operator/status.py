@@ -10,7 +10,7 @@ import msgspec
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.model import convert
-from nova_api.v1alpha1 import NovaServiceStatus, SidecarCount
+from nova_api.status import NovaServiceStatus, SidecarCount
 from nova_operator.conditions import Observation, assess, merge, runs_current
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nova_api.v1alpha1 import NovaServiceStatus
+from nova_api.status import NovaServiceStatus
 from nova_operator import reasons, status
 from nova_operator.conditions import DELIVERY, Observation, assess, merge
 from nova_operator.events import BURST, Allowance, circuits, manifest, transitions

@@ -7,7 +7,8 @@ import math
 from nova_api import names
 from nova_api.model import builtins
 from nova_api.resolve import app_port
-from nova_api.v1alpha1 import EnvVar, NovaService, closes_within
+from nova_api.v1alpha1 import NovaService, closes_within
+from nova_api.workload import EnvVar
 from nova_operator.desired.defaults import Platform
 from nova_operator.desired.metadata import Manifest
 

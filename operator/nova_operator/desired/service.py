@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from nova_api import names
-from nova_api.v1alpha1 import NovaService, ServicePort
+from nova_api.exposure import ServicePort
+from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.metadata import Manifest, child, selector
 
 _APP_PROTOCOLS = {"http": "http", "websocket": "kubernetes.io/ws", "grpc": "kubernetes.io/h2c"}

@@ -8,11 +8,11 @@ import yaml
 from msgspec import Meta, field
 
 from nova_api import schema
+from nova_api.exposure import ServicePort
 from nova_api.fielddocs import field_docs
 from nova_api.model import Model, Override
 from nova_api.openapi import Emitter, go_pattern
 from nova_api.policies import BreakerPolicy
-from nova_api.v1alpha1 import ServicePort
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
