@@ -17,16 +17,22 @@ CLUSTER_DOMAIN: Final = "cluster.local"
 
 
 def host_aliases(service: NovaService) -> list[Manifest]:
-    """One entry per address. A name that a NovaService spells out wins over one that is derived from another."""
+    """One entry per address."""
+    claimed = addresses_by_name(service)
+    return [
+        {"ip": address, "hostnames": sorted((name for name, to in claimed.items() if to == address), key=_short_first)}
+        for address in upstream_addresses(service).values()
+    ]
+
+
+def addresses_by_name(service: NovaService) -> dict[str, str]:
+    """Every name of every upstream. A name that a NovaService spells out wins over one derived from another."""
     addresses = upstream_addresses(service)
     claimed = dict(addresses)
     for host, address in addresses.items():
         for alias in aliases(host, service.metadata.namespace):
             claimed.setdefault(alias, address)
-    return [
-        {"ip": address, "hostnames": sorted((name for name, to in claimed.items() if to == address), key=_short_first)}
-        for address in addresses.values()
-    ]
+    return claimed
 
 
 def aliases(host: str, namespace: str) -> tuple[str, ...]:

@@ -24,6 +24,12 @@ def selector(service: NovaService) -> dict[str, str]:
     return {names.LABEL_SERVICE: service.metadata.name}
 
 
+def workload_name(service: NovaService) -> str:
+    """Name of the Deployment whose pods the service has: its own, or that of workloadRef."""
+    reference = service.spec.workload_ref
+    return service.metadata.name if reference is None else reference.name
+
+
 def pod_labels(service: NovaService) -> dict[str, str]:
     """Labels of the pods."""
     return {**selector(service), "app.kubernetes.io/name": service.metadata.name}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nova_api import names
 from nova_api.model import builtins
 from nova_api.v1alpha1 import NovaService
-from nova_operator.desired.app_container import RESTRICTED
 from nova_operator.desired.defaults import Defaults
+from nova_operator.desired.image_pod import RESTRICTED
 from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.tls import tls_mounts
 

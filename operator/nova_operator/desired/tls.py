@@ -8,11 +8,14 @@ owner of the app's volumes too.
 
 from __future__ import annotations
 
+from typing import Final
+
 from nova_api import names
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.metadata import Manifest
 
-_MODE = 0o444
+VOLUME_PREFIX: Final = "nova-tls-"
+_MODE: Final = 0o444
 
 
 def tls_volumes(service: NovaService) -> list[Manifest]:
@@ -36,4 +39,4 @@ def _volumes(service: NovaService) -> dict[str, str]:
     secrets = dict.fromkeys(
         upstream.tls.secret for upstream in service.spec.upstreams if upstream.tls and upstream.tls.secret
     )
-    return {secret: f"nova-tls-{index}" for index, secret in enumerate(secrets)}
+    return {secret: f"{VOLUME_PREFIX}{index}" for index, secret in enumerate(secrets)}
