@@ -14,6 +14,8 @@ ANNOTATION_CONFIG_HASH: Final = "nova.dev/config-hash"
 CONFIG_VOLUME: Final = "nova-config"
 CONFIG_DIRECTORY: Final = "/etc/nova"
 CONFIG_KEY: Final = "config.json"
+SESSION_KEY: Final = "key"
+"""Key of a Secret under which the bytes are that cookies are signed with."""
 TLS_DIRECTORY: Final = "/etc/nova-tls"
 """Parent of one folder per Secret with which upstreams are known."""
 
@@ -32,6 +34,26 @@ EXIT_RESERVE: Final = Duration(2)
 def config_map(service: str) -> str:
     """Name of the ConfigMap that holds a service's proxy document."""
     return f"{service}-nova"
+
+
+def endpoints(service: str) -> str:
+    """Name of the headless Service, through which callers find a service's pods one by one."""
+    return f"{service}-endpoints"
+
+
+def canary(service: str) -> str:
+    """Name of the Deployment and of the Service of a canary."""
+    return f"{service}-canary"
+
+
+def stable(service: str) -> str:
+    """Name of the Service of all that is no canary."""
+    return f"{service}-stable"
+
+
+def session_secret(service: str) -> str:
+    """Name of the Secret that the operator makes to sign cookies with."""
+    return f"{service}-session"
 
 
 def inbound_port(index: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import structlog
@@ -11,10 +11,10 @@ import structlog
 from nova_api import names
 from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons
-from nova_operator.cluster import Cluster, RefusedError
+from nova_operator.cluster import Cluster, RefusedError, StaleError
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT
-from nova_operator.mirror import Mirror
+from nova_operator.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, OPTIONAL_CHILDREN, SERVICE, Kind
+from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.plan import (
     Action,
     Apply,
@@ -54,14 +54,22 @@ class ObstacleError(Exception):
 
 
 class Children:
-    """The children of all services."""
+    """The children of all services. `doubt` is called when the kind of one turns out not to be served."""
 
-    def __init__(self, cluster: Cluster, mirror: Mirror) -> None:
+    def __init__(self, cluster: Cluster, mirror: Mirror, doubt: Callable[[], None]) -> None:
+        self._doubt = doubt
         self._cluster = cluster
         self._mirror = mirror
 
-    async def look(self, namespace: str, children: Iterable[ChildKey]) -> None:
-        """Read the children from the API server itself."""
+    async def look(self, service: ServiceKey) -> None:
+        """Read the children that are known from the API server itself; whether others are there, is asked for before
+        they are made."""
+        possible = possible_children(service.name)
+        await self._read(
+            service.namespace, [key for key in possible if self._mirror.has(key.kind, service.namespace, key.name)]
+        )
+
+    async def _read(self, namespace: str, children: Iterable[ChildKey]) -> None:
         keys = tuple(children)
         with self._mirror.asking() as heard:
             found = await asyncio.gather(*(self._cluster.get(key.kind, namespace, key.name) for key in keys))
@@ -73,16 +81,13 @@ class Children:
         service: NovaService,
         desired: tuple[Manifest, ...],
         settled: dict[ChildKey, tuple[str, str]],
-        *,
-        looked: bool,
     ) -> Outcome:
-        """Make the children what they should be; `looked`: the API server was just asked for all of them.
+        """Make the children what they should be.
 
         Raises ClusterError for what may work later.
         """
         try:
-            if not looked:
-                await self._look_for_missing(service, desired)
+            await self._look_for_missing(service, desired)
             actions = plan(service, desired, self._observe(service), settled)
             await self._rehearse(actions)
         except ConflictError as error:
@@ -103,7 +108,7 @@ class Children:
         be somebody else's."""
         namespace = service.metadata.namespace
         wanted = [key_of(manifest) for manifest in desired]
-        await self.look(namespace, [key for key in wanted if self._mirror.get(key.kind, namespace, key.name) is None])
+        await self._read(namespace, [key for key in wanted if not self._mirror.has(key.kind, namespace, key.name)])
 
     def _observe(self, service: NovaService) -> Mapping[ChildKey, Manifest]:
         """What has the children's names, whoever owns it."""
@@ -155,11 +160,25 @@ class Children:
         except RefusedError as error:
             message = f"the API server refuses {action.child}: {error}"
             raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error
+        except StaleError:
+            if action.child.kind in OPTIONAL_CHILDREN:
+                self._doubt()
+            raise
 
 
 def possible_children(service: str) -> tuple[ChildKey, ...]:
     """Every child that a service may have, wanted now or not."""
-    return tuple(ChildKey(kind, names.config_map(service) if kind is CONFIG_MAP else service) for kind in CHILDREN)
+    return tuple(ChildKey(kind, name) for kind in CHILDREN + OPTIONAL_CHILDREN for name in _names(kind, service))
+
+
+def _names(kind: Kind, service: str) -> tuple[str, ...]:
+    if kind is CONFIG_MAP:
+        return (names.config_map(service),)
+    if kind is SERVICE:
+        return service, names.endpoints(service), names.stable(service), names.canary(service)
+    if kind is DEPLOYMENT:
+        return service, names.canary(service)
+    return (service,)
 
 
 def _about(service: NovaService) -> dict[str, str]:

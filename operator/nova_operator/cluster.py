@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from nova_api import names
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import Kind
 
@@ -34,13 +35,16 @@ class UnavailableError(ClusterError):
 class Cluster(Protocol):
     """Every call has a deadline and raises a ClusterError; nothing is retried here."""
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether objects of the kind can be written: its definition is there and not being deleted."""
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """The object, or None where there is none."""
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
 
-    async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False, manager: str = names.OPERATOR_NAME) -> Manifest:
         """Server-side apply, taking over fields that somebody else set; the object as it is afterwards."""
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:

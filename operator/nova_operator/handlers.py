@@ -6,16 +6,19 @@ and finalizers. Its event handlers write nothing, which is also made sure of bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import kopf
 
 from nova_api import names
-from nova_operator.kinds import CHILDREN, NOVA_SERVICE, POD, Kind
+from nova_operator.desired.defaults import Platform
+from nova_operator.kinds import CHILDREN, HTTP_ROUTE, NOVA_SERVICE, OPTIONAL_CHILDREN, POD, POD_MONITOR, Kind
 from nova_operator.mirror import Mirror, ServiceKey, service_key
 
 WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
+"""What every API server has; see `watched`."""
+
 BURST: Final = 0.02
 """Seconds for which news of children are gathered: a write is often followed by several events."""
 
@@ -41,11 +44,17 @@ class Feed:
             self._listed(kind)
 
 
-def registry(feed: Feed, login: Callable[..., Any]) -> kopf.OperatorRegistry:
+def watched(platform: Platform) -> tuple[Kind, ...]:
+    """What there is to watch on this API server."""
+    served = {HTTP_ROUTE: platform.http_routes, POD_MONITOR: platform.pod_monitors}
+    return WATCHED + tuple(kind for kind in OPTIONAL_CHILDREN if served[kind])
+
+
+def registry(feed: Feed, login: Callable[..., Any], kinds: Iterable[Kind]) -> kopf.OperatorRegistry:
     """One event handler per kind, and how to log in."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(login)
-    for kind in WATCHED:
+    for kind in kinds:
         _watch(handlers, feed, kind)
     return handlers
 
@@ -69,7 +78,7 @@ def settings(resync: float) -> kopf.OperatorSettings:
         1.0  # a task and a queue for each object that was heard of; the handler needs neither
     )
     chosen.process.ultimate_exiting_timeout = None  # the process itself sees to that
-    for kind in (*CHILDREN, POD):
+    for kind in (*CHILDREN, *OPTIONAL_CHILDREN, POD):
         chosen.watching.label_selectors[_selector(kind)] = names.LABEL_SERVICE
     return chosen
 

@@ -42,9 +42,11 @@ class Kube:
         return answer["major"], answer["minor"]
 
     async def serves(self, kind: Kind) -> bool:
-        """Whether the API server knows the kind; needs no permission beyond discovery."""
+        """Whether objects of the kind can be written; needs no permission beyond discovery. While a definition is
+        being deleted its objects can be read and deleted only."""
         answer = await self._call("GET", f"/apis/{kind.api_version}")
-        return answer is not None and any(resource["name"] == kind.plural for resource in answer["resources"])
+        resources = [] if answer is None else answer["resources"]
+        return any(resource["name"] == kind.plural and "patch" in resource["verbs"] for resource in resources)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """The object, or None where there is none."""
@@ -55,14 +57,14 @@ class Kube:
         answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
         return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
 
-    async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False, manager: str = names.OPERATOR_NAME) -> Manifest:
         """Server-side apply, taking over fields that somebody else set; the object as it is afterwards.
 
         https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         metadata = manifest["metadata"]
         path = path_of(kind_of(manifest), metadata["namespace"], metadata["name"])
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_APPLY)
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -145,7 +147,7 @@ def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> 
 
 
 def _error(what: str, status: int, headers: Mapping[str, str], message: str) -> ClusterError:
-    if status == 409:
+    if status in {405, 409}:  # 405: a definition is being deleted, and with it all objects of its kind
         return StaleError(f"{what}: {message}")
     if status == 500 and (message.startswith(_NOT_TYPED) or _TOO_LARGE in message):
         return RefusedError(message)  # it would be refused again and again, and nobody would be told

@@ -116,6 +116,10 @@ class Mirror:
         entry = self._objects.get((kind, namespace, name))
         return None if entry is None else msgspec.json.decode(entry.body)
 
+    def has(self, kind: Kind, namespace: str, name: str) -> bool:
+        """Whether it knows an object."""
+        return (kind, namespace, name) in self._objects
+
     def pods(self, service: ServiceKey) -> tuple[PodView, ...]:
         """The pods of a service, by name."""
         return tuple(sorted(self._pods.get(service, {}).values(), key=lambda pod: pod.name))

@@ -38,6 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 16
     sidecar_poll: float = 10.0
     resync: float = 300.0
+    discovery: float = 30.0
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -135,6 +136,14 @@ def _add_process(group: argparse._ArgumentGroup) -> None:
         type=_seconds,
         default=300.0,
         help="time after which a service is checked against the API server unasked (default: %(default)s)",
+    )
+    group.add_argument(
+        "--discovery",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="time between two looks for HTTPRoutes and PodMonitors, which may be installed or removed at any time "
+        "(default: %(default)s)",
     )
 
 

@@ -148,6 +148,7 @@ class Process:
             workers=options.workers,
             poll=options.sidecar_poll,
             resync=options.resync,
+            discovery=options.discovery,
         )
 
     async def _watch(self, configuration: Configuration, kube: Kube, system: System) -> None:
@@ -159,11 +160,12 @@ class Process:
 
         while not self._stop.is_set():
             await self._prime(system)
-            ready = asyncio.Event()
+            ready, outdated = asyncio.Event(), asyncio.Event()
+            outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
             ready_task = asyncio.create_task(self._when_watching(ready))
             try:
                 await kopf.operator(
-                    registry=handlers.registry(system.feed, login),
+                    registry=handlers.registry(system.feed, login, system.watched),
                     settings=handlers.settings(self._options.resync),
                     clusterwide=not self._options.namespaces,
                     namespaces=self._options.namespaces,
@@ -171,22 +173,33 @@ class Process:
                     # Kopf would otherwise make one from the user's name, and a container's user has none
                     identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
                     ready_flag=ready,
+                    stop_flag=outdated,
                 )
             except Exception as error:  # Kopf has no family of errors of its own
                 log.warning("watches ended", error=f"{type(error).__name__}: {error}", retry_in=RETRY)
             else:
+                if outdated.is_set():
+                    log.info("the API server serves other kinds than before")
+                    continue
                 self.stop()  # a signal reached Kopf before this process took it back
                 return
             finally:
                 ready_task.cancel()
+                outdated_task.cancel()
                 self._state.watching = False
             self._metrics.watch_restarts.inc()
             await asyncio.sleep(RETRY)
             await self._connect(kube)
 
+    async def _when_outdated(self, system: System, outdated: asyncio.Event) -> None:
+        """Started before Kopf, which would end it too early otherwise."""
+        await system.discovery.changed(system.platform)
+        outdated.set()
+
     async def _prime(self, system: System) -> None:
         while True:
             try:
+                system.use(await system.discovery.platform(system.platform))
                 return await system.prime(self._options.namespaces)
             except ClusterError as error:
                 log.warning("objects not listed", error=str(error), retry_in=RETRY)

@@ -22,7 +22,7 @@ from nova_api.status import NovaServiceStatus
 from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons, status
 from nova_operator.announce import Announcer
-from nova_operator.children import Children, Outcome, possible_children
+from nova_operator.children import Children, Outcome
 from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.conditions import Observation
 from nova_operator.delivery import Delivery
@@ -57,7 +57,8 @@ class _Memory:
 
 
 class Reconciler:
-    """Reconciles one service at a call; calls for different services may overlap. `resync` in seconds."""
+    """Reconciles one service at a call; calls for different services may overlap. `resync` in seconds; `doubt` is
+    called when an optional kind was not there."""
 
     def __init__(
         self,
@@ -67,16 +68,18 @@ class Reconciler:
         announcer: Announcer,
         defaults: Defaults,
         *,
+        doubt: Callable[[], None],
         resync: float,
         random: Random,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
-        self._children = Children(cluster, mirror)
+        self._children = Children(cluster, mirror, doubt)
         self._delivery = delivery
         self._announcer = announcer
-        self._defaults = defaults
+        self.defaults = defaults
+        """Replaced when the API server comes to serve more, or less."""
         self._resync = resync
         self._random = random
         self._wall = wall
@@ -100,8 +103,7 @@ class Reconciler:
             raise
 
     async def _reconcile(self, key: ServiceKey, memory: _Memory) -> float | None:
-        looked = time.monotonic() >= memory.look_at
-        if looked:
+        if time.monotonic() >= memory.look_at:
             await self._look(key)
             memory.look_at = self._next_look()
         document = self._mirror.get(NOVA_SERVICE, *key)
@@ -110,7 +112,7 @@ class Reconciler:
             self._delivery.forget(key)
             return None
         if "deletionTimestamp" not in document["metadata"]:  # else the garbage collector is taking the children away
-            outcome, overtaken = await self._put_into_force(key, document, memory, looked=looked)
+            outcome, overtaken = await self._put_into_force(key, document, memory)
             if overtaken:
                 return 0.0
             if outcome.waiting:
@@ -130,25 +132,23 @@ class Reconciler:
             service, pods, _ = await asyncio.gather(
                 self._cluster.get(NOVA_SERVICE, *key),
                 self._cluster.list(POD, key.namespace, f"{names.LABEL_SERVICE}={key.name}"),
-                self._children.look(key.namespace, possible_children(key.name)),
+                self._children.look(key),
             )
         self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service, heard)
         self._mirror.replace_pods(key, pods, heard)
 
-    async def _put_into_force(
-        self, key: ServiceKey, document: Manifest, memory: _Memory, *, looked: bool
-    ) -> tuple[Outcome, bool]:
+    async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory) -> tuple[Outcome, bool]:
         """The outcome, and whether the service was changed meanwhile (see `_write_status`)."""
         before = status.read(document.get("status"))
         service: NovaService | None = None
         try:
             service = convert(document, NovaService)
-            desired = desired_state(service, self._defaults)
+            desired = desired_state(service, self.defaults)
         except ConfigError as error:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
             config_hash = before.config_hash
         else:
-            outcome = await self._children.put_in_order(service, desired, memory.settled, looked=looked)
+            outcome = await self._children.put_in_order(service, desired, memory.settled)
             config_hash = before.config_hash if outcome.obstacle else config_hash_of(desired)
         if config_hash:
             self._delivery.expect(key, config_hash)

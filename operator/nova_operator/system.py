@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from random import SystemRandom
 from typing import Final
 
+import msgspec
+
 from nova_api import names
 from nova_operator.announce import Announcer
 from nova_operator.cluster import Cluster
 from nova_operator.delivery import Delivery
-from nova_operator.desired.defaults import Defaults
-from nova_operator.handlers import WATCHED, Feed
+from nova_operator.desired.defaults import Defaults, Platform
+from nova_operator.discovery import Discovery
+from nova_operator.handlers import Feed, watched
 from nova_operator.kinds import NOVA_SERVICE, Kind
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
@@ -26,7 +29,8 @@ LOOKERS: Final = 64
 
 
 class System:
-    """Works against a cluster and the sidecars in it. `poll` and `resync` in seconds, see `options`."""
+    """Works against a cluster and the sidecars in it. `poll`, `resync` and `discovery` in seconds, see
+    `options`."""
 
     def __init__(
         self,
@@ -39,8 +43,10 @@ class System:
         workers: int = 16,
         poll: float = 10.0,
         resync: float = 300.0,
+        discovery: float = 30.0,
     ) -> None:
         self._cluster = cluster
+        self.discovery = Discovery(cluster, discovery)
         random = SystemRandom()
         self.mirror = Mirror()
         self.looks = Runner("look", self._look, LOOKERS, random)
@@ -53,9 +59,15 @@ class System:
             on_change=self._reports_changed,
             look_soon=self.looks.add,
         )
-        announcer = Announcer(cluster, identity)
         self._reconciler = Reconciler(
-            cluster, self.mirror, self._delivery, announcer, defaults, resync=resync, random=random
+            cluster,
+            self.mirror,
+            self._delivery,
+            Announcer(cluster, identity),
+            defaults,
+            doubt=self.discovery.doubt,
+            resync=resync,
+            random=random,
         )
         self.services = Runner("reconcile", self.reconcile, workers, random, metrics.reconcile)
         self._relist = Relist(self._read_anew)
@@ -67,10 +79,29 @@ class System:
     def __repr__(self) -> str:
         return f"<System {self.mirror!r} {self.services!r}>"
 
+    @property
+    def platform(self) -> Platform:
+        """What the API server can do, as far as is known."""
+        return self._reconciler.defaults.platform
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """The kinds of which news must come through `feed`."""
+        return watched(self.platform)
+
+    def use(self, platform: Platform) -> None:
+        """The API server can do this from now on. Forgets objects of kinds that it no longer serves; `prime` has to
+        follow, and the watches."""
+        before = self.watched
+        self._reconciler.defaults = msgspec.structs.replace(self._reconciler.defaults, platform=platform)
+        for kind in set(before) - set(self.watched):
+            with self.mirror.asking() as heard:
+                self.mirror.reset(kind, None, (), heard)
+
     async def prime(self, namespaces: Iterable[str]) -> None:
         """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
         self._namespaces = tuple(namespaces) or (None,)
-        for kind in WATCHED:
+        for kind in self.watched:
             await self._read(kind)
         for service in list(self.mirror.services()):
             self.services.add(service)
@@ -97,6 +128,8 @@ class System:
         return concerned
 
     async def _read_anew(self, kind: Kind) -> None:
+        if kind not in self.watched:
+            return  # its definition has gone meanwhile
         for service in await self._read(kind):
             self.services.add(service)
 

@@ -9,9 +9,22 @@ from typing import Any
 from uuid import uuid4
 
 from nova_api import names
-from nova_operator.kinds import CHILDREN, CONFIG_MAP, NOVA_SERVICE, POD, Kind
+from nova_operator.kinds import (
+    CHILDREN,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NOVA_SERVICE,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+)
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.kubelet import Kubelet
+
+ALWAYS = (SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, POD_DISRUPTION_BUDGET, DEPLOYMENT)
+"""The kinds of children that every service has, if it has two pods or more."""
 
 _networks = count(1)
 

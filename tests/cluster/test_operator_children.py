@@ -20,6 +20,7 @@ from nova_operator.kinds import (
 )
 from tests.cluster.api import Api, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.scene import ALWAYS
 
 SECONDS_FOR_DRIFT = 5.0
 SECONDS_FOR_COLLECTION = 55.0
@@ -157,7 +158,7 @@ def said(manifest: Any) -> Any:
     return metadata, annotation, {k: v for k, v in manifest.items() if k not in {"metadata", "status"}}
 
 
-@pytest.mark.parametrize("kind", CHILDREN, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", ALWAYS, ids=lambda kind: kind.kind)
 def test_a_deleted_child_comes_back(api: Api, namespace: str, operator: OperatorProcess, kind: Kind) -> None:
     if api.find(NOVA_SERVICE, namespace, "deleted") is None:
         make(api, namespace, "deleted")

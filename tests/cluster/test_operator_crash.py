@@ -15,7 +15,7 @@ import pytest
 from nova_operator import access
 from nova_operator.desired.defaults import Defaults
 from nova_operator.handlers import WATCHED
-from nova_operator.kinds import CHILDREN, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, Kind
+from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import ServiceKey
@@ -23,7 +23,7 @@ from nova_operator.pods import PodView
 from nova_operator.sidecars import SidecarReport
 from nova_operator.system import System
 from tests.cluster.api import Api, until
-from tests.cluster.scene import Scene
+from tests.cluster.scene import ALWAYS, Scene
 
 T = TypeVar("T")
 DEFAULTS = Defaults(sidecar_image="sidecar:test", sidecar_requests={"cpu": "50m"})
@@ -54,14 +54,17 @@ class Fuse:
             asyncio.ensure_future(call).cancel()
         raise KilledError
 
+    async def serves(self, kind: Kind) -> bool:
+        return await self._pass(self._cluster.serves(kind))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         return await self._pass(self._cluster.get(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> Any:
         return await self._pass(self._cluster.list(kind, namespace, labels))
 
-    async def apply(self, manifest: Any, *, dry_run: bool = False) -> Any:
-        return await self._pass(self._cluster.apply(manifest, dry_run=dry_run))
+    async def apply(self, manifest: Any, **options: Any) -> Any:
+        return await self._pass(self._cluster.apply(manifest, **options))
 
     async def create(self, kind: Kind, manifest: Any) -> Any:
         return await self._pass(self._cluster.create(kind, manifest))
@@ -110,7 +113,7 @@ def test_it_may_be_killed_at_any_call_of_a_creation(apiserver: Path, api: Api, n
     shop = Scene(api, namespace)
     uid = shop.create(replicas=2)["metadata"]["uid"]
     assert lives_until_done(apiserver, shop, after=after) > 5
-    for kind in CHILDREN:
+    for kind in ALWAYS:
         child = shop.find(kind)
         assert child is not None, kind
         assert child["metadata"]["ownerReferences"][0]["uid"] == uid
@@ -122,7 +125,7 @@ def test_it_may_be_killed_at_any_call_of_a_change(apiserver: Path, api: Api, nam
     shop = Scene(api, namespace)
     shop.create(replicas=2)
     assert asyncio.run(live(apiserver, shop, MOST_CALLS, after=False))
-    before = {kind: shop.find(kind) for kind in CHILDREN}
+    before = {kind: shop.find(kind) for kind in ALWAYS}
     shop.change(replicas=1, backpressure={"maxConcurrency": 7}, ports=[{"port": 80, "appPort": 8080}])
     assert lives_until_done(apiserver, shop, after=after) > 5
     assert shop.find(POD_DISRUPTION_BUDGET) is None

@@ -128,7 +128,9 @@ def test_a_privileged_upstream_port_needs_a_safe_sysctl(port: int, asks: bool) -
     ],
 )
 def test_what_a_server_can_do_follows_from_its_version(major: str, minor: str, native: bool, sleep: bool) -> None:
-    assert Platform.of(major, minor) == Platform(native_sidecars=native, sleep_action=sleep)
+    platform = Platform.of(major, minor)
+    assert (platform.native_sidecars, platform.sleep_action) == (native, sleep)
+    assert (platform.http_routes, platform.pod_monitors) == (False, False)  # no version tells
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,28 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     sleep_action: bool = True
     """A preStop hook may be `sleep`, which needs no binary in the image (Kubernetes 1.30, KEP-3960)."""
 
+    container_metrics: bool = True
+    """An autoscaler may look at one container of a pod alone (Kubernetes 1.30, KEP-1610)."""
+
+    match_label_keys: bool = True
+    """Spreading may count the pods of one revision alone (on by default since Kubernetes 1.27, KEP-3243)."""
+
+    http_routes: bool = False
+    """The Gateway API is installed. Its definitions may come and go while the operator runs."""
+
+    pod_monitors: bool = False
+    """The Prometheus operator's definitions are installed; they too may come and go."""
+
     @classmethod
     def of(cls, major: str, minor: str) -> Platform:
         """From the answer of GET /version, whose minor may read like ``29+``."""
         release = (_number(major), _number(minor))
-        return cls(native_sidecars=release >= (1, 29), sleep_action=release >= (1, 30))
+        return cls(
+            native_sidecars=release >= (1, 29),
+            sleep_action=release >= (1, 30),
+            container_metrics=release >= (1, 30),
+            match_label_keys=release >= (1, 27),
+        )
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
