@@ -10,6 +10,10 @@ APP_CONTAINER: Final = "app"
 
 LABEL_SERVICE: Final = "nova.dev/service"
 ANNOTATION_CONFIG_HASH: Final = "nova.dev/config-hash"
+LABEL_INJECT: Final = "nova.dev/inject"
+"""Label of a pod that asks for the sidecar of the service it names (workloadRef.mode Inject)."""
+ANNOTATION_REPAIR: Final = "nova.dev/repair"
+"""Annotation of a NovaService; "true" lets the operator replace pods that run without their sidecar."""
 
 CONFIG_VOLUME: Final = "nova-config"
 CONFIG_DIRECTORY: Final = "/etc/nova"

@@ -38,8 +38,8 @@ class Cluster(Protocol):
     async def serves(self, kind: Kind) -> bool:
         """Whether objects of the kind can be written: its definition is there and not being deleted."""
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """The object, or None where there is none."""
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        """The object, or None where there is none; `namespace` is None for a kind that has none."""
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
@@ -58,3 +58,7 @@ class Cluster(Protocol):
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete it, and what it owns in the background. Already gone is fine; a namesake is a StaleError."""
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Have a pod deleted as its PodDisruptionBudgets allow, which is an UnavailableError when they do not now.
+        Already gone is fine; a namesake is a StaleError."""

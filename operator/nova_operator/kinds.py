@@ -31,6 +31,9 @@ SECRET = Kind("v1", "Secret", "secrets")
 POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+_REGISTRATION = "admissionregistration.k8s.io/v1"
+VALIDATING_WEBHOOKS = Kind(_REGISTRATION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+MUTATING_WEBHOOKS = Kind(_REGISTRATION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
 
 CHILDREN = (
     SERVICE_ACCOUNT,
@@ -47,9 +50,10 @@ CHILDREN = (
 OPTIONAL_CHILDREN = (HTTP_ROUTE, POD_MONITOR)
 """What it may have where a CustomResourceDefinition is installed; that may come and go while the operator runs."""
 
-_BY_NAME = {kind.kind: kind for kind in CHILDREN + OPTIONAL_CHILDREN}
+_APPLIED = (*CHILDREN, *OPTIONAL_CHILDREN, VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
+_BY_NAME = {kind.kind: kind for kind in _APPLIED}
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """The kind of a child's manifest. Raises KeyError for what is no child."""
+    """The kind of a manifest that is applied. Raises KeyError for what the operator never applies."""
     return _BY_NAME[manifest["kind"]]

@@ -16,7 +16,7 @@ from kubernetes.aio.client import ApiClient
 from nova_api import names
 from nova_operator.cluster import ClusterError, RefusedError, StaleError, UnavailableError
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import Kind, kind_of
+from nova_operator.kinds import POD, Kind, kind_of
 from nova_operator.metrics import Metrics
 
 FIELD_MANAGER: Final = names.OPERATOR_NAME
@@ -48,8 +48,8 @@ class Kube:
         resources = [] if answer is None else answer["resources"]
         return any(resource["name"] == kind.plural and "patch" in resource["verbs"] for resource in resources)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """The object, or None where there is none."""
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        """The object, or None where there is none; `namespace` is None for a kind that has none."""
         return await self._call("GET", path_of(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
@@ -63,7 +63,7 @@ class Kube:
         https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         metadata = manifest["metadata"]
-        path = path_of(kind_of(manifest), metadata["namespace"], metadata["name"])
+        path = path_of(kind_of(manifest), metadata.get("namespace"), metadata["name"])
         query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_APPLY)
 
@@ -94,6 +94,20 @@ class Kube:
             "propagationPolicy": "Background",
         }
         await self._call("DELETE", path_of(kind, namespace, name), body=body)
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Have a pod deleted as its PodDisruptionBudgets allow, which is an UnavailableError when they do not now.
+        Already gone is fine; a namesake is a StaleError.
+
+        https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._call("POST", f"{path_of(POD, namespace, name)}/eviction", body=body)
 
     async def _found(self, method: str, path: str, **request: Any) -> Manifest:
         answer = await self._call(method, path, **request)

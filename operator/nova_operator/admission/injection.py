@@ -1,0 +1,73 @@
+"""The sidecar for a pod that Nova did not build, on the pod's way into the cluster. Pure.
+
+The pod says which service it is of by the label `nova.dev/inject`, and the service says by `workloadRef.mode: Inject`
+that it wants that. What the pod gets is what a Deployment's template gets (`desired.pod.lay_over`). A pod that has the
+sidecar is left alone, so the API server may ask again when another webhook has changed the pod.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nova_api import names
+from nova_api.errors import ConfigError
+from nova_api.model import convert
+from nova_api.v1alpha1 import NovaService
+from nova_operator.admission.review import Answer, json_patch
+from nova_operator.desired import desired_state
+from nova_operator.desired.defaults import Defaults
+from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.pod import lay_over
+
+
+class InjectionError(Exception):
+    """Why a pod cannot get the sidecar, in words for whoever made the pod."""
+
+
+def asked_for(pod: Manifest) -> str | None:
+    """The service whose sidecar a pod asks for; None for a pod that asks for none or has it."""
+    labels = (pod.get("metadata") or {}).get("labels") or {}
+    service = labels.get(names.LABEL_INJECT)
+    return str(service) if service is not None and not has_sidecar(pod) else None
+
+
+def has_sidecar(pod: Manifest) -> bool:
+    """Whether there is a sidecar in a pod."""
+    spec = pod.get("spec") or {}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return any(container.get("name") == names.SIDECAR_CONTAINER for container in containers)
+
+
+def inject(pod: Manifest, name: str, document: Manifest | None, defaults: Defaults) -> Answer:
+    """The pod with the sidecar of the service `name`, of which `document` is what the cluster has.
+
+    Raises InjectionError where there is no such service, or it does not want this, or the pod cannot have it.
+    """
+    service = _service(name, document)
+    try:
+        desired_state(service, defaults)  # a service that is not put into force has no configuration to mount
+        laid = lay_over(service, {"metadata": pod.get("metadata") or {}, "spec": pod["spec"]}, defaults, "$")
+    except ConfigError as error:
+        raise InjectionError(f"NovaService {name} and this pod do not go together: {error}") from error
+    before: dict[str, Any] = {"metadata": pod.get("metadata") or {}, "spec": pod["spec"]}
+    return Answer(patch=tuple(json_patch(before, laid)))
+
+
+def _service(name: str, document: Manifest | None) -> NovaService:
+    if document is None:
+        raise InjectionError(
+            f"there is no NovaService {name} in this namespace: make it, or remove {names.LABEL_INJECT}"
+        )
+    if "deletionTimestamp" in document["metadata"]:
+        raise InjectionError(f"NovaService {name} is being deleted: remove the label {names.LABEL_INJECT}")
+    try:
+        service = convert(document, NovaService)
+    except ConfigError as error:
+        raise InjectionError(f"NovaService {name} is not valid: {error}") from error
+    reference = service.spec.workload_ref
+    if reference is None or reference.mode != "Inject":
+        raise InjectionError(
+            f"NovaService {name} builds or changes its pods itself: set its workloadRef.mode to Inject, or remove the"
+            f" label {names.LABEL_INJECT}"
+        )
+    return service

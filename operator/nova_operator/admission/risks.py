@@ -1,0 +1,167 @@
+"""What is allowed and yet is likely to be regretted. Pure: `nova render` tells it as well as the webhook.
+
+A warning is for what somebody probably did not mean; each says what happens and which field changes that. What every
+small service does (one replica, no ingress) is no reason for one: who is always warned does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final
+
+from nova_api.policies import BreakerPolicy, RetryPolicy
+from nova_api.proxy import Outbound
+from nova_api.resolve import resolve
+from nova_api.v1alpha1 import NovaService, NovaServiceSpec, closes_within
+
+_EVERY_PATH: Final = ("*", "/*")
+_IN_CLUSTER: Final = (".svc", ".svc.cluster.local")
+
+
+def warnings(service: NovaService, missing: Collection[str] = ()) -> tuple[str, ...]:
+    """What to tell whoever wrote a service, each on one line and at most 256 characters.
+
+    `missing` are the hosts of upstreams that are known not to exist in the cluster. Raises ConfigError for a service
+    that `nova_operator.desired` refuses.
+    """
+    found = [warning for rule in _RULES for warning in rule(service.spec)]
+    outbound = resolve(service).outbound
+    found += [warning for rule in _UPSTREAM_RULES for upstream in outbound for warning in rule(upstream)]
+    found += [
+        f"upstreams[{upstream.name}].host: the cluster has no Service {upstream.host} yet; calls fail until then"
+        for upstream in service.spec.upstreams
+        if upstream.host in missing
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def services_called(service: NovaService) -> dict[str, tuple[str, str]]:
+    """The upstream hosts that can only be Services of the cluster: namespace and name by host. Two labels may be a
+    name of the internet as well, so they are left out."""
+    found = {}
+    for upstream in service.spec.upstreams:
+        host = upstream.host
+        labels = host.removesuffix(".cluster.local").removesuffix(".svc").split(".")
+        if len(labels) == 1:
+            found[host] = (service.metadata.namespace, labels[0])
+        elif len(labels) == 2 and host.endswith(_IN_CLUSTER):
+            found[host] = (labels[1], labels[0])
+    return found
+
+
+def _single_replica(spec: NovaServiceSpec) -> Iterator[str]:
+    exposed = spec.ingress is not None or spec.gateway is not None
+    if spec.workload_ref is not None:
+        return
+    if spec.autoscaling is not None:
+        if spec.autoscaling.min_replicas == 1:
+            yield "autoscaling.minReplicas: with 1 pod a node drain or a crash stops the service; 2 or more do not"
+    elif spec.replicas == 1 and exposed:
+        yield (
+            "replicas: with 1 pod there is no PodDisruptionBudget, and a node drain or a crash stops a service that is"
+            " reached from outside; 2 or more do not"
+        )
+
+
+def _budget_of_all(spec: NovaServiceSpec) -> Iterator[str]:
+    replicas = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+    budget = spec.pod_disruption_budget
+    if spec.workload_ref is None and budget.mode == "Auto" and 2 <= replicas <= budget.max_unavailable:
+        yield f"podDisruptionBudget.maxUnavailable: {budget.max_unavailable} of {replicas} pods may be taken at once"
+
+
+def _moving_image(spec: NovaServiceSpec) -> Iterator[str]:
+    """https://kubernetes.io/docs/concepts/containers/images/#image-names"""
+    if spec.image is None or "@" in spec.image:
+        return
+    _, _, tag = spec.image.rpartition("/")[2].partition(":")
+    if tag in {"", "latest"}:
+        yield "image: without a tag or a digest, or with latest, pods of one service may run different versions"
+
+
+def _short_grace(spec: NovaServiceSpec) -> Iterator[str]:
+    shutdown = spec.shutdown
+    left = shutdown.grace_period - shutdown.pre_stop - closes_within(spec)
+    if left < spec.timeout:
+        yield (
+            f"shutdown.gracePeriod: a pod that leaves has {left:g}s for its last requests, which may take"
+            f" {spec.timeout} (timeout); longer ones are cut off"
+        )
+
+
+def _every_path_repeated(spec: NovaServiceSpec) -> Iterator[str]:
+    policies = [("retry", spec.retry.idempotent_paths)]
+    policies += [
+        (f"upstreams[{upstream.name}].retry", upstream.retry.over(spec.retry).idempotent_paths)
+        for upstream in spec.upstreams
+        if upstream.retry is not None
+    ]
+    for where, paths in policies:
+        if any(path in _EVERY_PATH for path in paths):
+            yield f"{where}.idempotentPaths: every path is said to be safe to repeat, so a POST may be done twice"
+
+
+def _unmeasured_cpu(spec: NovaServiceSpec) -> Iterator[str]:
+    """A HorizontalPodAutoscaler needs the request of every container of the pod."""
+    goals = spec.autoscaling
+    if goals is None or spec.workload_ref is not None:
+        return
+    by_cpu = goals.cpu is not None or (goals.memory is None and goals.concurrency is None)
+    for name, wanted in (("cpu", by_cpu), ("memory", goals.memory is not None)):
+        if wanted and not all(name in requests for requests in _requests(spec)):
+            where = "resources.requests" if spec.template is None else "template.spec.containers[].resources.requests"
+            yield f"autoscaling.{name}: the HorizontalPodAutoscaler does nothing without {where}.{name}"
+
+
+def _client_address(spec: NovaServiceSpec) -> Iterator[str]:
+    if spec.session_affinity.type == "ClientIP" and (spec.ingress is not None or spec.gateway is not None):
+        yield (
+            "sessionAffinity.type: ClientIP sees the address of the ingress or gateway, not the client's, and sends"
+            " all to one pod; Cookie tells clients apart"
+        )
+
+
+def _plain_cookie(spec: NovaServiceSpec) -> Iterator[str]:
+    affinity = spec.session_affinity
+    if affinity.type in {"Cookie", "Redis"} and not affinity.cookie.secure:
+        yield "sessionAffinity.cookie.secure: without it browsers send the cookie over plain HTTP too"
+
+
+def _unbounded(spec: NovaServiceSpec) -> Iterator[str]:
+    if spec.backpressure.mode == "Off":
+        yield "backpressure.mode: with Off overload queues up in the app; Shadow counts what would be refused"
+
+
+def _retries_without_breaker(upstream: Outbound) -> Iterator[str]:
+    breaker: BreakerPolicy = upstream.circuit_breaker
+    retry: RetryPolicy = upstream.retry
+    repeats = upstream.protocol != "tcp" and retry.mode == "Enforce" and retry.attempts > 1
+    if breaker.mode == "Off" and repeats:
+        yield f"upstreams[{upstream.name}].circuitBreaker: Off while failed calls are made up to {retry.attempts} times"
+
+
+def _always_open(upstream: Outbound) -> Iterator[str]:
+    if upstream.circuit_breaker.mode == "ForcedOpen":
+        yield f"upstreams[{upstream.name}].circuitBreaker: ForcedOpen refuses every call"
+
+
+def _requests(spec: NovaServiceSpec) -> list[dict[str, Any]]:
+    """The requests of each container."""
+    if spec.template is None:
+        return [dict(spec.resources.requests)]
+    containers = spec.template.spec.get("containers") or []
+    return [((container.get("resources") or {}).get("requests") or {}) for container in containers]
+
+
+_RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
+    _single_replica,
+    _budget_of_all,
+    _moving_image,
+    _short_grace,
+    _every_path_repeated,
+    _unmeasured_cpu,
+    _client_address,
+    _plain_cookie,
+    _unbounded,
+)
+_UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)
