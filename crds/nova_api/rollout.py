@@ -29,13 +29,16 @@ class RolloutChecks(Model, frozen=True, kw_only=True):
     """Off, Shadow (says what it would do) or Enforce (rolls back)."""
 
     max_error_increase: Share = Share(0.01)
-    """Largest share of failed requests (5xx, and gRPC codes that count as failure) above that of the stable version."""
+    """Largest share of failed requests (5xx, gRPC codes that count as failure, no answer at all) above that of the
+    stable version."""
 
     max_latency_ratio: Annotated[float, Meta(ge=1, le=100)] = 1.5
-    """Largest p99 of the canary, as a multiple of the stable version's."""
+    """Largest p99 of the canary, as a multiple of the stable version's; up to the next bound of the duration histogram
+    is tolerated."""
 
     minimum_samples: Annotated[int, Meta(ge=10, le=1_000_000)] = 100
-    """Requests to the canary in a step before anything but the worst is concluded."""
+    """Requests in a step, to the canary and to the stable version, before anything but the worst is concluded: that
+    most requests to the canary fail."""
 
     confidence: Share = Share(0.99)
     """How sure a verdict must be, over all looks together, however often is looked (a sequential test)."""

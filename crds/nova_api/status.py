@@ -64,6 +64,19 @@ class DrainBudget(Model, frozen=True, kw_only=True):
     """Time until the pod is killed."""
 
 
+class TrackFigures(Model, frozen=True, kw_only=True):
+    """What the sidecars of one version counted in this step, as far as it was written down."""
+
+    requests: int = 0
+    """Requests that are over."""
+
+    failed: int = 0
+    """Of those the ones that failed (5xx, gRPC codes that count as failure, no answer at all)."""
+
+    p99: str = ""
+    """99th percentile of their durations, such as 12ms; empty without requests."""
+
+
 class RolloutStatus(Model, frozen=True, kw_only=True):
     """Where a canary stands."""
 
@@ -83,8 +96,20 @@ class RolloutStatus(Model, frozen=True, kw_only=True):
     canary: str = ""
     """Hash of the pod template that is tried, or was last."""
 
+    started: str = ""
+    """When the canary began (RFC 3339)."""
+
     since: str = ""
     """When the step began (RFC 3339)."""
+
+    hold_since: str = ""
+    """When all pods of the step were ready, from which on its hold counts (RFC 3339); empty until then."""
+
+    stable_figures: TrackFigures = TrackFigures()
+    """Requests to the stable version in this step."""
+
+    canary_figures: TrackFigures = TrackFigures()
+    """Requests to the canary in this step."""
 
     message: str = ""
     """What it waits for, or why it ended: a sentence for people."""
