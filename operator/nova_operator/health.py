@@ -18,10 +18,13 @@ class State(msgspec.Struct):
     watching: bool = False
     """The watches are open."""
 
+    webhooks: bool = True
+    """The webhooks answer, where they are wanted."""
+
     @property
     def ready(self) -> bool:
         """A replica that waits for the lease is ready: it is what an update of the operator waits for."""
-        return self.connected and (self.watching or not self.leading)
+        return self.connected and self.webhooks and (self.watching or not self.leading)
 
 
 class HealthServer:

@@ -7,6 +7,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
+from nova_operator.admission_metrics import AdmissionMetrics
+
 RESULTS: Final = ("ok", "retried", "failed")
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -45,6 +47,7 @@ class Metrics:
         self.watch_restarts = Counter(
             "nova_operator_watch_restarts_total", "Times the watches had to be set up anew.", registry=self.registry
         )
+        self.admission = AdmissionMetrics(self.registry)
         for result in RESULTS:
             self._reconciles.labels(result)
         for method in _METHODS:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from nova_api import names
 from nova_operator.desired.defaults import PullPolicy
 
 DEFAULT_IMAGE: Final = f"nova/sidecar:{version('nova')}"
@@ -39,12 +40,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_poll: float = 10.0
     resync: float = 300.0
     discovery: float = 30.0
+    webhook_port: int | None = None
+    webhook_secret: str = ""
+    webhook_names: tuple[str, ...] = ()
+    webhook_configuration: str = names.OPERATOR_NAME
+    webhook_certificates: Literal["made", "given"] = "made"
+    webhook_certificate_lifetime: float = 90 * 86_400.0
+    webhook_certificate_poll: float = 10.0
+    injection_policy: Literal["Ignore", "Fail"] = "Ignore"
+    injection_poll: float = 30.0
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line. Raises SystemExit(2) with the rule that was broken."""
-    given = vars(_parser().parse_args(arguments))
-    return Options(**{**given, "namespaces": tuple(dict.fromkeys(given["namespaces"]))})
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    if given["webhook_port"] is not None and not (given["webhook_secret"] and given["webhook_names"]):
+        parser.error("--webhook-port needs --webhook-secret and --webhook-name")
+    lists = {name: tuple(dict.fromkeys(given[name])) for name in ("namespaces", "webhook_names")}
+    return Options(**{**given, **lists})
 
 
 def resource_list(text: str) -> dict[str, str]:
@@ -69,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_sidecar(parser.add_argument_group("the sidecar, for services that do not say otherwise"))
     _add_process(parser.add_argument_group("the operator itself"))
+    _add_webhooks(parser.add_argument_group("admission webhooks, which every replica serves"))
     return parser
 
 
@@ -145,6 +160,83 @@ def _add_process(group: argparse._ArgumentGroup) -> None:
         help="time between two looks for HTTPRoutes and PodMonitors, which may be installed or removed at any time "
         "(default: %(default)s)",
     )
+
+
+def _add_webhooks(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--webhook-port",
+        metavar="PORT",
+        type=_port,
+        help="answer the API server's reviews on this port; 0 takes any free one (default: no webhooks)",
+    )
+    group.add_argument(
+        "--webhook-secret",
+        metavar="NS/NAME",
+        type=_namespaced,
+        default="",
+        help="Secret with the certificate (tls.crt, tls.key and ca.crt); it must exist, and may be empty",
+    )
+    group.add_argument(
+        "--webhook-name",
+        dest="webhook_names",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="DNS name or address the webhooks are called by; may be repeated",
+    )
+    group.add_argument(
+        "--webhook-configuration",
+        metavar="NAME",
+        default=names.OPERATOR_NAME,
+        help="name of the validating and of the mutating webhook configuration (default: %(default)s)",
+    )
+    group.add_argument(
+        "--webhook-certificates",
+        choices=("made", "given"),
+        default="made",
+        help="made: by the operator, which also writes caBundle; given: by somebody else, such as cert-manager "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--webhook-certificate-lifetime",
+        metavar="SECONDS",
+        type=_lifetime,
+        default=90 * 86_400.0,
+        help="lifetime of a certificate that is made; it is renewed when a third is left (default: 90 days)",
+    )
+    group.add_argument(
+        "--webhook-certificate-poll",
+        metavar="SECONDS",
+        type=_seconds,
+        default=10.0,
+        help="time between two looks at the Secret (default: %(default)s)",
+    )
+    group.add_argument(
+        "--injection-policy",
+        choices=("Ignore", "Fail"),
+        default="Ignore",
+        help="a pod that cannot get the sidecar it asks for: Ignore lets it run without, Fail refuses it "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--injection-poll",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="time between two looks for pods that missed the sidecar (default: %(default)s)",
+    )
+
+
+def _namespaced(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9.-]+", text):
+        raise argparse.ArgumentTypeError(f"expected NAMESPACE/NAME, got {text!r}")
+    return text
+
+
+def _lifetime(text: str) -> float:
+    if not text.isdecimal() or not 10 <= int(text) <= 10 * 365 * 86_400:
+        raise argparse.ArgumentTypeError(f"expected whole seconds from 10 to 315360000, got {text!r}")
+    return float(text)
 
 
 def _port(text: str) -> int:

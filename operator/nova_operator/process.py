@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import kopf
@@ -15,6 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from nova_api import names
 from nova_operator import access, handlers
+from nova_operator.admission.repairer import Repairer
 from nova_operator.cluster import ClusterError
 from nova_operator.desired.defaults import Defaults, Platform
 from nova_operator.election import Election
@@ -25,6 +26,9 @@ from nova_operator.metrics import Metrics
 from nova_operator.options import Options
 from nova_operator.sidecars_http import HttpSidecars
 from nova_operator.system import System
+
+if TYPE_CHECKING:
+    from nova_operator.admission.replica import Replica
 
 RETRY: Final = 2.0
 log = structlog.get_logger()
@@ -78,6 +82,30 @@ class Process:
     async def _serve(self, configuration: Configuration, api: ApiClient) -> None:
         kube = Kube(api, self._metrics)
         platform = await self._connect(kube)
+        webhooks = await self._answer_reviews(kube, platform)
+        try:
+            await self._take_part(configuration, kube, platform)
+        finally:
+            if webhooks is not None:
+                await webhooks.close()
+
+    async def _answer_reviews(self, kube: Kube, platform: Platform) -> Replica | None:
+        """Serve the webhooks, whoever leads. Raises OSError for the port."""
+        if self._options.webhook_port is None:
+            return None
+        from nova_operator.admission import wiring  # noqa: PLC0415 - it brings cryptography, which costs memory
+
+        def ready() -> None:
+            self._state.webhooks = True
+
+        self._state.webhooks = False
+        admission = self._metrics.admission
+        replica = wiring.replica(kube, self._options, self._defaults(platform), admission, ready)
+        await replica.start(self._options.webhook_port)
+        return replica
+
+    async def _take_part(self, configuration: Configuration, kube: Kube, platform: Platform) -> None:
+        """Lead, once the others let it."""
         if self._options.leader_election_namespace is None:
             await self._lead(configuration, kube, platform)
             return
@@ -126,23 +154,39 @@ class Process:
             async with asyncio.TaskGroup() as group:
                 group.create_task(system.run())
                 group.create_task(self._watch(configuration, kube, system))
+                group.create_task(self._repairer(kube, system).run())
+                if self._options.webhook_port is not None and self._options.webhook_certificates == "made":
+                    from nova_operator.admission import wiring  # noqa: PLC0415 - see above
+
+                    group.create_task(wiring.keeper(kube, self._options).run())
         finally:
             self._state.leading = self._state.watching = False
             self._metrics.leader.set(0)
             await sidecars.close()
 
-    def _system(self, kube: Kube, sidecars: HttpSidecars, platform: Platform) -> System:
+    def _repairer(self, kube: Kube, system: System) -> Repairer:
         options = self._options
-        defaults = Defaults(
+        admission = self._metrics.admission
+        return Repairer(
+            kube, options.namespaces, system.missed, system.services.add, admission, poll=options.injection_poll
+        )
+
+    def _defaults(self, platform: Platform) -> Defaults:
+        options = self._options
+        return Defaults(
             sidecar_image=options.sidecar_image,
             sidecar_pull_policy=options.sidecar_pull_policy,
             sidecar_requests=options.sidecar_requests,
+            operator_namespace=options.leader_election_namespace,
             platform=platform,
         )
+
+    def _system(self, kube: Kube, sidecars: HttpSidecars, platform: Platform) -> System:
+        options = self._options
         return System(
             kube,
             sidecars,
-            defaults,
+            self._defaults(platform),
             metrics=self._metrics,
             identity=self._me,
             workers=options.workers,

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from nova_api import names
+from nova_operator.admission.repair import Missed
 from nova_operator.announce import Announcer
 from nova_operator.cluster import Cluster
 from nova_operator.delivery import Delivery
@@ -49,6 +50,7 @@ class System:
         self.discovery = Discovery(cluster, discovery)
         random = SystemRandom()
         self.mirror = Mirror()
+        self.missed = Missed()
         self.looks = Runner("look", self._look, LOOKERS, random)
         self._delivery = Delivery(
             cluster,

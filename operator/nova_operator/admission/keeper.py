@@ -7,7 +7,6 @@ version that was read; of two leaders, one of which does not know yet that it is
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ from typing import Final
 import structlog
 
 from nova_operator.admission.certificates import bundle, read, step, write
-from nova_operator.cluster import Cluster, ClusterError, StaleError
+from nova_operator.admission.rounds import rounds
+from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import MUTATING_WEBHOOKS, SECRET, VALIDATING_WEBHOOKS, Kind
 
@@ -61,14 +61,11 @@ class Keeper:
 
     async def run(self) -> None:
         """Round after round, until cancelled."""
-        while True:
-            try:
-                await self.tend(time.monotonic())
-            except StaleError:
-                pass  # somebody else wrote: look again in the next round
-            except ClusterError as error:
-                log.warning("webhook certificate not tended", error=str(error), retry_in=self._settle / 2)
-            await asyncio.sleep(self._settle / 2)
+        await rounds("tend the certificate", self._round, self._settle / 2)
+
+    async def _round(self) -> float:
+        await self.tend(time.monotonic())
+        return self._settle / 2
 
     async def tend(self, now: float) -> None:
         """One round; `now` in monotonic seconds. Raises ClusterError."""

@@ -6,15 +6,15 @@ answer nothing for as long. While it cannot be read, or holds nothing usable, th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from nova_operator.admission.certificates import Pair, expiry, read
+from nova_operator.admission.rounds import rounds
 from nova_operator.admission_metrics import AdmissionMetrics
-from nova_operator.cluster import Cluster, ClusterError
+from nova_operator.cluster import Cluster
 from nova_operator.kinds import SECRET
 
 FIRST: Final = 1.0
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class CertificateWatch:
-    """`wear` takes a certificate into use, or raises ValueError; `poll` in seconds."""
+    """`wear` takes a certificate into use, or raises ValueError; then `ready` is called. `poll` in seconds."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class CertificateWatch:
         metrics: AdmissionMetrics,
         *,
         poll: float,
+        ready: Callable[[], None],
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
@@ -44,39 +45,32 @@ class CertificateWatch:
         self._poll = poll
         self._worn: Pair | None = None
         self._told = False
-        self.ready = asyncio.Event()
-        """Set once there is a certificate."""
+        self._ready = ready
 
     def __repr__(self) -> str:
-        return f"<CertificateWatch {self._namespace}/{self._secret} {'ready' if self.ready.is_set() else 'waits'}>"
+        return f"<CertificateWatch {self._namespace}/{self._secret} {'ready' if self._worn else 'waits'}>"
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        while True:
-            await self._look()
-            await asyncio.sleep(self._poll if self._worn is not None else FIRST)
+        await rounds("read the certificate", self._look, min(self._poll, FIRST))
 
-    async def _look(self) -> None:
-        try:
-            secret = await self._cluster.get(SECRET, self._namespace, self._secret)
-        except ClusterError as error:
-            log.warning("webhook certificate not read", error=str(error), retry_in=self._poll)
-            return
-        pair = read(secret or {}).current
+    async def _look(self) -> float:
+        pair = read(await self._cluster.get(SECRET, self._namespace, self._secret) or {}).current
         if pair is None:
             self._tell_missing()
         elif pair != self._worn:
             self._put_on(pair)
+        return self._poll if self._worn is not None else min(self._poll, FIRST)
 
     def _put_on(self, pair: Pair) -> None:
         try:
             self._wear(pair)
         except ValueError as error:
-            log.warning("webhook certificate not read", error=str(error), retry_in=self._poll)
+            log.warning("webhook certificate not usable", error=str(error), retry_in=self._poll)
             return
         self._worn = pair
         self._metrics.certificate_expiry.set(expiry(pair.certificate).timestamp())
-        self.ready.set()
+        self._ready()
         log.info("webhook certificate in use", until=expiry(pair.certificate).isoformat())
 
     def _tell_missing(self) -> None:
