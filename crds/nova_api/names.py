@@ -26,13 +26,20 @@ ANNOTATION_REPAIR: Final = "nova.dev/repair"
 CONFIG_VOLUME: Final = "nova-config"
 CONFIG_DIRECTORY: Final = "/etc/nova"
 CONFIG_KEY: Final = "config.json"
+LAST_GOOD_KEY: Final = "last-good.json"
+"""The document before that one, which a sidecar starts with when it cannot use the other."""
 SESSION_KEY: Final = "key"
 """Key of a Secret under which the bytes are that cookies are signed with."""
 TLS_DIRECTORY: Final = "/etc/nova-tls"
 """Parent of one folder per Secret with which upstreams are known."""
+SESSION_DIRECTORY: Final = "/etc/nova-session"
+"""Folder of the Secret that cookies are signed with."""
+STORE_DIRECTORY: Final = "/etc/nova-store"
+"""Parent of one folder per Secret with which stores are reached."""
 
 INBOUND_PORT_BASE: Final = 15100
 STATUS_PORT: Final = 15020
+STATUS_PORT_NAME: Final = "nova-status"
 CONTROL_PORT: Final = 15021
 RESERVED_PORTS: Final = range(15000, 15200)
 """What the sidecar keeps for itself in a pod, now and for later versions."""

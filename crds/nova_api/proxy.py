@@ -64,12 +64,45 @@ class Outbound(Model, frozen=True, kw_only=True):
     protocol: Literal["http", "grpc", "tcp"] = "http"
     listen: Address
     upstream: Address
+    endpoints: Address | None = None
+    """Where its pods are found one by one; None: at `upstream`, which is always the name that the app uses."""
     tls: Tls | None = None
     timeout: TimeoutPolicy = TimeoutPolicy()
     circuit_breaker: BreakerPolicy = BreakerPolicy()
     retry: RetryPolicy = RetryPolicy()
     fallback: FallbackPolicy = FallbackPolicy()
     pool: PoolPolicy = PoolPolicy()
+
+
+class SessionCookie(Model, frozen=True, kw_only=True):
+    """The cookie that names a pod. `directory` holds the file `key` with what signs it; it is read again when it
+    changes. Without a directory ("") the sidecar makes a key of its own, which no other one knows."""
+
+    name: str
+    path: str
+    same_site: Literal["Lax", "Strict", "None"]
+    secure: bool
+    directory: str = ""
+
+
+class Store(Model, frozen=True, kw_only=True):
+    """A Redis that policies keep state in. `directory` may hold the files username, password and ca.crt; they are read
+    again when they change. Without a directory ("") it asks for none of them."""
+
+    url: str
+    directory: str = ""
+    timeout: Duration
+
+
+class Affinity(Model, frozen=True, kw_only=True):
+    """Keeps clients at their pod. `siblings` is the host name under which all pods of the service are found, "" where
+    there is only this one; each listens on the port that the request came to."""
+
+    timeout: Duration
+    cookie: SessionCookie
+    siblings: Annotated[str, Meta(max_length=253)] = ""
+    store: Store | None = None
+    """Where sessions stand; None: the cookie names the pod itself."""
 
 
 class Admin(Model, frozen=True, kw_only=True):
@@ -99,6 +132,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
     backpressure: BackpressurePolicy = BackpressurePolicy()
+    affinity: Affinity | None = None
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
     web_socket: WebSocketPolicy = WebSocketPolicy()

@@ -1,18 +1,32 @@
 """From what people write to what a sidecar runs: a pure function, the same in the operator and in `nova dev`."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.exposure import ServicePort
 from nova_api.model import M, Override
-from nova_api.policies import TimeoutPolicy
-from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, ProxyConfig, Tls
+from nova_api.policies import RedisStore, TimeoutPolicy
+from nova_api.proxy import (
+    Address,
+    Admin,
+    Affinity,
+    DrainPolicy,
+    Inbound,
+    Outbound,
+    ProxyConfig,
+    SessionCookie,
+    Store,
+    Tls,
+)
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
 from nova_api.v1alpha1 import NovaService
 
 Place = Literal["pod", "local"]
+
+_LONGEST_LABEL: Final = 63
+"""Characters between two dots of a host name (RFC 1035 section 2.3.4)."""
 
 
 def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
@@ -30,9 +44,11 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         namespace=service.metadata.namespace,
         inbound=tuple(_inbound(service, index, local=local) for index in range(len(spec.ports))),
         outbound=tuple(
-            _outbound(service, index, addresses[upstream.host]) for index, upstream in enumerate(spec.upstreams)
+            _outbound(service, index, addresses[upstream.host], local=local)
+            for index, upstream in enumerate(spec.upstreams)
         ),
         backpressure=spec.backpressure,
+        affinity=_affinity(service, local=local),
         correlation=spec.correlation,
         access_log=spec.access_log,
         web_socket=spec.web_socket,
@@ -83,7 +99,7 @@ def _inbound(service: NovaService, index: int, *, local: bool) -> Inbound:
     )
 
 
-def _outbound(service: NovaService, index: int, listen: str) -> Outbound:
+def _outbound(service: NovaService, index: int, listen: str, *, local: bool) -> Outbound:
     spec = service.spec
     upstream = spec.upstreams[index]
     path = f"$.spec.upstreams[{index}]"
@@ -92,6 +108,7 @@ def _outbound(service: NovaService, index: int, listen: str) -> Outbound:
         protocol=upstream.protocol,
         listen=Address(host=listen, port=upstream.port),
         upstream=Address(host=upstream.host, port=upstream.port),
+        endpoints=_endpoints(upstream, path, local=local),
         tls=_tls(upstream),
         timeout=_upstream_timeout(upstream),
         circuit_breaker=_over(upstream.circuit_breaker, spec.circuit_breaker, f"{path}.circuitBreaker"),
@@ -99,6 +116,44 @@ def _outbound(service: NovaService, index: int, listen: str) -> Outbound:
         fallback=upstream.fallback,
         pool=_over(upstream.pool, spec.pool, f"{path}.pool"),
     )
+
+
+def _endpoints(upstream: Upstream, path: str, *, local: bool) -> Address | None:
+    """The headless Service of the NovaService that the host is, where its pods are to be told apart."""
+    if upstream.discovery == "Service" or local:
+        return None
+    first, dot, rest = upstream.host.partition(".")
+    name = names.endpoints(first)
+    if len(name) > _LONGEST_LABEL:
+        raise ConfigError(
+            f"{path}.host", f"expected a first label of at most {_LONGEST_LABEL - len(name) + len(first)} characters"
+        )
+    return Address(host=f"{name}{dot}{rest}", port=upstream.pod_port)
+
+
+def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
+    """ClientIP is the Service's own affair; on a developer's machine there are no siblings, and the cookie is all."""
+    spec = service.spec.session_affinity
+    if spec.type not in ("Cookie", "Redis"):
+        return None
+    cookie, metadata = spec.cookie, service.metadata
+    return Affinity(
+        timeout=spec.timeout,
+        cookie=SessionCookie(
+            name=cookie.name,
+            path=cookie.path,
+            same_site=cookie.same_site,
+            secure=cookie.secure,
+            directory="" if local else names.SESSION_DIRECTORY,
+        ),
+        siblings="" if local else f"{names.endpoints(metadata.name)}.{metadata.namespace}.svc",
+        store=_store(spec.redis) if spec.redis is not None and spec.type == "Redis" and not local else None,
+    )
+
+
+def _store(redis: RedisStore) -> Store:
+    directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret else ""
+    return Store(url=redis.url, directory=directory, timeout=redis.timeout)
 
 
 def _upstream_timeout(upstream: Upstream) -> TimeoutPolicy:
