@@ -18,6 +18,7 @@ CRD_NAME: Final = f"{PLURAL}.{GROUP}"
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
+_DEGRADED: Final = '.status.conditions[?(@.type=="Degraded")]'
 _HEADER: Final = "# Generated from crds/nova_api by `make crds`; edits here are lost.\n"
 
 
@@ -55,6 +56,10 @@ def _version() -> dict[str, Any]:
             _column("Upstreams", "string", ".status.upstreams", "Upstreams whose breaker is closed everywhere."),
             _column("Age", "date", ".metadata.creationTimestamp", "Time since it was created."),
             _column("Reason", "string", f"{_READY}.reason", "Why Ready is what it is.") | {"priority": 1},
+            _column("Degraded", "string", f"{_DEGRADED}.reason", "What needs somebody, or AsExpected.")
+            | {"priority": 1},
+            _column("Rollout", "string", ".status.rollout.phase", "Where a canary stands.") | {"priority": 1},
+            _column("Config", "string", ".status.configHash", "Hash of the configuration in force.") | {"priority": 1},
         ],
         "schema": {"openAPIV3Schema": _root()},
         "subresources": {

@@ -11,7 +11,7 @@ class Condition(Model, frozen=True, kw_only=True):
     key = "type"
 
     type: str
-    """Ready, Progressing, Converged, Degraded, CircuitOpen or Canary."""
+    """Ready, Progressing, Converged, Degraded, CircuitOpen, Canary, Reconciling, Stalled or FieldsIgnored."""
 
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
@@ -122,7 +122,8 @@ class NovaServiceStatus(Model, frozen=True, kw_only=True):
     """Generation of the spec that the status speaks of."""
 
     conditions: tuple[Condition, ...] = ()
-    """Ready, Progressing, Converged, Degraded, CircuitOpen, and Canary while one is under way."""
+    """Ready, Progressing, Converged, Degraded and CircuitOpen; while they hold Reconciling, Stalled and FieldsIgnored;
+    and Canary while one is under way."""
 
     replicas: int = 0
     """Pods there are."""

@@ -40,12 +40,13 @@ log = structlog.get_logger()
 class _Delivery:
     """The sidecars of one service."""
 
-    __slots__ = ("looks", "misses", "nudged", "reports", "since", "wanted")
+    __slots__ = ("looked", "looks", "misses", "nudged", "reports", "since", "wanted")
 
     def __init__(self) -> None:
         self.wanted = ""
         self.since = 0.0
         self.looks = 0
+        self.looked = False
         self.reports: dict[str, SidecarReport] = {}
         self.misses: dict[str, int] = {}
         self.nudged: dict[str, tuple[str, float, int]] = {}  # by pod uid: hash, when, how often
@@ -96,6 +97,16 @@ class Delivery:
         delivery = self._services.get(service)
         return dict(delivery.reports) if delivery is not None else {}
 
+    def looked(self, service: ServiceKey) -> bool:
+        """Whether the sidecars of a service were asked at least once since this process began."""
+        delivery = self._services.get(service)
+        return delivery is not None and delivery.looked
+
+    def silent(self, service: ServiceKey) -> frozenset[str]:
+        """Uids of the pods whose sidecars did not answer more often than is forgiven."""
+        delivery = self._services.get(service)
+        return _silent(delivery) if delivery is not None else frozenset()
+
     def age(self, service: ServiceKey) -> float:
         """Seconds since the sidecars are expected to run what they should; infinite if nothing is expected."""
         delivery = self._services.get(service)
@@ -143,7 +154,9 @@ class Delivery:
 
     def _remember(self, delivery: _Delivery, pods: tuple[PodView, ...], answers: Mapping[str, SidecarReport]) -> bool:
         """Take the answers over; whether anything is new. A sidecar that missed a look keeps its last report."""
-        before = delivery.reports
+        before, first = delivery.reports, not delivery.looked
+        silent = _silent(delivery)
+        delivery.looked = True
         delivery.misses = {pod.uid: delivery.misses.get(pod.uid, 0) + 1 for pod in pods if pod.uid not in answers}
         kept = {
             pod.uid: before[pod.uid]
@@ -152,7 +165,7 @@ class Delivery:
         }
         delivery.reports = {**kept, **answers}
         delivery.nudged = {pod.uid: delivery.nudged[pod.uid] for pod in pods if pod.uid in delivery.nudged}
-        return delivery.reports != before
+        return first or delivery.reports != before or _silent(delivery) != silent
 
     def _pause(self, service: ServiceKey, delivery: _Delivery) -> float:
         behind = any(
@@ -164,3 +177,7 @@ class Delivery:
             return self._poll * self._random.uniform(0.9, 1.1)
         delivery.looks += 1
         return min(LONGEST_LOOK, FIRST_LOOK * 2.0 ** min(delivery.looks - 1, 10))
+
+
+def _silent(delivery: _Delivery) -> frozenset[str]:
+    return frozenset(uid for uid, count in delivery.misses.items() if count > FORGIVEN_MISSES)

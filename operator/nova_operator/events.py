@@ -43,9 +43,10 @@ def transitions(before: NovaServiceStatus, after: NovaServiceStatus) -> Iterator
         yield Event("Warning", is_bad["reason"], "Observe", is_bad["message"])
     if is_bad.get("status") == "False" and was_bad.get("status") == "True":
         yield Event("Normal", reasons.RECOVERED, "Observe", f"no longer {was_bad['reason']}")
+    yield from _circuits(_upstreams(before), _upstreams(after))
 
 
-def circuits(before: frozenset[str], after: frozenset[str]) -> Iterator[Event]:
+def _circuits(before: frozenset[str], after: frozenset[str]) -> Iterator[Event]:
     """The events between two sets of upstreams whose breaker is not closed."""
     for name in sorted(after - before):
         yield Event("Warning", reasons.CIRCUIT_OPENED, "Break", f"a breaker of upstream {name} opened")
@@ -103,3 +104,7 @@ class Allowance:
 def _condition(status: NovaServiceStatus, kind: str) -> dict[str, Any]:
     found = next((condition for condition in status.conditions if condition.type == kind), None)
     return {} if found is None else {"status": found.status, "reason": found.reason, "message": found.message}
+
+
+def _upstreams(status: NovaServiceStatus) -> frozenset[str]:
+    return frozenset(breaker.upstream for breaker in status.open_breakers)

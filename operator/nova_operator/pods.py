@@ -5,6 +5,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-stat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -53,6 +54,14 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     """What `names.ANNOTATION_CONFIG_HASH` says; empty without it."""
 
     trouble: Trouble | None
+    track: str = ""
+    """Version of the service that it is of, see `names.LABEL_TRACK`; empty where nobody said."""
+
+    template_hash: str = ""
+    """Hash of the template it was made of, see `names.ANNOTATION_TEMPLATE_HASH`."""
+
+    sidecar_image: str = ""
+    """Image of its sidecar as its spec says; empty without one."""
 
 
 def view(pod: Manifest) -> PodView:
@@ -68,7 +77,22 @@ def view(pod: Manifest) -> PodView:
         leaving=leaving,
         hash_annotation=(metadata.get("annotations") or {}).get(names.ANNOTATION_CONFIG_HASH, ""),
         trouble=None if leaving else next(_troubles(metadata["name"], status), None),
+        track=sys.intern((metadata.get("labels") or {}).get(names.LABEL_TRACK, "")),
+        template_hash=sys.intern((metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE_HASH, "")),
+        sidecar_image=_sidecar_image(pod.get("spec") or {}),
     )
+
+
+def _sidecar_image(spec: Manifest) -> str:
+    """The same string for all pods that have the same: there are thousands."""
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    images = (container.get("image", "") for container in containers if container["name"] == names.SIDECAR_CONTAINER)
+    return sys.intern(next(images, ""))
+
+
+def is_outgoing(pod: PodView, sidecar_image: str, *, replacing: bool) -> bool:
+    """Whether a pod is of an older sidecar than wanted, and about to be replaced."""
+    return replacing and bool(pod.sidecar_image and sidecar_image) and pod.sidecar_image != sidecar_image
 
 
 def _troubles(pod: str, status: Manifest) -> Iterator[Trouble]:

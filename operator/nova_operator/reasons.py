@@ -14,6 +14,8 @@ STALLED: Final = "Stalled"
 SPEC_INVALID: Final = "SpecInvalid"
 CHILD_REJECTED: Final = "ChildRejected"
 CONFLICT: Final = "Conflict"
+WORKLOAD_MISSING: Final = "WorkloadMissing"
+WORKLOAD_UNSUITABLE: Final = "WorkloadUnsuitable"
 
 # Converged
 CONFIG_CURRENT: Final = "ConfigCurrent"
@@ -30,6 +32,16 @@ CONTAINER_REFUSED: Final = "ContainerRefused"
 PODS_REFUSED: Final = "PodsRefused"
 UNSCHEDULABLE: Final = "Unschedulable"
 PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
+DRAIN_BUDGET_TOO_SMALL: Final = "DrainBudgetTooSmall"
+
+# CircuitOpen
+BREAKERS_CLOSED: Final = "BreakersClosed"
+BREAKERS_OPEN: Final = "BreakersOpen"
+NO_UPSTREAMS: Final = "NoUpstreams"
+NOT_REPORTED: Final = "NotReported"
+
+# FieldsIgnored
+NEWER_DEFINITION: Final = "NewerDefinition"
 
 # Events only
 CREATED: Final = "Created"

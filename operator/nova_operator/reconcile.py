@@ -15,25 +15,25 @@ from typing import Final
 
 import structlog
 
-from nova_api import names, proxy
+from nova_api import names
 from nova_api.errors import ConfigError
-from nova_api.model import builtins, convert
 from nova_api.status import NovaServiceStatus
 from nova_api.v1alpha1 import NovaService
-from nova_operator import reasons, status
+from nova_operator import last_good, reasons, spec, status
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
 from nova_operator.cluster import Cluster, ClusterError
-from nova_operator.conditions import Observation
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest
-from nova_operator.events import Allowance, Event, circuits, transitions
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
+from nova_operator.last_good import Stored
 from nova_operator.mirror import Mirror, ServiceKey
+from nova_operator.observation import Observation, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
+from nova_operator.report import Reporter, Told
 
 OBSTACLE_RETRY: Final = 10.0
 """Seconds until a refused write or a taken name is tried again: a quota may have grown, a namesake be gone."""
@@ -46,14 +46,13 @@ log = structlog.get_logger()
 class _Memory:
     """What is known of a service beyond the cluster; losing it costs a few reads and at most one write per child."""
 
-    __slots__ = ("allowance", "look_at", "open_circuits", "settled")
+    __slots__ = ("look_at", "settled", "told")
 
     def __init__(self, look_at: float) -> None:
         self.look_at = look_at
         """When to read the API server itself again, in monotonic seconds."""
         self.settled: dict[ChildKey, tuple[str, str]] = {}
-        self.open_circuits: frozenset[str] | None = None
-        self.allowance = Allowance()
+        self.told = Told()
 
 
 class Reconciler:
@@ -77,12 +76,11 @@ class Reconciler:
         self._mirror = mirror
         self._children = Children(cluster, mirror, doubt)
         self._delivery = delivery
-        self._announcer = announcer
+        self._reporter = Reporter(cluster, mirror, announcer, wall)
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
         self._resync = resync
         self._random = random
-        self._wall = wall
         self._memories: dict[ServiceKey, _Memory] = {}
 
     def __repr__(self) -> str:
@@ -138,86 +136,75 @@ class Reconciler:
         self._mirror.replace_pods(key, pods, heard)
 
     async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory) -> tuple[Outcome, bool]:
-        """The outcome, and whether the service was changed meanwhile (see `_write_status`)."""
+        """The outcome, and whether the service was changed meanwhile (see `Reporter.report`)."""
         before = status.read(document.get("status"))
-        service: NovaService | None = None
+        reading: spec.Reading | None = None
+        chosen: Stored | None = None
         try:
-            service = convert(document, NovaService)
-            desired = desired_state(service, self.defaults)
+            reading = spec.read(document)
+            desired = desired_state(reading.service, self.defaults)
         except ConfigError as error:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
-            config_hash = before.config_hash
         else:
-            outcome = await self._children.put_in_order(service, desired, memory.settled)
-            config_hash = before.config_hash if outcome.obstacle else config_hash_of(desired)
+            desired, chosen = self._with_last_good(key, reading.service, desired, before)
+            outcome = await self._children.put_in_order(reading.service, desired, memory.settled)
+        config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
         if config_hash:
             self._delivery.expect(key, config_hash)
-        seen = self._observe(key, service, config_hash, outcome.obstacle)
-        overtaken = await self._report(document, service, seen, memory, created=outcome.created)
-        return outcome, overtaken
+        if outcome.obstacle is None and not self._delivery.looked(key) and _speaks_of(before, document):
+            return outcome, False  # what a process before this one saw stands until this one has asked the sidecars
+        upstreams = None if reading is None else tuple(upstream.name for upstream in reading.service.spec.upstreams)
+        seen = self._observe(key, reading, chosen, config_hash, outcome.obstacle)
+        told = memory.told
+        return outcome, await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
+
+    def _with_last_good(
+        self, key: ServiceKey, service: NovaService, desired: tuple[Manifest, ...], before: NovaServiceStatus
+    ) -> tuple[tuple[Manifest, ...], Stored]:
+        """The children with the configuration that is to be in force; see `last_good`."""
+        deployment = self._mirror.get(DEPLOYMENT, *key)
+        fleet = last_good.Fleet(
+            pods=self._mirror.pods(key),
+            reports=self._delivery.reports(key),
+            image=self._sidecar_image(service),
+            replacing=is_replacing(deployment, spec.wanted_replicas(service, deployment)),
+            proven=before.config_hash if status.holds(before, "Converged") else "",
+        )
+        there = self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name))
+        wanted = next(manifest for manifest in desired if manifest["kind"] == CONFIG_MAP.kind)
+        chosen = last_good.choose(wanted["data"][names.CONFIG_KEY], last_good.read(there), fleet)
+        written = last_good.write(wanted, chosen)
+        return tuple(written if manifest is wanted else manifest for manifest in desired), chosen
+
+    def _sidecar_image(self, service: NovaService) -> str:
+        return service.spec.sidecar.image or self.defaults.sidecar_image
 
     def _observe(
-        self, key: ServiceKey, service: NovaService | None, config_hash: str, obstacle: Trouble | None
+        self,
+        key: ServiceKey,
+        reading: spec.Reading | None,
+        chosen: Stored | None,
+        config_hash: str,
+        obstacle: Trouble | None,
     ) -> Observation:
+        service = reading.service if reading else None
         deployment = self._mirror.get(DEPLOYMENT, *key)
-        running = (deployment or {}).get("spec", {}).get("replicas", 0)
         return Observation(
-            replicas=service.spec.replicas if service is not None else running,
+            replicas=spec.wanted_replicas(service, deployment),
             deployment=deployment,
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
+            silent=self._delivery.silent(key),
             config_hash=config_hash,
             config_age=self._delivery.age(key),
             obstacle=obstacle,
+            refused=chosen.refused if chosen else None,
+            sidecar_image=self._sidecar_image(service) if service else "",
+            ignored=reading.ignored if reading else (),
+            drain_needed=spec.drain_needed(service) if service else 0,
+            grace_period=spec.grace_period(service, deployment) if service else 0,
         )
 
-    async def _report(
-        self,
-        document: Manifest,
-        service: NovaService | None,
-        seen: Observation,
-        memory: _Memory,
-        *,
-        created: bool,
-    ) -> bool:
-        """Write the status if it changed, then the events of what changed in it; see `_write_status`."""
-        metadata, before = document["metadata"], status.read(document.get("status"))
-        subject = status.Subject(
-            name=metadata["name"],
-            generation=metadata["generation"],
-            upstreams=None if service is None else tuple(upstream.name for upstream in service.spec.upstreams),
-        )
-        wall = self._wall()
-        after = status.build(subject, seen, before, wall.isoformat(timespec="seconds").replace("+00:00", "Z"))
-        overtaken = after != before and await self._write_status(document, after)
-        events = [Event("Normal", reasons.CREATED, "Create", "created the Deployment")] if created else []
-        events += transitions(before, after)
-        now_open = status.open_circuits(seen)
-        if memory.open_circuits is not None:  # else it is not known what was before
-            events += circuits(memory.open_circuits, now_open)
-        memory.open_circuits = now_open
-        await self._announcer.announce(events, document, memory.allowance, time.monotonic(), wall)
-        return overtaken
 
-    async def _write_status(self, document: Manifest, after: NovaServiceStatus) -> bool:
-        """Whether the service turned out to have been changed since it was read. It must be looked at once more then:
-        the mirror knows the change from here, so its event, which comes later, is no news."""
-        metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
-        patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
-        patch["status"] = builtins(after)
-        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
-        self._mirror.put(NOVA_SERVICE, written)
-        return _wanted_by_people(written) != _wanted_by_people(document)
-
-
-def _wanted_by_people(document: Manifest) -> Manifest:
-    """A NovaService without what the operator and the API server write themselves."""
-    own = ("resourceVersion", "managedFields")
-    metadata = {name: value for name, value in document["metadata"].items() if name not in own}
-    return {**document, "metadata": metadata, "status": None}
-
-
-def config_hash_of(desired: tuple[Manifest, ...]) -> str:
-    """Hash of the proxy document among the children, as the sidecars will report it."""
-    document = next(manifest for manifest in desired if manifest["kind"] == CONFIG_MAP.kind)
-    return proxy.digest(document["data"][names.CONFIG_KEY].encode())
+def _speaks_of(told: NovaServiceStatus, document: Manifest) -> bool:
+    return told.observed_generation == document["metadata"]["generation"] and bool(told.conditions)

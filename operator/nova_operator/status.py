@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -10,16 +11,26 @@ import msgspec
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.model import convert
-from nova_api.status import NovaServiceStatus, SidecarCount
-from nova_operator.conditions import Observation, assess, merge, runs_current
+from nova_api.status import DrainBudget, NovaServiceStatus, RolloutStatus, SidecarCount
+from nova_api.unknown import without_unknown
+from nova_operator.circuits import open_breakers, summary
+from nova_operator.conditions import assess, merge
+from nova_operator.observation import Observation, runs_current
+from nova_operator.verdict import Verdicts
 
 
 def read(document: Mapping[str, Any] | None) -> NovaServiceStatus:
-    """The status as it was written before; empty if it is missing or from a version that knew other fields."""
+    """The status as it was written before, without what a newer operator wrote; empty if it is none."""
+    known, _ = without_unknown(dict(document or {}), NovaServiceStatus)
     try:
-        return convert(document or {}, NovaServiceStatus)
+        return convert(known, NovaServiceStatus)
     except ConfigError:
         return NovaServiceStatus()
+
+
+def holds(status: NovaServiceStatus, kind: str) -> bool:
+    """Whether a condition is True."""
+    return any(condition.type == kind and condition.status == "True" for condition in status.conditions)
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,38 +42,37 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the upstreams, None where the spec cannot be read."""
 
 
-def build(subject: Subject, seen: Observation, before: NovaServiceStatus, now: str) -> NovaServiceStatus:
-    """The status now; `now` in RFC 3339. Equal observations give an equal status, so that nothing is written twice."""
+def build(
+    subject: Subject,
+    seen: Observation,
+    before: NovaServiceStatus,
+    now: str,
+    *,
+    more: Verdicts = MappingProxyType({}),
+    rollout: RolloutStatus | None = None,
+) -> NovaServiceStatus:
+    """The status now; `now` in RFC 3339. Equal observations give an equal status, so that nothing is written twice.
+
+    `more` are conditions beside those that follow from the observation; `rollout` stays as it was for None.
+    """
     counts: dict[str, Any] = (seen.deployment or {}).get("status") or {}
     return NovaServiceStatus(
         observed_generation=subject.generation,
-        conditions=merge(before.conditions, assess(seen), subject.generation, now),
+        conditions=merge(before.conditions, {**assess(seen, subject.upstreams), **more}, subject.generation, now),
         replicas=counts.get("replicas", 0),
         ready_replicas=counts.get("readyReplicas", 0),
         selector=f"{names.LABEL_SERVICE}={subject.name}",
         config_hash=seen.config_hash,
         sidecars=_sidecars(seen),
-        upstreams=before.upstreams if subject.upstreams is None else _upstreams(subject.upstreams, seen),
+        upstreams=before.upstreams if subject.upstreams is None else summary(seen, subject.upstreams),
+        open_breakers=open_breakers(seen, subject.upstreams),
+        refused_hash=seen.refused.hash if seen.refused else "",
+        drain=DrainBudget(needed_seconds=seen.drain_needed, grace_period_seconds=seen.grace_period),
+        rollout=before.rollout if rollout is None else rollout,
     )
-
-
-def open_circuits(seen: Observation) -> frozenset[str]:
-    """The upstreams whose breaker is not closed in at least one sidecar."""
-    reports = [seen.reports[pod.uid] for pod in seen.staying if pod.uid in seen.reports]
-    return frozenset(name for report in reports for name, state in report.breakers.items() if state != "closed")
 
 
 def _sidecars(seen: Observation) -> SidecarCount:
     configured = sum(runs_current(seen, pod) for pod in seen.staying)
     total = len(seen.staying)
     return SidecarCount(configured=configured, total=total, summary=f"{configured}/{total}")
-
-
-def _upstreams(upstreams: tuple[str, ...], seen: Observation) -> str:
-    """``2/3``: of three upstreams, two have a closed breaker everywhere; ``?/3`` while no sidecar has reported."""
-    if not upstreams:
-        return "0/0"
-    if not any(pod.uid in seen.reports for pod in seen.staying):
-        return f"?/{len(upstreams)}"
-    closed = set(upstreams) - open_circuits(seen)
-    return f"{len(closed)}/{len(upstreams)}"

@@ -44,7 +44,7 @@ class Kubelet:
     def __init__(self, api: Api, namespace: str, service: str, network: int) -> None:
         self.breakers: dict[str, str] = {}
         self.refuse: str | None = None
-        """What every sidecar says of a new document, if it does not like it."""
+        """What every sidecar says of a document that none has run before, if it does not like it."""
         self.waiting: Object | None = None
         """Waiting state of the app containers of new pods, instead of running."""
         self.syncs = 0
@@ -54,6 +54,7 @@ class Kubelet:
         self._network = network
         self._servers: dict[str, _Server] = {}
         self._seen: dict[str, str] = {}
+        self._ran: set[str] = set()
         self._last = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -110,12 +111,16 @@ class Kubelet:
     def _mount(self, pod: Object) -> None:
         self.syncs += 1
         mounted = self._api.get(CONFIG_MAP, self._namespace, names.config_map(self._service))
-        document = mounted["data"][names.CONFIG_KEY]
         report = self._servers[pod["metadata"]["uid"]].report
-        if self.refuse is None:
-            report |= {"configHash": digest(document.encode()), "lastError": None}
-        else:
-            report["lastError"] = {"field": "$.x", "rule": self.refuse, "hash": digest(document.encode())}
+        document, spare = (mounted["data"].get(key) for key in (names.CONFIG_KEY, names.LAST_GOOD_KEY))
+        config_hash = digest(document.encode())
+        if self.refuse is None or config_hash in self._ran:
+            report |= {"configHash": config_hash, "lastError": None}
+            self._ran.add(config_hash)
+            return
+        report["lastError"] = {"field": "$.x", "rule": self.refuse, "hash": config_hash}
+        if spare is not None:  # a sidecar that starts has a second choice
+            report.setdefault("configHash", digest(spare.encode()))
 
     def _report_waiting(self, pod: Object, waiting: Object) -> None:
         container = {"name": names.APP_CONTAINER, "image": "x", "imageID": "", "ready": False, "restartCount": 0}

@@ -7,17 +7,22 @@ import pytest
 
 from nova_api.status import NovaServiceStatus
 from nova_operator import reasons, status
-from nova_operator.conditions import DELIVERY, Observation, assess, merge
-from nova_operator.events import BURST, Allowance, circuits, manifest, transitions
+from nova_operator.conditions import assess, merge
+from nova_operator.events import BURST, Allowance, Event, manifest, transitions
+from nova_operator.last_good import Refused
+from nova_operator.observation import Observation
 from nova_operator.pods import PodView, Trouble, view
 from nova_operator.sidecars import Refusal, SidecarReport
+from nova_operator.trouble import DELIVERY
 
 HASH = "0123456789abcdef"
 CURRENT = SidecarReport(config_hash=HASH, breakers={"auth": "closed"})
 OLD = SidecarReport(config_hash="ffff")
 
 
-def pod(name: str, *, ready: bool = True, trouble: Trouble | None = None, leaving: bool = False) -> PodView:
+def pod(
+    name: str, *, ready: bool = True, trouble: Trouble | None = None, leaving: bool = False, image: str = ""
+) -> PodView:
     return PodView(
         name=name,
         uid=name,
@@ -27,6 +32,7 @@ def pod(name: str, *, ready: bool = True, trouble: Trouble | None = None, leavin
         leaving=leaving,
         hash_annotation="",
         trouble=trouble,
+        sidecar_image=image,
     )
 
 
@@ -53,7 +59,7 @@ def seen(**changes: Any) -> Observation:
 
 
 def short(observation: Observation) -> dict[str, tuple[str, str]]:
-    return {kind: (verdict.status, verdict.reason) for kind, verdict in assess(observation).items()}
+    return {kind: (verdict.status, verdict.reason) for kind, verdict in assess(observation, ("auth", "stock")).items()}
 
 
 CRASHING = Trouble(reasons.CRASH_LOOPING, "it crashes")
@@ -102,8 +108,12 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
             "Degraded": ("False", reasons.AS_EXPECTED),
         },
     ),
-    "one ready pod is silent": (
+    "one ready pod was not asked yet": (
         seen(reports={"a": CURRENT}),
+        {"Converged": ("False", reasons.CONFIG_PENDING), "Reconciling": ("True", reasons.CONFIG_PENDING)},
+    ),
+    "one ready pod is silent": (
+        seen(reports={"a": CURRENT}, silent=frozenset({"b"})),
         {"Converged": ("False", reasons.SIDECAR_UNREACHABLE), "Degraded": ("False", reasons.AS_EXPECTED)},
     ),
     "a leaving pod does not count": (
@@ -170,9 +180,46 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
             "Progressing": ("False", reasons.STALLED),
             "Converged": ("False", reasons.CHILD_REJECTED),
             "Degraded": ("True", reasons.CHILD_REJECTED),
+            "Stalled": ("True", reasons.CHILD_REJECTED),
         },
     ),
+    "the last good configuration is in force": (
+        seen(refused=Refused("eeee", "t", "b", "$.x: expected less")),
+        {
+            "Ready": ("True", reasons.PODS_READY),
+            "Converged": ("False", reasons.CONFIG_REJECTED),
+            "Stalled": ("True", reasons.CONFIG_REJECTED),
+        },
+    ),
+    "an old sidecar refuses what the new ones run, and is about to go": (
+        seen(
+            pods=(pod("a", image="new"), pod("b", image="old")),
+            reports={"a": CURRENT, "b": SidecarReport("ffff", Refusal("$.x", "unknown field", HASH))},
+            deployment=deployment(3, updatedReplicas=1),
+            sidecar_image="new",
+        ),
+        {"Converged": ("False", reasons.CONFIG_PENDING), "Degraded": ("False", reasons.AS_EXPECTED)},
+    ),
+    "a breaker is open": (
+        seen(reports={"a": CURRENT, "b": SidecarReport(HASH, None, {"auth": "half_open"})}),
+        {"Ready": ("True", reasons.PODS_READY), "CircuitOpen": ("True", reasons.BREAKERS_OPEN)},
+    ),
+    "nobody has told of breakers yet": (seen(reports={}), {"CircuitOpen": ("Unknown", reasons.NOT_REPORTED)}),
+    "an adopted pod has too little time to leave": (
+        seen(drain_needed=45, grace_period=30),
+        {
+            "Ready": ("True", reasons.PODS_READY),
+            "Progressing": ("False", reasons.PODS_READY),
+            "Degraded": ("True", reasons.DRAIN_BUDGET_TOO_SMALL),
+        },
+    ),
+    "the definition is newer than the operator": (
+        seen(ignored=("$.spec.new",)),
+        {"Ready": ("True", reasons.PODS_READY), "FieldsIgnored": ("True", reasons.NEWER_DEFINITION)},
+    ),
 }
+ALWAYS = {"Ready", "Progressing", "Converged", "Degraded", "CircuitOpen"}
+PASSING = {"Reconciling", "Stalled", "FieldsIgnored"}
 
 
 @pytest.mark.parametrize(("observation", "expected"), TABLE.values(), ids=TABLE)
@@ -184,7 +231,8 @@ def test_conditions_follow_from_what_is_seen(observation: Observation, expected:
 @pytest.mark.parametrize(("observation", "_expected"), TABLE.values(), ids=TABLE)
 def test_every_condition_is_always_there_and_says_something(observation: Observation, _expected: Any) -> None:
     verdicts = assess(observation)
-    assert set(verdicts) == {"Ready", "Progressing", "Converged", "Degraded"}
+    assert ALWAYS <= set(verdicts) <= ALWAYS | PASSING
+    assert all(verdicts[kind].status == "True" for kind in PASSING & set(verdicts))
     assert all(verdict.reason.isalpha() and verdict.message for verdict in verdicts.values())
 
 
@@ -201,7 +249,7 @@ def test_an_unchanged_observation_gives_an_equal_status() -> None:
 
 def test_the_transition_time_moves_with_the_status_alone() -> None:
     first = merge((), assess(seen(reports={"a": CURRENT, "b": OLD})), 1, "T1")
-    second = merge(first, assess(seen(reports={})), 2, "T2")  # another reason, the same status
+    second = merge(first, assess(seen(reports={}, silent=frozenset("ab"))), 2, "T2")  # another reason, the same status
     third = merge(second, assess(seen()), 2, "T3")
     converged = [next(c for c in conditions if c.type == "Converged") for conditions in (first, second, third)]
     assert [(c.reason, c.observed_generation, c.last_transition_time) for c in converged] == [
@@ -254,16 +302,37 @@ def test_events_tell_transitions_and_nothing_else() -> None:
     ]
 
 
+def opened(*upstreams: str, told: int = 1) -> NovaServiceStatus:
+    breakers = dict.fromkeys(upstreams, "open")
+    reports = {name: SidecarReport(HASH, None, breakers) for name in ("a", "b")[:told]}
+    return build(seen(reports=reports | ({} if told == 2 else {"b": CURRENT})), NovaServiceStatus(), "T")
+
+
 def test_breakers_tell_when_the_first_opens_and_the_last_closes() -> None:
-    told = list(circuits(frozenset({"auth", "stock"}), frozenset({"mail", "stock"})))
+    told = [event for event in transitions(opened("auth"), opened("stock")) if event.action == "Break"]
     assert [(event.type, event.reason, event.note) for event in told] == [
-        ("Warning", reasons.CIRCUIT_OPENED, "a breaker of upstream mail opened"),
+        ("Warning", reasons.CIRCUIT_OPENED, "a breaker of upstream stock opened"),
         ("Normal", reasons.CIRCUIT_CLOSED, "all breakers of upstream auth are closed again"),
     ]
 
 
+def test_open_breakers_are_counted_by_upstream_and_what_is_made_up_is_not() -> None:
+    status_now = opened("auth", "made-up", told=2)
+    assert [(one.upstream, one.pods) for one in status_now.open_breakers] == [("auth", 2)]
+    message = next(one.message for one in status_now.conditions if one.type == "CircuitOpen")
+    assert "auth in 2 of 2 pods" in message
+    assert "made-up" not in message
+
+
+def test_a_message_names_some_upstreams_and_counts_the_rest() -> None:
+    names = tuple(f"u{number:02}" for number in range(64))
+    reports = {"a": SidecarReport(HASH, None, dict.fromkeys(names, "open"))}
+    message = assess(seen(reports=reports), names)["CircuitOpen"].message
+    assert "u07 in 1 of 1 pod and 56 other upstreams" in message
+
+
 def test_an_event_fits_into_the_api_servers_limits() -> None:
-    event = next(circuits(frozenset(), frozenset({"x" * 2000})))
+    event = Event("Warning", reasons.CIRCUIT_OPENED, "Break", "x" * 2000)
     owner = {"metadata": {"name": "shop", "namespace": "market", "uid": "u"}}
     written = manifest(event, owner, "operator-1", "abc", "2026-01-01T00:00:00.000000Z")
     assert len(written["note"]) <= 1024

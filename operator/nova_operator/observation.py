@@ -1,0 +1,91 @@
+"""What the status of a service follows from: its objects and sidecars as they were seen last. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nova_operator import reasons
+from nova_operator.desired.metadata import Manifest
+from nova_operator.last_good import Refused
+from nova_operator.pods import PodView, Trouble
+from nova_operator.sidecars import SidecarReport
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the conditions follow from."""
+
+    replicas: int
+    """Pods that the spec wants."""
+
+    deployment: Manifest | None
+    pods: tuple[PodView, ...]
+    reports: Mapping[str, SidecarReport]
+    """By pod uid."""
+
+    silent: frozenset[str] = frozenset()
+    """Uids of the pods whose sidecars were asked again and again and gave no answer."""
+
+    config_hash: str
+    """Hash of the configuration that all sidecars should run."""
+
+    config_age: float = float("inf")
+    """Seconds since that configuration was written, as far as this process knows."""
+
+    obstacle: Trouble | None = None
+    """Why the spec was not put into force, if it was not."""
+
+    sidecar_image: str = ""
+    """Image of the sidecars that the pods should have; empty where none is named."""
+
+    refused: Refused | None = None
+    """The configuration of this spec, where sidecars refused it and the last good one is in force in its place."""
+
+    ignored: tuple[str, ...] = ()
+    """Paths of fields of the spec that this operator does not know."""
+
+    drain_needed: int = 0
+    """Seconds that a pod needs to leave, by the spec."""
+
+    grace_period: int = 0
+    """Seconds that it has."""
+
+    @property
+    def staying(self) -> tuple[PodView, ...]:
+        """The pods that are not on their way out."""
+        return tuple(pod for pod in self.pods if not pod.leaving)
+
+    @property
+    def heard(self) -> tuple[SidecarReport, ...]:
+        """What the sidecars of those pods said."""
+        return tuple(self.reports[pod.uid] for pod in self.staying if pod.uid in self.reports)
+
+
+def runs_current(seen: Observation, pod: PodView) -> bool:
+    """Whether the pod's sidecar said that it runs the current configuration."""
+    report = seen.reports.get(pod.uid)
+    return report is not None and report.config_hash == seen.config_hash
+
+
+def is_rolled_out(deployment: Manifest | None, replicas: int) -> bool:
+    """Whether the Deployment's controller has done all that its current spec asks for, old pods removed."""
+    if deployment is None:
+        return False
+    status: dict[str, Any] = deployment.get("status") or {}
+    counts = ("replicas", "updatedReplicas", "availableReplicas")
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return current and all(status.get(count, 0) == replicas for count in counts)
+
+
+def is_replacing(deployment: Manifest | None, replicas: int) -> bool:
+    """Whether the Deployment's controller is still on its way there, and not too late."""
+    late = deployment_condition(deployment, "Progressing").get("reason") == reasons.PROGRESS_DEADLINE_EXCEEDED
+    return deployment is not None and not late and not is_rolled_out(deployment, replicas)
+
+
+def deployment_condition(deployment: Manifest | None, kind: str) -> dict[str, Any]:
+    """A condition of the Deployment; empty if it has none of that type."""
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition["type"] == kind), {})

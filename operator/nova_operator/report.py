@@ -1,0 +1,75 @@
+"""Tells what was seen of a service: its status, and Events of what changed in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from nova_api.model import builtins
+from nova_api.status import NovaServiceStatus
+from nova_operator import reasons, status
+from nova_operator.announce import Announcer
+from nova_operator.cluster import Cluster
+from nova_operator.desired.metadata import Manifest
+from nova_operator.events import Allowance, Event, transitions
+from nova_operator.kinds import NOVA_SERVICE
+from nova_operator.mirror import Mirror
+from nova_operator.observation import Observation
+
+
+class Told(msgspec.Struct):
+    """What was told of one service so far; losing it costs a write that changes nothing, and some Events more."""
+
+    allowance: Allowance = msgspec.field(default_factory=Allowance)
+    asked: NovaServiceStatus | None = None
+    kept: NovaServiceStatus | None = None
+    """What the API server kept of the status that it was asked to write: an older definition has fewer fields."""
+
+
+class Reporter:
+    """Writes what changed, and nothing where nothing did. `wall` gives the time."""
+
+    def __init__(self, cluster: Cluster, mirror: Mirror, announcer: Announcer, wall: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._mirror = mirror
+        self._announcer = announcer
+        self._wall = wall
+
+    async def report(
+        self, document: Manifest, upstreams: tuple[str, ...] | None, seen: Observation, told: Told, *, created: bool
+    ) -> bool:
+        """Whether the service turned out to have been changed since it was read; `upstreams` are the names that its
+        spec gives. It must be looked at once more then: the mirror knows the change from here, so its event, which
+        comes later, is no news.
+        """
+        metadata, before = document["metadata"], status.read(document.get("status"))
+        subject = status.Subject(name=metadata["name"], generation=metadata["generation"], upstreams=upstreams)
+        wall = self._wall()
+        after = status.build(subject, seen, before, wall.isoformat(timespec="seconds").replace("+00:00", "Z"))
+        overtaken = False
+        if after != before and not (after == told.asked and before == told.kept):
+            written = await self._write(document, after)
+            told.asked, told.kept = after, status.read(written.get("status"))
+            overtaken = _wanted_by_people(written) != _wanted_by_people(document)
+        events = [Event("Normal", reasons.CREATED, "Create", "created the Deployment")] if created else []
+        events += transitions(before, after)
+        await self._announcer.announce(events, document, told.allowance, time.monotonic(), wall)
+        return overtaken
+
+    async def _write(self, document: Manifest, after: NovaServiceStatus) -> Manifest:
+        metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
+        patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
+        patch["status"] = builtins(after)
+        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.put(NOVA_SERVICE, written)
+        return written
+
+
+def _wanted_by_people(document: Manifest) -> Manifest:
+    """A NovaService without what the operator and the API server write themselves."""
+    own = ("resourceVersion", "managedFields")
+    metadata = {name: value for name, value in document["metadata"].items() if name not in own}
+    return {**document, "metadata": metadata, "status": None}
