@@ -11,7 +11,8 @@ from nova_api import names
 from nova_api.v1alpha1 import KIND, NovaService
 from nova_operator.compare import difference, fingerprint
 from nova_operator.desired.metadata import ANNOTATION_MANIFEST_HASH, LABEL_MANAGED_BY, Manifest
-from nova_operator.kinds import DEPLOYMENT, Kind, kind_of
+from nova_operator.immutable import stuck
+from nova_operator.kinds import SERVICE, Kind, kind_of
 
 
 class ChildKey(msgspec.Struct, frozen=True):
@@ -99,8 +100,8 @@ def _for_wanted(
     _refuse_foreign(service, child, there)
     if _is_leaving(there):
         return Wait(child)
-    if child.kind is DEPLOYMENT and there["spec"]["selector"] != manifest["spec"]["selector"]:
-        return Replace(child, manifest, there["metadata"]["uid"], "spec.selector cannot change")
+    if (why := stuck(manifest, there)) is not None:
+        return Replace(child, manifest, there["metadata"]["uid"], why)
     if _hash(there) != _hash(manifest):
         return Apply(child, manifest, "changed")
     drift = difference(manifest, there)
@@ -117,24 +118,33 @@ def _refuse_foreign(service: NovaService, child: ChildKey, there: Manifest) -> N
             "collector has been there, and then the service continues by itself"
         )
     if owner == "other":
-        raise ConflictError(
-            f"{child} exists and is not this service's; delete or rename it, or name the NovaService differently"
-        )
+        advice = "delete or rename it, or name the NovaService differently"
+        if child.kind is SERVICE and service.spec.workload_ref is not None:
+            advice = (
+                f"name the NovaService differently, such as {child.name}-nova, and let callers use that name, "
+                "or delete this Service, and one that leads to the sidecars takes its place"
+            )
+        raise ConflictError(f"{child} exists and is not this service's; {advice}")
 
 
 def _owner(service: NovaService, manifest: Manifest) -> Literal["this", "predecessor", "other"]:
     """An object without owner that carries the operator's labels was orphaned (kubectl delete --cascade=orphan): it is
     taken back."""
-    metadata = manifest["metadata"]
-    controller = next((owner for owner in metadata.get("ownerReferences", ()) if owner.get("controller")), None)
+    controller = controller_of(manifest)
     if controller is None:
-        labels = metadata.get("labels") or {}
+        labels = manifest["metadata"].get("labels") or {}
         orphan = labels.get(LABEL_MANAGED_BY) == names.OPERATOR_NAME
         return "this" if orphan and labels.get(names.LABEL_SERVICE) == service.metadata.name else "other"
     if controller["uid"] == service.metadata.uid:
         return "this"
     same = (controller["kind"], controller["name"]) == (KIND, service.metadata.name)
     return "predecessor" if same else "other"
+
+
+def controller_of(manifest: Manifest) -> Manifest | None:
+    """The reference to the owner that keeps an object, if it has one."""
+    owners: list[Manifest] = manifest["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def _is_leaving(manifest: Manifest) -> bool:

@@ -1,0 +1,183 @@
+"""Adopts Deployments for services with workloadRef, and gives them back. What is written, `adoption` decides.
+
+    finalizer on the NovaService → its other children → the Deployment, in one write
+    the Deployment, in one write → finalizer off
+
+Killed between any two calls it finishes later: while the finalizer is there, the service may have adopted something,
+and what it has adopted carries its name. A Deployment is found by name until it is adopted, and watched afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from nova_api import names
+from nova_api.errors import ConfigError
+from nova_api.v1alpha1 import NovaService
+from nova_operator import reasons
+from nova_operator.adoption import FINALIZER, Write, adopt, give_back, holder, is_marked, read, settle
+from nova_operator.children import Children, Outcome
+from nova_operator.cluster import Cluster, RefusedError
+from nova_operator.desired.defaults import Defaults
+from nova_operator.desired.metadata import Manifest, workload_name
+from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
+from nova_operator.mirror import Mirror, ServiceKey
+from nova_operator.plan import ChildKey, ConflictError
+from nova_operator.pods import Trouble
+
+log = structlog.get_logger()
+
+Settled = dict[ChildKey, tuple[str, str]]
+
+
+class Adopter:
+    """The adopted Deployments of all services."""
+
+    def __init__(self, cluster: Cluster, mirror: Mirror, children: Children) -> None:
+        self._cluster = cluster
+        self._mirror = mirror
+        self._children = children
+        self._holding: dict[ServiceKey, str | None] = {}
+        """The only Deployment that a service has adopted, as far as this process made sure of it."""
+
+    def __repr__(self) -> str:
+        return f"<Adopter holding={sum(name is not None for name in self._holding.values())}>"
+
+    async def put_in_order(
+        self,
+        document: Manifest,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        defaults: Defaults,
+        settled: Settled,
+    ) -> Outcome:
+        """Make the children what they should be, an adopted Deployment among them, and give back what is no longer
+        wanted. `document` is the service as it was read. Raises ClusterError for what may work later."""
+        key = ServiceKey(service.metadata.namespace, service.metadata.name)
+        reference = service.spec.workload_ref
+        target = reference.name if reference is not None and reference.mode == "Adopt" else None
+        if _holds(document):
+            await self._give_back_others(key, target)
+        await self._set_finalizer(document, wanted=target is not None)
+        if reference is not None:
+            await self._read(key.namespace, reference.name)
+        if target is None:
+            return await self._children.put_in_order(service, desired, settled)
+        return await self._adopt(service, desired, defaults, settled)
+
+    async def leave(self, document: Manifest) -> None:
+        """The service is being deleted: give back what it has adopted, and let it go. Raises ClusterError; then it has
+        to be tried again, for the service stays until it is done."""
+        if not _holds(document):
+            return
+        key = ServiceKey(document["metadata"]["namespace"], document["metadata"]["name"])
+        self._holding.pop(key, None)
+        await self._give_back_others(key, None)
+        await self._set_finalizer(document, wanted=False)
+        self._holding.pop(key, None)
+
+    async def look(self, key: ServiceKey) -> None:
+        """Read the Deployment that the service has adopted from the API server itself."""
+        name = self._holding.get(key)
+        if name is not None:
+            await self._ask(key.namespace, name)
+
+    def forget(self, key: ServiceKey) -> None:
+        """The service is gone."""
+        self._holding.pop(key, None)
+
+    async def _adopt(
+        self, service: NovaService, desired: tuple[Manifest, ...], defaults: Defaults, settled: Settled
+    ) -> Outcome:
+        child = ChildKey(DEPLOYMENT, workload_name(service))
+        live = self._mirror.get(DEPLOYMENT, service.metadata.namespace, child.name)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return Outcome(obstacle=_missing(service, child))
+        try:
+            self._refuse_held(service, live)
+            write = adopt(service, live, defaults, settled.get(child))
+        except ConflictError as error:
+            return Outcome(obstacle=Trouble(reasons.CONFLICT, str(error)))
+        except ConfigError as error:
+            return Outcome(obstacle=Trouble(reasons.WORKLOAD_UNSUITABLE, str(error)))
+        outcome = await self._children.put_in_order(service, desired, settled)
+        if write is None or outcome.obstacle is not None or outcome.waiting:
+            return outcome
+        return await self._write(service, child, write, settled) or outcome
+
+    async def _write(self, service: NovaService, child: ChildKey, write: Write, settled: Settled) -> Outcome | None:
+        try:
+            result = await self._cluster.merge(DEPLOYMENT, write.patch)
+        except RefusedError as error:
+            message = f"the API server refuses the sidecar in {child}: {error}"
+            return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
+        self._mirror.put(DEPLOYMENT, result)
+        settled[child] = settle(write, result)
+        about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
+        log.info("deployment adopted", **about, child=str(child), why=write.why)
+        return None
+
+    def _refuse_held(self, service: NovaService, live: Manifest) -> None:
+        """One Deployment, one service. One that is gone, or never had it, holds nothing."""
+        rival = holder(live, service)
+        other = self._mirror.get(NOVA_SERVICE, service.metadata.namespace, rival) if rival is not None else None
+        if other is not None and _holds(other):
+            raise ConflictError(
+                f"Deployment/{live['metadata']['name']} belongs to the NovaService {rival} already, and can have one "
+                "sidecar; remove workloadRef from one of the two, and the other continues by itself"
+            )
+
+    async def _give_back_others(self, key: ServiceKey, keep: str | None) -> None:
+        if self._holding.get(key, "") == keep:
+            return
+        for live in await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}"):
+            if live["metadata"]["name"] != keep:
+                await self._give_back(key, live)
+        self._holding[key] = keep
+
+    async def _give_back(self, key: ServiceKey, live: Manifest) -> None:
+        adoption, patch = read(live), give_back(live)
+        if adoption is None or patch is None or adoption.service != key.name or "deletionTimestamp" in live["metadata"]:
+            return
+        result = await self._cluster.merge(DEPLOYMENT, patch)
+        self._mirror.drop(DEPLOYMENT, result)  # it has lost its label, so no watch tells of it any more
+        about = {"service": key.name, "namespace": key.namespace}
+        log.info("deployment given back", **about, child=f"{DEPLOYMENT.kind}/{live['metadata']['name']}")
+
+    async def _set_finalizer(self, document: Manifest, *, wanted: bool) -> None:
+        if _holds(document) is wanted:
+            return
+        metadata = document["metadata"]
+        others = [name for name in metadata.get("finalizers") or () if name != FINALIZER]
+        exactly = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")}
+        patch: dict[str, Any] = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind}
+        patch["metadata"] = {**exactly, "finalizers": [*others, FINALIZER] if wanted else others}
+        written = await self._cluster.merge(NOVA_SERVICE, patch)
+        if "deletionTimestamp" not in metadata:  # else it may be gone now, and the watch may have said so
+            self._mirror.put(NOVA_SERVICE, written)
+
+    async def _read(self, namespace: str, name: str) -> None:
+        """Ask for a Deployment that no watch tells of."""
+        known = self._mirror.get(DEPLOYMENT, namespace, name)
+        if known is None or not is_marked(known):
+            await self._ask(namespace, name)
+
+    async def _ask(self, namespace: str, name: str) -> None:
+        with self._mirror.asking() as heard:
+            found = await self._cluster.get(DEPLOYMENT, namespace, name)
+        self._mirror.replace(DEPLOYMENT, namespace, name, found, heard)
+
+
+def _holds(document: Manifest) -> bool:
+    """Whether the service may have adopted something."""
+    return FINALIZER in (document["metadata"].get("finalizers") or ())
+
+
+def _missing(service: NovaService, child: ChildKey) -> Trouble:
+    return Trouble(
+        reasons.WORKLOAD_MISSING,
+        f"there is no {child} in the namespace {service.metadata.namespace}; create it, or name another one in "
+        "spec.workloadRef.name; the service then continues by itself",
+    )
