@@ -228,7 +228,7 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
 
 
 def _namespaced(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9.-]+", text):
+    if text and not re.fullmatch(r"[a-z0-9.-]+/[a-z0-9.-]+", text):  # argparse sends the default through here
         raise argparse.ArgumentTypeError(f"expected NAMESPACE/NAME, got {text!r}")
     return text
 
