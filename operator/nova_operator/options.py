@@ -41,7 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     resync: float = 300.0
     discovery: float = 30.0
     webhook_port: int | None = None
-    webhook_secret: str = ""
+    webhook_secret: str | None = None
     webhook_names: tuple[str, ...] = ()
     webhook_configuration: str = names.OPERATOR_NAME
     webhook_certificates: Literal["made", "given"] = "made"
@@ -173,7 +173,6 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
         "--webhook-secret",
         metavar="NS/NAME",
         type=_namespaced,
-        default="",
         help="Secret with the certificate (tls.crt, tls.key and ca.crt); it must exist, and may be empty",
     )
     group.add_argument(

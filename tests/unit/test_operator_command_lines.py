@@ -31,7 +31,10 @@ def test_everything_can_be_said() -> None:
     line = (
         "--namespace a --namespace b --namespace a --sidecar-image x:1 --sidecar-pull-policy Never "
         "--sidecar-requests cpu=1,memory=1.5Gi --metrics-port 0 --log-level debug --leader-election-namespace nova "
-        "--kubeconfig k --workers 3 --sidecar-poll 0.5 --resync 60"
+        "--kubeconfig k --workers 3 --sidecar-poll 0.5 --resync 60 "
+        "--webhook-port 9443 --webhook-secret nova/hooks --webhook-name h.nova.svc --webhook-name h.nova.svc "
+        "--webhook-configuration w --webhook-certificates given --webhook-certificate-lifetime 60 "
+        "--webhook-certificate-poll 1 --injection-policy Fail --injection-poll 2"
     )
     assert options.parse(line.split()) == options.Options(
         namespaces=("a", "b"),
@@ -45,6 +48,15 @@ def test_everything_can_be_said() -> None:
         workers=3,
         sidecar_poll=0.5,
         resync=60.0,
+        webhook_port=9443,
+        webhook_secret="nova/hooks",
+        webhook_names=("h.nova.svc",),
+        webhook_configuration="w",
+        webhook_certificates="given",
+        webhook_certificate_lifetime=60.0,
+        webhook_certificate_poll=1.0,
+        injection_policy="Fail",
+        injection_poll=2.0,
     )
 
 
@@ -59,6 +71,9 @@ def test_everything_can_be_said() -> None:
         ("--metrics-port 70000", "--metrics-port: expected a port from 0 to 65535, got '70000'"),
         ("--workers 0", "--workers: expected a number from 1 to 1000, got '0'"),
         ("--resync soon", "--resync: expected seconds from 0.05 to 86400, got 'soon'"),
+        ("--webhook-secret hooks", "--webhook-secret: expected NAMESPACE/NAME, got 'hooks'"),
+        ("--webhook-port 9443", "--webhook-port needs --webhook-secret and --webhook-name"),
+        ("--webhook-certificate-lifetime 90d", "expected whole seconds from 10 to 315360000, got '90d'"),
         ("--log-level loud", "--log-level: invalid choice: 'loud'"),
     ],
 )

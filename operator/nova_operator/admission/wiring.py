@@ -17,7 +17,7 @@ def replica(
     cluster: Cluster, options: Options, defaults: Defaults, metrics: AdmissionMetrics, ready: Callable[[], None]
 ) -> Replica:
     """What each replica runs."""
-    namespace, _, secret = options.webhook_secret.partition("/")
+    namespace, _, secret = (options.webhook_secret or "").partition("/")
     hooks = Hooks(cluster, defaults, options.injection_policy)
     poll = options.webhook_certificate_poll
     return Replica(cluster, hooks, metrics, namespace, secret, poll=poll, ready=ready)
@@ -25,7 +25,7 @@ def replica(
 
 def keeper(cluster: Cluster, options: Options) -> Keeper:
     """What the leader runs where the operator makes the certificate itself."""
-    namespace, _, secret = options.webhook_secret.partition("/")
+    namespace, _, secret = (options.webhook_secret or "").partition("/")
     return Keeper(
         cluster,
         namespace,
