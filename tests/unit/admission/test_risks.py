@@ -1,0 +1,78 @@
+"""Each warning with the spec that brings it up, and what makes it go."""
+
+from typing import Any
+
+import pytest
+
+from nova_operator.admission.review import LONGEST_WARNING
+from nova_operator.admission.risks import services_called, warnings
+from tests.unit.admission.services import service
+
+AUTH = {"name": "auth", "host": "auth", "port": 8080}
+TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "x:1"}]}}
+
+RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("replicas:", {"ingress": {}}, {"ingress": {}, "replicas": 2}),
+    ("autoscaling.minReplicas:", {"autoscaling": {"minReplicas": 1, "maxReplicas": 4, "concurrency": 5}},
+     {"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "concurrency": 5}}),
+    ("podDisruptionBudget.maxUnavailable: 2 of 2", {"replicas": 2, "podDisruptionBudget": {"maxUnavailable": 2}},
+     {"replicas": 3, "podDisruptionBudget": {"maxUnavailable": 2}}),
+    ("image:", {"image": "registry.example:5000/shop"}, {"image": "registry.example:5000/shop:2"}),
+    ("image:", {"image": "shop:latest"}, {"image": "shop@sha256:00"}),
+    ("shutdown.gracePeriod: a pod that leaves has 35s", {"timeout": "40s"}, {"timeout": "35s"}),
+    ("shutdown.gracePeriod: a pod that leaves has 15s",
+     {"ports": [{"port": 80, "appPort": 8080, "protocol": "websocket"}]},
+     {"ports": [{"port": 80, "appPort": 8080, "protocol": "websocket"}], "shutdown": {"gracePeriod": "60s"}}),
+    ("retry.idempotentPaths:", {"retry": {"idempotentPaths": ["/*"]}}, {"retry": {"idempotentPaths": ["/carts/*"]}}),
+    ("upstreams[auth].retry.idempotentPaths:", {"upstreams": [{**AUTH, "retry": {"idempotentPaths": ["/*"]}}]},
+     {"upstreams": [{**AUTH, "retry": {"idempotentPaths": ["/login"]}}]}),
+    ("autoscaling.cpu: ", {"autoscaling": {"maxReplicas": 4}},
+     {"autoscaling": {"maxReplicas": 4}, "resources": {"requests": {"cpu": "1"}}}),
+    ("autoscaling.memory: ", {"autoscaling": {"maxReplicas": 4, "memory": "80%"}},
+     {"autoscaling": {"maxReplicas": 4, "memory": "80%"}, "resources": {"requests": {"memory": "1Gi"}}}),
+    ("autoscaling.cpu: ", {"autoscaling": {"maxReplicas": 4}, "template": TEMPLATE},
+     {"autoscaling": {"maxReplicas": 4, "concurrency": 9}, "template": TEMPLATE}),
+    ("sessionAffinity.type: ClientIP", {"replicas": 2, "sessionAffinity": {"type": "ClientIP"}, "ingress": {}},
+     {"replicas": 2, "sessionAffinity": {"type": "ClientIP"}}),
+    ("sessionAffinity.cookie.secure:", {"sessionAffinity": {"type": "Cookie"}},
+     {"sessionAffinity": {"type": "Cookie", "cookie": {"secure": True}}}),
+    ("backpressure.mode:", {"backpressure": {"mode": "Off"}}, {"backpressure": {"mode": "Shadow"}}),
+    ("upstreams[auth].circuitBreaker: Off", {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}},
+     {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "Enforce"}}], "circuitBreaker": {"mode": "Off"}}),
+    ("upstreams[auth].circuitBreaker: Off", {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}},
+     {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}, "retry": {"attempts": 1}}),
+    ("upstreams[auth].circuitBreaker: ForcedOpen", {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "ForcedOpen"}}]},
+     {"upstreams": [AUTH]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("begins", "risky", "calm"), RISKY, ids=[f"{begins}{n}" for n, (begins, *_) in enumerate(RISKY)]
+)
+def test_a_risk_is_told_and_goes_with_its_cause(begins: str, risky: dict[str, Any], calm: dict[str, Any]) -> None:
+    told = warnings(service(**risky))
+    assert [warning for warning in told if warning.startswith(begins)]
+    assert all(len(warning) <= LONGEST_WARNING for warning in told)
+    assert not [warning for warning in warnings(service(**calm)) if warning.startswith(begins)]
+
+
+def test_a_small_service_is_no_reason_to_warn() -> None:
+    assert warnings(service()) == ()
+
+
+def test_only_names_that_can_be_nothing_else_are_looked_up() -> None:
+    hosts = ["auth", "auth.id", "auth.id.svc", "auth.id.svc.cluster.local", "api.example.com", "example.com"]
+    called = services_called(
+        service(upstreams=[{"name": f"u{n}", "host": host, "port": 80 + n} for n, host in enumerate(hosts)])
+    )
+    assert called == {
+        "auth": ("market", "auth"),
+        "auth.id.svc": ("id", "auth"),
+        "auth.id.svc.cluster.local": ("id", "auth"),
+    }
+
+
+def test_an_upstream_that_is_known_not_to_exist_is_named() -> None:
+    asked = service(upstreams=[AUTH])
+    assert warnings(asked) == ()
+    assert "no Service auth yet" in warnings(asked, missing={"auth"})[0]
