@@ -20,13 +20,14 @@ from nova_api.errors import ConfigError
 from nova_api.status import NovaServiceStatus
 from nova_api.v1alpha1 import NovaService
 from nova_operator import last_good, reasons, spec, status
+from nova_operator.adopter import Adopter
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
 from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
-from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
 from nova_operator.last_good import Stored
 from nova_operator.mirror import Mirror, ServiceKey
@@ -75,6 +76,7 @@ class Reconciler:
         self._cluster = cluster
         self._mirror = mirror
         self._children = Children(cluster, mirror, doubt)
+        self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, wall)
         self.defaults = defaults
@@ -108,8 +110,11 @@ class Reconciler:
         if document is None:
             self._memories.pop(key, None)
             self._delivery.forget(key)
+            self._adopter.forget(key)
             return None
-        if "deletionTimestamp" not in document["metadata"]:  # else the garbage collector is taking the children away
+        if "deletionTimestamp" in document["metadata"]:  # the garbage collector takes the children away
+            await self._adopter.leave(document)
+        else:
             outcome, overtaken = await self._put_into_force(key, document, memory)
             if overtaken:
                 return 0.0
@@ -117,7 +122,8 @@ class Reconciler:
                 memory.look_at = 0.0
                 return WAITING_RETRY
             if outcome.obstacle is not None and outcome.obstacle.reason != reasons.SPEC_INVALID:
-                memory.look_at = 0.0  # nobody tells when somebody else's object goes
+                if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
+                    memory.look_at = 0.0  # nobody tells when somebody else's object goes
                 return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
         return max(0.1, memory.look_at - time.monotonic())
 
@@ -127,10 +133,11 @@ class Reconciler:
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""
         with self._mirror.asking() as heard:
-            service, pods, _ = await asyncio.gather(
+            service, pods, *_ = await asyncio.gather(
                 self._cluster.get(NOVA_SERVICE, *key),
                 self._cluster.list(POD, key.namespace, f"{names.LABEL_SERVICE}={key.name}"),
                 self._children.look(key),
+                self._adopter.look(key),
             )
         self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service, heard)
         self._mirror.replace_pods(key, pods, heard)
@@ -147,7 +154,9 @@ class Reconciler:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
         else:
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
-            outcome = await self._children.put_in_order(reading.service, desired, memory.settled)
+            outcome = await self._adopter.put_in_order(
+                document, reading.service, desired, self.defaults, memory.settled
+            )
         config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
         if config_hash:
             self._delivery.expect(key, config_hash)
@@ -162,7 +171,7 @@ class Reconciler:
         self, key: ServiceKey, service: NovaService, desired: tuple[Manifest, ...], before: NovaServiceStatus
     ) -> tuple[tuple[Manifest, ...], Stored]:
         """The children with the configuration that is to be in force; see `last_good`."""
-        deployment = self._mirror.get(DEPLOYMENT, *key)
+        deployment = self._deployment(key, service)
         fleet = last_good.Fleet(
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
@@ -176,6 +185,10 @@ class Reconciler:
         written = last_good.write(wanted, chosen)
         return tuple(written if manifest is wanted else manifest for manifest in desired), chosen
 
+    def _deployment(self, key: ServiceKey, service: NovaService | None) -> Manifest | None:
+        """The service's own Deployment, or the one of workloadRef."""
+        return self._mirror.get(DEPLOYMENT, key.namespace, key.name if service is None else workload_name(service))
+
     def _sidecar_image(self, service: NovaService) -> str:
         return service.spec.sidecar.image or self.defaults.sidecar_image
 
@@ -188,7 +201,7 @@ class Reconciler:
         obstacle: Trouble | None,
     ) -> Observation:
         service = reading.service if reading else None
-        deployment = self._mirror.get(DEPLOYMENT, *key)
+        deployment = self._deployment(key, service)
         return Observation(
             replicas=spec.wanted_replicas(service, deployment),
             deployment=deployment,
