@@ -9,7 +9,7 @@ GET /healthz, /readyz and /metrics on the metrics port. No environment variables
 
 What it needs to be allowed, in every namespace it serves (a ClusterRole, or a Role each with --namespace):
 
-    nova.dev               novaservices                    get list watch
+    nova.dev               novaservices                    get list watch patch    (the finalizer of workloadRef)
     nova.dev               novaservices/status             get patch
     nova.dev               novaservices/finalizers         update      (owner references that block deletion)
     apps                   deployments                     get list watch create patch delete
@@ -24,8 +24,10 @@ and in the namespace of the lease (--leader-election-namespace):
     coordination.k8s.io    leases                          get create update
 
 Two replicas may run with a lease; only one acts. It opens connections to pods on TCP port 15020 (the sidecars' status).
-It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services, and
-sets no finalizers: deletion is the garbage collector's.
+It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services and
+nova.dev/adoption on a Deployment that workloadRef names. NovaServices with workloadRef have the finalizer
+nova.dev/give-back, so that the Deployment is given back first; all others go at once, and the garbage collector does
+the rest.
 """
 
 from __future__ import annotations

@@ -185,6 +185,7 @@ def may(kubectl: Tool, user: str, verb: str, resource: str, namespace: str) -> b
 MAY = [
     ("list", "novaservices.nova.dev"),
     ("watch", "novaservices.nova.dev"),
+    ("patch", "novaservices.nova.dev"),
     ("patch", "novaservices.nova.dev/status"),
     ("update", "novaservices.nova.dev/finalizers"),
     ("create", "deployments.apps"),
@@ -200,7 +201,7 @@ MAY_NOT = [
     ("create", "pods"),
     ("create", "pods/exec"),
     ("delete", "pods"),
-    ("patch", "novaservices.nova.dev"),
+    ("update", "novaservices.nova.dev"),
     ("delete", "novaservices.nova.dev"),
     ("create", "serviceaccounts/token"),
     ("create", "rolebindings.rbac.authorization.k8s.io"),

@@ -22,9 +22,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- /* What the operator may do in a namespace it serves; operator/nova_operator/main.py says why. */ -}}
 {{- define "nova.rules" -}}
+{{- /* patch is for the finalizer of services that adopt a Deployment; no other field of theirs is written. */}}
 - apiGroups: [nova.dev]
   resources: [novaservices]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [nova.dev]
   resources: [novaservices/status]
   verbs: [get, patch]
