@@ -196,6 +196,11 @@ BAD: dict[str, Bad] = {
         "spec.autoscaling",
         "maxReplicas must be at least minReplicas",
     ),
+    "pods that are busy with nothing": _rule(
+        with_spec(autoscaling={"maxReplicas": 2, "cpu": "0.0%"}),
+        "spec.autoscaling",
+        "cpu and memory must be more than 0%",
+    ),
     "a cookie that browsers refuse": _rule(
         with_spec(sessionAffinity={"type": "Cookie", "cookie": {"sameSite": "None"}}),
         "spec.sessionAffinity.cookie",

@@ -62,8 +62,9 @@ class SessionAffinity(Model, frozen=True, kw_only=True):
 
     type: Literal["None", "ClientIP", "Cookie", "Redis"] = "None"
     """None. ClientIP: the Service remembers the client's address. Cookie: a signed cookie names the pod, and a sidecar
-    that gets another pod's client hands the request over; an ingress may use the same cookie. Redis: as Cookie, and the
-    cookie names a session whose pod stands in Redis."""
+    that gets another pod's client hands the request over; what `ingress` and `gateway` make keeps clients at their pod
+    by a cookie of its own, `<name>-edge`. Redis: as Cookie, and the cookie names a session whose pod stands in
+    Redis."""
 
     timeout: Duration = Duration(10800)
     """How long a client is remembered; at most 24h with ClientIP (Kubernetes:
@@ -91,7 +92,8 @@ class SessionAffinity(Model, frozen=True, kw_only=True):
 
 
 class Ingress(Model, frozen=True, kw_only=True):
-    """An Ingress. With Cookie affinity it has the annotations by which its controller keeps clients at their pod."""
+    """An Ingress. With Cookie or Redis affinity it has the annotations by which its controller keeps clients at their
+    pod."""
 
     class_name: SecretName | None = None
     """IngressClass; the cluster's default when left out."""
@@ -116,7 +118,8 @@ class Ingress(Model, frozen=True, kw_only=True):
 
 
 class Gateway(Model, frozen=True, kw_only=True):
-    """An HTTPRoute of the Gateway API, where the cluster has it."""
+    """An HTTPRoute of the Gateway API, where the cluster has it; with Cookie or Redis affinity its session persistence,
+    where the cluster has that too (the experimental channel)."""
 
     parent_refs: Annotated[tuple[KubernetesObject, ...], Meta(min_length=1, max_length=8)]
     """Gateways the route attaches to, as in an HTTPRoute."""
@@ -132,7 +135,9 @@ class Gateway(Model, frozen=True, kw_only=True):
 
 
 class NetworkPolicy(Model, frozen=True, kw_only=True):
-    """Who may speak to the pods, and to whom they may: generated from ports and upstreams."""
+    """Who may speak to the pods, and to whom they may: generated from ports and upstreams. A host such as `auth` or
+    `auth.identity.svc` opens its namespace, another one its port anywhere; two labels alone may be either and open
+    both."""
 
     mode: Literal["Off", "Enforce"] = "Off"
     """Off: no NetworkPolicy. Enforce: what is not allowed below is refused, where the cluster's network knows
@@ -142,14 +147,15 @@ class NetworkPolicy(Model, frozen=True, kw_only=True):
     """Peers that may reach the service's ports, as in a NetworkPolicy; everybody when left out."""
 
     allow_to: Annotated[tuple[KubernetesObject, ...], Meta(max_length=64)] = ()
-    """Peers that the pods may reach on every port, beside DNS and the upstreams, as in a NetworkPolicy."""
+    """Peers that the pods may reach on every port, beside DNS, the upstreams, the collector of spans and Redis, as in a
+    NetworkPolicy. The API server is not among those."""
 
 
 class Monitoring(Model, frozen=True, kw_only=True):
     """A PodMonitor, where the cluster has the Prometheus operator."""
 
     mode: Literal["Auto", "Off"] = "Auto"
-    """Auto: where the kind exists. Off: none."""
+    """Auto: where the kind exists. Off: none, and a NetworkPolicy lets the operator alone ask for metrics."""
 
     interval: Duration = Duration(30)
     """Time between two scrapes."""

@@ -30,7 +30,7 @@ _NO_ID = (
     "transfer-encoding", "upgrade",
 )  # fmt: skip
 """Fields that frame, route or authenticate; an id in their place would break requests, and theirs would be logged."""
-_ZERO_SHARE = "^0+([.]0+)?%$"
+ZERO_SHARE = "^0+([.]0+)?%$"
 
 
 class RedisStore(Model, frozen=True, kw_only=True):
@@ -493,7 +493,7 @@ class SelfProtectionPolicy(Model, frozen=True, kw_only=True):
     rules = (
         Rule(
             cel="duration(self.maxLoopLag) > duration('0s')"
-            f" && !self.maxMemory.matches('{_ZERO_SHARE}') && !self.maxDescriptors.matches('{_ZERO_SHARE}')",
+            f" && !self.maxMemory.matches('{ZERO_SHARE}') && !self.maxDescriptors.matches('{ZERO_SHARE}')",
             message="maxLoopLag, maxMemory and maxDescriptors must be more than 0; at 0 all would be refused",
             holds=lambda s: min(s.max_loop_lag, s.max_memory, s.max_descriptors) > 0,
         ),

@@ -7,6 +7,7 @@ from msgspec import Meta, field
 from nova_api import names
 from nova_api.forms import KubernetesObject, Labels, Name, Quantity, SecretName, VariableName
 from nova_api.model import Model, Rule
+from nova_api.policies import ZERO_SHARE
 from nova_api.units import Duration, Share
 
 NodeLabel = Annotated[str, Meta(min_length=1, max_length=317)]
@@ -88,14 +89,16 @@ class Autoscaling(Model, frozen=True, kw_only=True):
     """Most pods."""
 
     cpu: Share | None = None
-    """Used share of the app container's CPU request at which pods are added."""
+    """Used share of the app container's CPU request at which pods are added; of all the pod's containers together where
+    the server is older than 1.30, and with workloadRef without appContainer."""
 
     memory: Share | None = None
-    """Used share of the app container's memory request at which pods are added."""
+    """Used share of the app container's memory request at which pods are added; as with cpu."""
 
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    """Requests in flight per pod at which pods are added: the metric nova_requests_in_flight of the custom metrics API,
-    which an adapter such as prometheus-adapter must serve."""
+    """Requests to the app in flight per pod at which pods are added: the metric nova_requests_in_flight with direction
+    inbound, summed over the ports, of the custom metrics API, which an adapter such as prometheus-adapter must
+    serve."""
 
     behavior: KubernetesObject | None = None
     """How fast it scales, as in a HorizontalPodAutoscaler."""
@@ -106,15 +109,22 @@ class Autoscaling(Model, frozen=True, kw_only=True):
             message="maxReplicas must be at least minReplicas",
             holds=lambda s: s.min_replicas <= s.max_replicas,
         ),
+        Rule(
+            cel=f"(!has(self.cpu) || !self.cpu.matches('{ZERO_SHARE}'))"
+            f" && (!has(self.memory) || !self.memory.matches('{ZERO_SHARE}'))",
+            message="cpu and memory must be more than 0%",
+            holds=lambda s: s.cpu != 0 and s.memory != 0,
+        ),
     )
 
 
 class TopologySpread(Model, frozen=True, kw_only=True):
     """Spreads the pods, so that a lost node or zone takes few of them."""
 
-    mode: Literal["Off", "Preferred", "Required"] = "Preferred"
-    """Off: Kubernetes' own spreading alone. Preferred: as even as there is room for. Required: a pod that would make it
-    more uneven than maxSkew waits."""
+    mode: Literal["Off", "Preferred", "Required"] = "Off"
+    """Off: Kubernetes' own spreading, over zones where there are some and over nodes, as even as there is room for.
+    Preferred: the same over `keys`, of the pods of each revision. Required: a pod that would make it more uneven than
+    maxSkew waits. With the last two, nodes that lack one of the keys have no part in it."""
 
     max_skew: Annotated[int, Meta(ge=1, le=100)] = 1
     """Largest difference between two nodes, or two zones, in pods."""
@@ -130,7 +140,8 @@ class PodDisruptionBudget(Model, frozen=True, kw_only=True):
     """How many pods a voluntary disruption may take at once."""
 
     mode: Literal["Auto", "Off"] = "Auto"
-    """Auto: a budget when there are two replicas or more; with one it would block every node drain. Off: none."""
+    """Auto: a budget when there are two pods or more (replicas, or autoscaling's minReplicas); one alone it would not
+    protect. With workloadRef there is none, since its owner may have one already. Off: none."""
 
     max_unavailable: Annotated[int, Meta(ge=1, le=1000)] = 1
     """Most pods away at once."""
@@ -140,7 +151,8 @@ class ServiceAccount(Model, frozen=True, kw_only=True):
     """The identity of the pods."""
 
     name: SecretName | None = None
-    """An account that exists; when left out the operator makes one with the service's name."""
+    """An account that exists; when left out, and where the template names none, the operator makes one with the
+    service's name. Pods of workloadRef keep theirs."""
 
     annotations: Labels = field(default_factory=dict)
     """Annotations of the account that the operator makes, such as a cloud's role."""

@@ -67,7 +67,9 @@ def test_the_sidecar_gets_the_document_that_the_model_resolves() -> None:
 
 
 def test_what_pods_need_comes_before_them() -> None:
-    assert kinds(replicas=2) == ["ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+    assert kinds(replicas=2) == [
+        "ServiceAccount", "ConfigMap", "Service", "Service", "PodDisruptionBudget", "Deployment",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

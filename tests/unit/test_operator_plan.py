@@ -59,6 +59,7 @@ def test_an_empty_cluster_gets_everything_in_order() -> None:
         (Apply, "ServiceAccount/shop"),
         (Apply, "ConfigMap/shop-nova"),
         (Apply, "Service/shop"),
+        (Apply, "Service/shop-endpoints"),
         (Apply, "PodDisruptionBudget/shop"),
         (Apply, "Deployment/shop"),
     ]

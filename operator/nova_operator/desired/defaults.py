@@ -27,6 +27,9 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     http_routes: bool = False
     """The Gateway API is installed. Its definitions may come and go while the operator runs."""
 
+    session_persistence: bool = False
+    """An HTTPRoute has the field of that name (the experimental channel of the Gateway API, GEP-1619)."""
+
     pod_monitors: bool = False
     """The Prometheus operator's definitions are installed; they too may come and go."""
 
@@ -48,6 +51,9 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_image: str
     sidecar_pull_policy: PullPolicy | None = None
     sidecar_requests: dict[str, str]
+    operator_namespace: str | None = None
+    """Where the operator's pods are; None when it runs outside of the cluster."""
+
     platform: Platform = Platform()
 
 

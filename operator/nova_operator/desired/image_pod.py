@@ -20,7 +20,6 @@ def image_pod(service: NovaService) -> Manifest:
     """The specification of a pod with the app in it. An image that runs as root does not start, and the Degraded
     condition says so."""
     return {
-        "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # one variable per Service of the namespace slows starts down and surprises apps
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [_app_container(service)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -35,18 +36,41 @@ def pod_labels(service: NovaService) -> dict[str, str]:
     return {**selector(service), "app.kubernetes.io/name": service.metadata.name}
 
 
-def child(service: NovaService, api_version: str, kind: str, name: str, body: Manifest) -> Manifest:
-    """A child of a service: labelled, owned by it, and marked with the hash of all it says."""
+def child(
+    service: NovaService,
+    api_version: str,
+    kind: str,
+    name: str,
+    body: Manifest,
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """A child of a service: labelled, owned by it, and marked with the hash of all it says. `labels` and `annotations`
+    stand beside Nova's own, which win: by them the child is found again."""
     metadata: Manifest = {
         "name": name,
         "namespace": service.metadata.namespace,
-        "labels": {**pod_labels(service), LABEL_MANAGED_BY: names.OPERATOR_NAME},
+        "labels": {**(labels or {}), **pod_labels(service), LABEL_MANAGED_BY: names.OPERATOR_NAME},
     }
     if service.metadata.uid:  # there is none before the API server has seen the service, as in `nova render`
         metadata["ownerReferences"] = [_owner(service)]
     manifest: Manifest = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
-    metadata["annotations"] = {ANNOTATION_MANIFEST_HASH: _digest(manifest)}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    metadata["annotations"] = {**(annotations or {}), ANNOTATION_MANIFEST_HASH: _digest(manifest)}
     return manifest
+
+
+def resealed(manifest: Manifest) -> Manifest:
+    """A child that was changed after `child` made it, with the hash of what it says now."""
+    metadata = dict(manifest["metadata"])
+    annotations = {k: v for k, v in metadata.pop("annotations").items() if k != ANNOTATION_MANIFEST_HASH}
+    changed = {**manifest, "metadata": {**metadata, **({"annotations": annotations} if annotations else {})}}
+    return {
+        **changed,
+        "metadata": {**metadata, "annotations": {**annotations, ANNOTATION_MANIFEST_HASH: _digest(changed)}},
+    }
 
 
 def _owner(service: NovaService) -> Manifest:

@@ -26,8 +26,10 @@ from nova_operator.desired.host_aliases import host_aliases
 from nova_operator.desired.image_pod import image_pod
 from nova_operator.desired.metadata import Manifest, pod_labels, selector
 from nova_operator.desired.pod_checks import PORT_START, app_name, check_grace_period, check_pod, items, needs_low_ports
+from nova_operator.desired.service_account import identity
 from nova_operator.desired.sidecar_container import sidecar_container
 from nova_operator.desired.tls import tls_volumes
+from nova_operator.desired.topology_spread import topology_spread
 
 TEMPLATE: Final = "$.spec.template"
 
@@ -46,7 +48,7 @@ def pod_template(service: NovaService, defaults: Defaults) -> Manifest:
         given = {name: value for name, value in builtins(template.metadata).items() if value}
         given["labels"] = {**pod_labels(service), **template.metadata.labels}
         own = {"metadata": given, "spec": template.spec}
-    own["spec"] = {"serviceAccountName": service.metadata.name, **own["spec"]}
+    own["spec"] = {**identity(service), **topology_spread(service, defaults.platform), **own["spec"]}
     return lay_over(service, own, defaults, TEMPLATE)
 
 

@@ -45,7 +45,7 @@ def _ports(service: NovaService) -> list[Manifest]:
         {"name": f"nova-in-{index}", "containerPort": names.inbound_port(index), "protocol": "TCP"}
         for index in range(len(service.spec.ports))
     ]
-    return [*inbound, {"name": "nova-status", "containerPort": names.STATUS_PORT, "protocol": "TCP"}]
+    return [*inbound, {"name": names.STATUS_PORT_NAME, "containerPort": names.STATUS_PORT, "protocol": "TCP"}]
 
 
 def _resources(service: NovaService, defaults: Defaults) -> Manifest:

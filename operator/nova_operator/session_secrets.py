@@ -1,0 +1,70 @@
+"""Makes the Secrets that session cookies are signed with, without a right to read any.
+
+There is no rule by which a role could read these Secrets and no others, and a watch would need one for all of them. So
+the operator only ever creates: that the name is taken says that the Secret is there, its own of an earlier life or one
+that somebody made beforehand, and either will do. What it cannot see is that the Secret goes later: with a predecessor
+of the same name, seconds after that was deleted, or by hand. So it tries again, soon at first and then from time to
+time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from nova_api import names
+from nova_api.v1alpha1 import NovaService
+from nova_operator.cluster import Cluster, StaleError
+from nova_operator.desired.session_secret import KEY_LENGTH, needs_session_secret, session_secret
+from nova_operator.kinds import SECRET
+
+FIRST_RETRY: Final = 2.0
+LONGEST_RETRY: Final = 300.0
+"""Seconds between two attempts, doubling from the first to the longest."""
+
+log = structlog.get_logger()
+
+
+class SessionSecrets:
+    """The Secrets of all services. `now` in monotonic seconds."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._random_bytes = random_bytes
+        self._now = now
+        self._next: dict[str, tuple[float, float]] = {}
+
+    def __repr__(self) -> str:
+        return f"<SessionSecrets services={len(self._next)}>"
+
+    async def ensure(self, service: NovaService) -> None:
+        """Make it if it is not there, as far as can be told. Raises ClusterError."""
+        uid = service.metadata.uid
+        if not needs_session_secret(service):
+            self._next.pop(uid, None)
+            return
+        due, wait = self._next.get(uid, (0.0, FIRST_RETRY))
+        if self._now() < due:
+            return
+        try:
+            await self._cluster.create(SECRET, session_secret(service, self._random_bytes(KEY_LENGTH)))
+        except StaleError:  # it is there
+            self._next[uid] = (self._now() + wait, min(LONGEST_RETRY, 2 * wait))
+        else:
+            self._next[uid] = (self._now() + LONGEST_RETRY, LONGEST_RETRY)
+            about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
+            child = f"{SECRET.kind}/{names.session_secret(service.metadata.name)}"
+            log.info("child applied", **about, child=child, why="missing")
+
+    def forget(self, uid: str) -> None:
+        """The service is gone."""
+        self._next.pop(uid, None)
