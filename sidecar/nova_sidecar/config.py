@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.proxy import ProxyConfig, decode, digest
 from nova_sidecar.telemetry.logs import get_logger
@@ -34,6 +35,22 @@ class Document(NamedTuple):
 def load(path: Path) -> Document:
     """Read and check a document. Raises ConfigError, naming the field and the rule, for everything that is wrong."""
     return document(read(path))
+
+
+def load_first(path: Path) -> Document:
+    """The document to start with: the one at `path`, or, where that cannot be used, the last good one beside it.
+
+    `Reloader` then looks at `path` again and reports why it was refused, as it does for every document. Raises the
+    ConfigError of `path` where there is no other.
+    """
+    try:
+        return load(path)
+    except ConfigError:
+        try:
+            return load(path.with_name(names.LAST_GOOD_KEY))
+        except ConfigError:
+            pass
+        raise
 
 
 def document(text: bytes) -> Document:

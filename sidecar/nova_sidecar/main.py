@@ -5,11 +5,9 @@ a proxy nor wait for one.
 """
 
 import argparse
-import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -30,6 +28,9 @@ examples:
                                                          the same for a gRPC call, as JSON with every value
   nova-sidecar drain                                     make the running sidecar leave, and wait for it
 
+Beside the document there may be last-good.json, the one before it: a sidecar that cannot use the document starts with
+that one, and says so in /status, as one that is running keeps what it runs.
+
 The document is what `nova render -f FILE` shows in the ConfigMap: every policy resolved. Without a cluster, and with a
 NovaService in place of the document, `nova dev -f FILE` does the same.
 
@@ -49,10 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _end_on_signals()
     options = _parser().parse_args(words)
     from nova_api.errors import ConfigError  # noqa: PLC0415 - after the signals, since imports take time
-    from nova_sidecar.config import load  # noqa: PLC0415 - as above
+    from nova_sidecar.config import load, load_first  # noqa: PLC0415 - as above
 
+    only_looks = options.check or options.explain is not None
     try:
-        document = load(options.config)
+        document = load(options.config) if only_looks else load_first(options.config)
     except ConfigError as error:
         print(f"{options.config}: {error}", file=sys.stderr)
         return 2
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"{options.config}: good, service {document.config.service}, hash {document.hash}")
         return 0
-    with _no_certificates():
-        from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
+    from nova_sidecar.runtime import run  # noqa: PLC0415 - only when there is something to run
+
     return run(options.config, document)
 
 
@@ -76,20 +78,6 @@ def _explain(config: "ProxyConfig", request: str, *, as_json: bool) -> int:
         print(f"nova-sidecar: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-@contextmanager
-def _no_certificates() -> Iterator[None]:
-    """Import aiohttp without the machine's certificates: its client reads all of them at import, 2 MB for every pod,
-    and the sidecar only uses the server. A client for https here needs an SSL context of its own."""
-    before = os.environ.get("SSL_CERT_FILE")
-    os.environ["SSL_CERT_FILE"] = os.devnull
-    try:
-        yield
-    finally:
-        del os.environ["SSL_CERT_FILE"]
-        if before is not None:
-            os.environ["SSL_CERT_FILE"] = before
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -253,3 +253,23 @@ def test_requests_in_flight_do_not_notice(sidecar: Sidecar, app: App) -> None:
         eventually(runs(sidecar, changed), within=1)
         assert client.exchange(request()).status == 200
     assert len(app.requests) == 2
+
+
+def test_a_sidecar_that_cannot_use_its_document_starts_with_the_last_good_one(tmp_path: Path, app: App) -> None:
+    good = document(inbound(app.address))
+    bad = limited(good, 7)
+    (tmp_path / "last-good.json").write_bytes(encode(good))
+    wrong = encode(bad).replace(b'"maxConcurrency":7', b'"maxConcurrency":-7')
+    running = Sidecar.start(good, tmp_path, text=wrong)
+    try:
+        eventually(lambda: status(running)["lastError"])
+        said = status(running)
+        assert said["configHash"] == digest(encode(good))
+        assert said["lastError"]["field"] == "$.backpressure.maxConcurrency"
+        assert said["lastError"]["hash"] == digest(wrong)
+        assert served(running) == 200
+        running.reload(bad)  # with the mistake repaired
+        eventually(runs(running, bad))
+        assert status(running)["lastError"] is None
+    finally:
+        assert running.stop() == 0

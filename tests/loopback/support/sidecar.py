@@ -69,12 +69,19 @@ def document(*listeners: Inbound | Outbound, **fields: Any) -> ProxyConfig:
 class Sidecar:
     """A running `nova-sidecar`. Use `start`; `stop` ends it and returns its exit code."""
 
-    def __init__(self, config: ProxyConfig, directory: Path, name_server: NameServer | None = None) -> None:
+    def __init__(
+        self,
+        config: ProxyConfig,
+        directory: Path,
+        name_server: NameServer | None = None,
+        *,
+        text: bytes | None = None,
+    ) -> None:
         self.config = config
         self._clients: list[Peer] = []
         self._file = directory / "config.json"
         self._log = directory / "sidecar.log"
-        self._write(encode(config))
+        self._write(encode(config) if text is None else text)
         command = [COMMAND] if name_server is None else [sys.executable, _RESOLVING, str(name_server.port)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -87,9 +94,17 @@ class Sidecar:
             )
 
     @classmethod
-    def start(cls, config: ProxyConfig, directory: Path, name_server: NameServer | None = None) -> "Sidecar":
-        """Start the process and wait until it is ready. It asks this name server where one is given."""
-        sidecar = cls(config, directory, name_server)
+    def start(
+        cls,
+        config: ProxyConfig,
+        directory: Path,
+        name_server: NameServer | None = None,
+        *,
+        text: bytes | None = None,
+    ) -> "Sidecar":
+        """Start the process and wait until it is ready. It asks this name server where one is given; `text` stands in
+        its file in place of what it is expected to run."""
+        sidecar = cls(config, directory, name_server, text=text)
         try:
             eventually(sidecar._is_ready, within=START_SECONDS)
         except BaseException:

@@ -7,7 +7,7 @@ import pytest
 
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig, digest, encode
-from nova_sidecar.config import MAX_BYTES, load
+from nova_sidecar.config import MAX_BYTES, load, load_first
 
 HERE = Address(host="127.0.0.1", port=0)
 
@@ -98,3 +98,17 @@ def test_an_upstream_does_not_lead_back_into_the_data_path(tmp_path: Path) -> No
     )
     path.write_bytes(text(outbound=circle))
     assert refusal(path).path == "$.outbound[0].upstream"
+
+
+def test_a_start_takes_the_last_good_document_where_the_other_cannot_be_used(tmp_path: Path) -> None:
+    config, spare = tmp_path / "config.json", tmp_path / "last-good.json"
+    config.write_bytes(text().replace(b'"shop"', b"5"))
+    with pytest.raises(ConfigError, match=r"\$\.service: expected str"):
+        load_first(config)
+    spare.write_bytes(b"{")
+    with pytest.raises(ConfigError, match=r"\$\.service: expected str"):  # of the document that was asked for
+        load_first(config)
+    spare.write_bytes(text())
+    assert load_first(config).text == text()
+    config.write_bytes(text(namespace="other"))
+    assert load_first(config).config.namespace == "other"
