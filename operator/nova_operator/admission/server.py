@@ -56,11 +56,13 @@ class WebhookServer:
         *,
         head_timeout: float = HEAD_TIMEOUT,
         body_timeout: float = BODY_TIMEOUT,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._hooks = hooks
         self._metrics = metrics
         self._body_timeout = body_timeout
         self._head_timeout = head_timeout
+        self._max_connections = max_connections
         self._bytes = 0
         self._server: asyncio.Server | None = None
         self._connections: _Connections | None = None
@@ -83,7 +85,7 @@ class WebhookServer:
     async def start(self, port: int) -> int:
         """Listen on all addresses; returns the port, which matters for 0. Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
-        self._connections = _Connections(self._answer, self._head_timeout)
+        self._connections = _Connections(self._answer, self._metrics, self._head_timeout, self._max_connections)
         self._server = await loop.create_server(
             self._connections, None, port, ssl=self._context, ssl_handshake_timeout=self._head_timeout, backlog=128
         )
@@ -106,11 +108,7 @@ class WebhookServer:
             status, body = await self._respond(request)
         finally:
             connection.idle()
-        headers = {"Server": "nova", "Content-Type": "application/json"}
-        response = web.Response(status=status, body=body, headers=headers)
-        if status in {408, 411, 413, 503}:
-            response.force_close()  # the body was not read
-        return response
+        return _response(status, body)
 
     async def _respond(self, request: web.BaseRequest) -> tuple[int, bytes]:
         refused = self._refuse(request)
@@ -160,18 +158,26 @@ class WebhookServer:
         return 200, encode(review.uid, answer)
 
 
+def _response(status: int, body: bytes) -> web.Response:
+    response = web.Response(status=status, body=body, headers={"Server": "nova", "Content-Type": "application/json"})
+    if status not in {200, 500}:
+        response.force_close()  # the body may not have been read
+    return response
+
+
 class _Connection(web.RequestHandler):
     """Closes itself when it has been silent for too long; aiohttp waits for a head for as long as for the next call."""
 
-    __slots__ = ("_expiry", "_patience")
+    __slots__ = ("_expiry", "_metrics", "_patience")
 
-    def __init__(self, manager: web.Server, patience: float) -> None:
+    def __init__(self, manager: web.Server, patience: float, metrics: AdmissionMetrics) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             manager, loop=loop, auto_decompress=False, keepalive_timeout=2 * IDLE_TIMEOUT,
             lingering_time=0.0, tcp_keepalive=False,
         )  # fmt: skip
         self._patience = patience
+        self._metrics = metrics
         self._expiry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -181,6 +187,15 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.busy()
         super().connection_lost(exc)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What aiohttp itself refuses, such as a head that is none: neither the caller nor the log gets its words."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way, there cannot be another one")
+        self._metrics.bad_requests.inc()
+        return _response(status, b"")
 
     def busy(self) -> None:
         """A request is being answered: others see to the time."""
@@ -207,12 +222,21 @@ class _Connection(web.RequestHandler):
 class _Connections(web.Server):
     """Makes the connections, up to a number; one too many is closed before it has said anything."""
 
-    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.Response]], patience: float) -> None:
+    def __init__(
+        self,
+        answer: Callable[[web.BaseRequest], Awaitable[web.Response]],
+        metrics: AdmissionMetrics,
+        patience: float,
+        most: int,
+    ) -> None:
         super().__init__(answer)
+        self._metrics = metrics
         self._patience = patience
+        self._most = most
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._patience if len(self.connections) < MAX_CONNECTIONS else 0.0)
+        patience = self._patience if len(self.connections) < self._most else 0.0
+        return _Connection(self, patience, self._metrics)
 
 
 @contextlib.contextmanager
