@@ -24,6 +24,22 @@ class Refusal(msgspec.Struct, frozen=True):
     """Hash of the document that was refused, where the sidecar says it."""
 
 
+class Traffic(msgspec.Struct, frozen=True):
+    """What a sidecar counted of the requests to its app since it began."""
+
+    requests: Annotated[int, Meta(ge=0)] = 0
+    """Requests that are over."""
+
+    failed: Annotated[int, Meta(ge=0)] = 0
+    """Of those the ones with a status 5xx, a gRPC code that counts as failure, or no answer at all."""
+
+    bounds: Annotated[tuple[float, ...], Meta(max_length=64)] = ()
+    """Upper bounds of the durations, in seconds, rising."""
+
+    durations: Annotated[tuple[int, ...], Meta(max_length=65)] = ()
+    """Requests by duration, one count for each bound and one for what is longer; not cumulated."""
+
+
 class SidecarReport(msgspec.Struct, frozen=True, rename="camel"):
     """The answer of GET /status."""
 
@@ -33,6 +49,9 @@ class SidecarReport(msgspec.Struct, frozen=True, rename="camel"):
         dict[Annotated[str, Meta(max_length=63)], Literal["closed", "open", "half_open"]], Meta(max_length=64)
     ] = {}
     """State by upstream; a service has 64 of them at most."""
+
+    traffic: Traffic | None = None
+    """Kept only while a canary is under way."""
 
 
 class Sidecars(Protocol):

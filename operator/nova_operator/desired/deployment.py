@@ -6,6 +6,7 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest, child, selector
 from nova_operator.desired.pod import pod_template
+from nova_operator.desired.track import tracked
 
 
 def deployment(service: NovaService, defaults: Defaults) -> Manifest | None:
@@ -13,9 +14,10 @@ def deployment(service: NovaService, defaults: Defaults) -> Manifest | None:
     if service.spec.workload_ref is not None:
         return None
     spec: Manifest = {
-        "replicas": service.spec.replicas,
         "selector": {"matchLabels": selector(service)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
-        "template": pod_template(service, defaults),
+        "template": tracked(pod_template(service, defaults), "stable"),
     }
+    if service.spec.autoscaling is None:
+        spec["replicas"] = service.spec.replicas
     return child(service, "apps/v1", "Deployment", service.metadata.name, {"spec": spec})

@@ -49,9 +49,9 @@ def judge(checks: RolloutChecks, stable: Figures, canary: Figures, *, steps: int
     if found is not None:
         return Judgement("bad", found)
     if canary.requests < checks.minimum_samples:
-        return _too_few("canary", canary, checks)
+        return _too_few("canary", checks)
     if not alone and stable.requests < checks.minimum_samples:
-        return _too_few("stable version", stable, checks)
+        return _too_few("stable version", checks)
     return Judgement("good", f"nothing is wrong in {canary.requests} requests to the canary")
 
 
@@ -73,10 +73,8 @@ def _enough(checks: RolloutChecks, *both: Figures) -> bool:
     return all(one.requests >= checks.minimum_samples for one in both)
 
 
-def _too_few(whose: str, figures: Figures, checks: RolloutChecks) -> Judgement:
-    return Judgement(
-        "few", f"the {whose} got {figures.requests} of the {checks.minimum_samples} requests that a verdict takes"
-    )
+def _too_few(whose: str, checks: RolloutChecks) -> Judgement:
+    return Judgement("few", f"the {whose} got fewer than the {checks.minimum_samples} requests that a verdict takes")
 
 
 def _errors(checks: RolloutChecks, stable: Figures, canary: Figures, error: float, *, alone: bool) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nova_sidecar.admin.drain import Drain
+from nova_sidecar.admin.traffic import traffic
 from nova_sidecar.build import Build, build
 from nova_sidecar.config import Reloader
 from nova_sidecar.pipeline.proxy import Proxy
@@ -54,6 +55,7 @@ class View:
             "phase": self.drain.phase,
             "inFlight": self.proxy.in_flight,
             "breakers": self.breakers(),
+            "traffic": traffic(self.proxy.stats.ports.values()),
             "uptimeSeconds": round(time.monotonic() - self.began, 3),
         }
 

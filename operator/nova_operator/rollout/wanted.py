@@ -1,0 +1,103 @@
+"""What a canary's state means for the children: how many pods each version has, and who gets the requests. Pure.
+
+Sizes. The canary has the step's share of the pods, rounded up; the stable version has the rest, at least one. Its pods
+go only when as many of the canary's are ready (maxUnavailable 0), so that `replicas` pods serve at every moment. At 100
+percent the canary has all of them, and the stable version keeps half, without requests, for the way back. An autoscaled
+stable version belongs to its autoscaler: the canary's pods come on top then, as many as give it the share, and at most
+as many as the stable version has, which is a share of one half.
+
+Traffic. With weights Replicas the Service selects the pods of both, and requests spread as the pods do; at 100 percent
+it selects the canary's alone. With HTTPRoute and Callers it selects the stable ones alone until then, and the canary's
+share comes through a Service of its own. A canary that is taken back gets no more requests at once: the Service then
+selects the stable version alone, before the canary's pods are removed.
+
+Selecting one version takes a label on the pods of both. Where the stable pods were made before there was one, the
+Service goes on selecting all.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from nova_api import names
+from nova_api.rollout import Rollout
+from nova_api.status import RolloutStatus
+
+Traffic = Literal["all", "stable", "canary"]
+"""Whose pods the Service selects."""
+
+UNDER_WAY: Final = frozenset({"Progressing", "Gated", "Inconclusive", "Promoting"})
+"""Phases in which two versions run."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The children of a service with a canary, as far as they differ from those without."""
+
+    old_template: bool = False
+    """Whether the stable Deployment keeps the template that it has."""
+
+    stable_replicas: int | None = None
+    """None: as without a canary."""
+
+    canary_replicas: int | None = None
+    """None: there is no canary."""
+
+    traffic: Traffic = "all"
+    canary_weight: int = 0
+    """Share of requests that an HTTPRoute or the callers send the canary, in percent."""
+
+    canary_service: bool = False
+    """Whether the canary has a Service of its own."""
+
+
+def sizes(replicas: int, weight: int, *, autoscaled: bool) -> tuple[int, int]:
+    """Pods of the stable version and of the canary at a weight; `replicas` are the stable version's own where it is
+    autoscaled, else those of both together."""
+    if autoscaled:
+        share = replicas if weight >= 100 else -(-replicas * weight // (100 - weight))
+        return replicas, min(replicas, max(1, share))
+    canary = -(-replicas * weight // 100)
+    if weight >= 100:
+        return -(-replicas // 2), canary
+    return max(1, replicas - canary), canary
+
+
+def wanted(
+    rollout: Rollout,
+    status: RolloutStatus,
+    *,
+    replicas: int,
+    canary_available: int,
+    stable_tracked: bool,
+    autoscaled: bool = False,
+) -> Wanted:
+    """What follows from a status. `canary_available`: its pods that can take requests now."""
+    if status.phase == "Aborted":
+        return Wanted(old_template=True, traffic="stable" if stable_tracked else "all")
+    if status.phase not in UNDER_WAY:
+        return Wanted()
+    stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
+    everything = canary_available >= canary and status.weight >= 100
+    own = rollout.weights != "Replicas"
+    return Wanted(
+        old_template=status.phase != "Promoting",
+        stable_replicas=None if status.phase == "Promoting" or autoscaled else max(stable, replicas - canary_available),
+        canary_replicas=canary,
+        traffic=_traffic(own=own, everything=everything, tracked=stable_tracked),
+        canary_weight=0 if canary_available == 0 else status.weight,
+        canary_service=own,
+    )
+
+
+def _traffic(*, own: bool, everything: bool, tracked: bool) -> Traffic:
+    if everything:
+        return "canary"
+    return "stable" if own and tracked else "all"
+
+
+def selector(service: str, traffic: Traffic) -> dict[str, str]:
+    """The labels that a Service selects."""
+    track = {} if traffic == "all" else {names.LABEL_TRACK: traffic}
+    return {names.LABEL_SERVICE: service, **track}
