@@ -5,7 +5,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
-from nova_api.proxy import Inbound, Outbound, ProxyConfig, Tls
+from nova_api.proxy import Affinity, Inbound, Outbound, ProxyConfig, Tls
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
@@ -40,6 +40,8 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
         yield _web_socket(config)
     yield _timeout(port, request)
     if isinstance(port, Inbound):
+        if port.protocol != "grpc":
+            yield _affinity(config.affinity)
         yield _backpressure(config.backpressure, request)
     else:
         yield _breaker(port, request)
@@ -89,6 +91,21 @@ def _relayed_breaker(port: Outbound) -> Step:
         "could not be made.",
     )
     return Step("circuitBreaker", policy.mode, step, policy)
+
+
+def _affinity(policy: Affinity | None) -> Step:
+    if policy is None:
+        return Step("affinity", "Off", _off("Off"), None)
+    cookie = policy.cookie.name
+    does = [f"Handed over where a valid cookie {cookie} names another pod of the service that is there."]
+    if policy.store is not None:
+        does = [
+            f"Handed over where the session that a valid cookie {cookie} names is bound to another pod in the store."
+        ]
+    if not policy.siblings:
+        does = ["Always served here: this sidecar knows no siblings."]
+    does.append(f"Else served here, and {cookie} is set to name this pod for {policy.timeout}.")
+    return Step("affinity", "Redis" if policy.store is not None else "Cookie", tuple(does), policy)
 
 
 def _tls(policy: Tls) -> Step:

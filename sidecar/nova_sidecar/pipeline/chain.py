@@ -5,7 +5,7 @@ answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from nova_sidecar.pipeline.filters import (
     AccessLogFilter,
@@ -21,6 +21,9 @@ from nova_sidecar.pipeline.tracing import TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
 from nova_sidecar.policy.limiter import Queued
 from nova_sidecar.policy.reasons import Reject
+
+if TYPE_CHECKING:  # imported where the policy is on
+    from nova_sidecar.pipeline.affinity import AffinityAccessLogFilter, AffinityFilter
 
 OnRequest = Callable[[Handled, float], Reject | Queued | None]
 """Looks at a request before it goes upstream."""
@@ -38,6 +41,8 @@ class Chain(NamedTuple):
     """What is over for an exchange that becomes a tunnel."""
     overloaded: tuple[OnRequest, ...]
     """Stands in for `request` while the sidecar protects itself."""
+    after_affinity: tuple[OnRequest, ...]
+    """What follows in `request` for an exchange that was to be handed over and comes back."""
 
 
 def build_chain(
@@ -47,25 +52,31 @@ def build_chain(
     protection: ProtectionFilter | None,
     upgrades: UpgradeFilter | None,
     deadline: DeadlineFilter,
+    affinity: "AffinityFilter | None",
     limiter: LimiterFilter | None,
     retry: RetryFilter | None,
     metrics: MetricsFilter,
-    access_log: AccessLogFilter | None,
+    access_log: "AccessLogFilter | AffinityAccessLogFilter | None",
 ) -> Chain:
     """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
     upgrade = cast(OnRequest, upgrades.on_request) if upgrades else None  # only there where ports speak HTTP/1.1
     protect = protection.on_request if protection else None
+    after_affinity: list[OnRequest | None] = [
+        limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
+        retry.on_request if retry else None,  # only requests that go upstream earn retries
+    ]
     request: list[OnRequest | None] = [
         correlation.on_request if correlation else None,  # first: every refusal below carries the id
         tracing.on_request if tracing else None,  # before whatever may refuse: refusals belong into the trace
         protect,  # before everything that takes work; only there while the sidecar is at its limit
         upgrade,  # before any wait: what will not be admitted must not queue for it
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
-        limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
-        retry.on_request if retry else None,  # only requests that go upstream earn retries
+        affinity.on_request if affinity else None,  # before any place: what is a sibling's takes none here
+        *after_affinity,
     ]
     complete: list[OnComplete | None] = [
         metrics.on_complete,  # before the place is given on: counters never run behind the next request
+        affinity.on_complete if affinity else None,
         access_log.on_complete if access_log else None,
         tracing.on_complete if tracing else None,
         limiter.on_complete if limiter else None,  # last: it may set another exchange going
@@ -78,4 +89,5 @@ def build_chain(
         tuple(f for f in complete if f),
         tuple(f for f in upgraded if f),
         tuple(f for f in request if f),
+        tuple(f for f in after_affinity if f),
     )

@@ -44,21 +44,23 @@ class Exchange:
 
     __slots__ = (
         "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "chunked", "correlation", "deadline_at",
-        "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "seat", "sent_at", "span",
-        "stale", "started", "state", "status", "ticket", "timer", "trace", "upstream", "upstream_seconds",
+        "dispatcher", "downstream", "endpoint", "head", "head_only", "keep", "place", "port", "reason", "seat",
+        "sent_at", "span", "stale", "started", "state", "status", "ticket", "timer", "trace", "upstream",
+        "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, port: "Port", downstream: DownstreamConnection, head: RequestHead, now: float) -> None:
         # the request
         self.port = port
         self.chain = port.chain  # a reload must not give back what another chain took
+        self.dispatcher = port.dispatcher  # or a sibling's, which is where it came from and goes back to
         self.downstream = downstream
         self.head = head
         self.head_only = head.is_head
         self.started = now
         self.correlation = b""
         self.trace = b""
-        """Field lines with the trace context that goes upstream; empty when tracing is off."""
+        """Field lines that go upstream in addition: the trace context, and whether it is handed over."""
         self.span: Span | None = None
         self.deadline_at = 0.0
         self.body = RequestBody(head, port.body_limit) if head.length else None
@@ -122,11 +124,11 @@ class Exchange:
             if self.ticket < 0:
                 port.stats.shadow_circuit_open()
         self.attempts += 1
-        found = port.dispatcher.acquire(self)
+        found = self.dispatcher.acquire(self)
         if not self.head.idempotent:  # it cannot be sent again, so it is not sent where nobody listens any more
             while isinstance(found, UpstreamConnection) and found.ended:
                 found.close("peer")
-                found = port.dispatcher.acquire(self)
+                found = self.dispatcher.acquire(self)
         if isinstance(found, UpstreamConnection):
             self._send(found, now)
         elif found is None:
@@ -244,9 +246,9 @@ class Exchange:
             )
             self.ticket = None
             if seat.failures or outcome is FAILURE:
-                port.dispatcher.judge(seat, outcome, now)
+                self.dispatcher.judge(seat, outcome, now)
         if not downstream.unread:
-            port.dispatcher.release(connection, now)
+            self.dispatcher.release(connection, now)
         else:
             connection.close("aborted")
         self._complete(now)
@@ -314,7 +316,7 @@ class Exchange:
         self.record(SUCCESS)
         if not downstream.unread:
             connection.resume_reading()
-            self.port.dispatcher.release(connection, now)
+            self.dispatcher.release(connection, now)
         else:
             self.keep = False
             connection.close("aborted")
@@ -400,7 +402,7 @@ class Exchange:
         connection, self.upstream = self.upstream, None
         if connection is not None:
             if connection.exchange is None and not self.downstream.unread:
-                self.port.dispatcher.release(connection, now)
+                self.dispatcher.release(connection, now)
             else:
                 connection.close("aborted")
         self.record(head.outcome)
@@ -447,7 +449,7 @@ class Exchange:
                 outcome, now, ticket, self.upstream_seconds
             )
             if self.seat is not None:
-                self.port.dispatcher.judge(self.seat, outcome, now)
+                self.dispatcher.judge(self.seat, outcome, now)
 
     def drop_upstream(self, why: CloseReason, outcome: Outcome) -> None:
         """Cancel what is under way towards the upstream."""
@@ -459,7 +461,7 @@ class Exchange:
             reset_on_close(connection.transport)  # an end in order may be taken for half of one, and work go on
             connection.close(why)
         elif self.state is WAITING and self.attempts:
-            self.port.dispatcher.cancel(self)
+            self.dispatcher.cancel(self)
         self.record(outcome)
 
     def _complete(self, now: float) -> None:

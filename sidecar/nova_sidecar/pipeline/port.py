@@ -60,7 +60,9 @@ from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.request import FORWARDED_FOR, RequestHead, RequestLine, RequestReader, Upgrades
 from nova_sidecar.wire.response import ResponseReader
 
-if TYPE_CHECKING:  # HTTP/2 is imported where a port speaks it
+if TYPE_CHECKING:  # HTTP/2 is imported where a port speaks it, session affinity where it is on
+    from nova_sidecar.pipeline.affinity import AffinityAccessLogFilter, AffinityFilter
+    from nova_sidecar.pipeline.sessions import SessionDesk
     from nova_sidecar.transport.http2.balancer import Balancer
     from nova_sidecar.transport.http2.downstream import DownstreamSession
 
@@ -78,6 +80,7 @@ class Shared:
         "access_log",
         "clock",
         "closing",
+        "desk",
         "guard",
         "ids",
         "limiter",
@@ -106,6 +109,8 @@ class Shared:
         self.sessions = Sessions(ids.generate())
         self.resolver = resolver
         self.rng = rng
+        self.desk: SessionDesk | None = None
+        """What session affinity needs; None where it is off."""
         self.spans = spans
         """Takes spans where `tracing` is on; None where nobody would."""
         self.wheel = Wheel(self.loop, clock)
@@ -131,6 +136,8 @@ class Port:
         self.retrier: Retrier | None = None
         self.fallback: Fallback | None = None
         self._exchange: type[Exchange] = Exchange
+        self.desk: SessionDesk | None = None
+        self._affinity: AffinityFilter | None = None
         if isinstance(settings, Outbound):
             self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
             self.breaker.on_transition.append(self._log_transition)
@@ -201,9 +208,13 @@ class Port:
         captured = {deadline.HEADER, FORWARDED_FOR if inbound else ATTEMPT} | ({header} if header else set())
         if config.tracing.mode == "Enforce":
             captured |= CONTEXT
+        self._take_over_affinity(settings)
         self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
         """What the answers of the app or upstream mean to the breaker."""
         self._shown = shown(config.backpressure) if inbound else frozenset()
+        if self._affinity is not None:
+            captured |= self._affinity.replaces
+            self._shown |= self._affinity.shows
         self._make_readers(settings, frozenset(captured))
         self._chain = self._build(settings, config)
         self.protect()
@@ -232,6 +243,19 @@ class Port:
         else:
             self.fallback.configure(policy, tenant)
 
+    def _take_over_affinity(self, settings: Inbound | Outbound) -> None:
+        self.desk = self._shared.desk if settings.protocol in ("http", "websocket") else None
+        if not isinstance(settings, Inbound):
+            self.desk = None
+            return
+        if self.desk is None:
+            self._exchange, self._affinity = Exchange, None
+            return
+        from nova_sidecar.pipeline.affinity import AffinityExchange, AffinityFilter  # noqa: PLC0415 - only where on
+
+        self._exchange = AffinityExchange
+        self._affinity = AffinityFilter(settings.listen.port, self.desk, self.stats)
+
     def protect(self) -> None:
         """Put the chain into force that fits how the sidecar itself is."""
         chain = self._chain
@@ -250,11 +274,18 @@ class Port:
             protection=ProtectionFilter(stats, enforce=protection == "Enforce") if protection != "Off" else None,
             upgrades=self.upgrades if isinstance(settings, Inbound) and _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
+            affinity=self._affinity,
             limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),
-            access_log=_access_log(access_log, shared.access_log, stats) if access_log.mode != "Off" else None,
+            access_log=self._access_log(access_log) if access_log.mode != "Off" else None,
         )
+
+    def _access_log(self, policy: AccessLogPolicy) -> "AccessLogFilter | AffinityAccessLogFilter":
+        log, stats = self._shared.access_log, self.stats
+        if self._affinity is not None:
+            return self._affinity.logging(log, lambda own: _access_log(policy, own, stats))
+        return _access_log(policy, log, stats)
 
     def _tracing(self, settings: Inbound | Outbound, policy: TracingPolicy) -> TracingFilter | None:
         target, shared = target_of(settings), self._shared
@@ -276,6 +307,8 @@ class Port:
         self.stats.downstream_active += 1
         if isinstance(self.settings, Inbound):
             connection.forwarded = b"x-forwarded-for: %b\r\n" % connection.client.encode()
+            if self.desk is not None:
+                self.desk.met(connection.transport.get_extra_info("sockname")[0], self.settings.listen.host)
 
     def disconnected(self, connection: "DownstreamConnection | DownstreamSession") -> None:
         """A client left."""
@@ -312,7 +345,7 @@ class Port:
         self._refuse_unread(connection, Reason.REQUEST_TIMEOUT, "the head of the request did not arrive in time")
 
     def _refuse_unread(self, connection: DownstreamConnection, reason: Reason, why: str) -> None:
-        exchange = Exchange(self, connection, _UNREADABLE, self.clock())
+        exchange = self._exchange(self, connection, _UNREADABLE, self.clock())
         connection.exchange = exchange
         self.stats.in_flight += 1
         if self._header:

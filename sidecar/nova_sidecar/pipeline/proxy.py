@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -23,6 +23,10 @@ from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.listener import Listener
+
+if TYPE_CHECKING:  # imported where affinity is on
+    from nova_sidecar.pipeline.sessions import SessionDesk
+    from nova_sidecar.transport.siblings import Siblings
 
 CLOSE_TIMEOUT: Final = 1.0
 _POLL: Final = 0.01
@@ -84,6 +88,7 @@ class Proxy:
         self._closing: asyncio.TimerHandle | None = None
         self._ports: dict[Key, Port] = {}
         self._removed: list[Port] = []
+        self._former_siblings: list[Siblings] = []
         self._doors: dict[Place, _Door] = {}
         self._shared = Shared(
             access_log=access_log,
@@ -126,6 +131,8 @@ class Proxy:
 
     async def _take_over(self, config: ProxyConfig) -> None:
         """Everything that can fail first, with nothing changed; then the change, without a turn of the loop in it."""
+        before = self._shared.desk
+        self._shared.desk = self._session_desk(config)
         fresh: dict[Key, Port] = {}
         for direction, settings, _ in _settings(config):
             key = (direction, settings.name)
@@ -135,10 +142,34 @@ class Proxy:
         try:
             doors = await self._open_doors(config, {**self._ports, **fresh})
         except ListenError:
+            self._shared.desk = before
             for port in fresh.values():
                 port.close()
             raise
+        self._exchange_desks(before, self._shared.desk)
         self._commit(config, fresh, doors)
+
+    def _session_desk(self, config: ProxyConfig) -> "SessionDesk | None":
+        """The one there is, where it does what the configuration asks for, or a new one; None where affinity is off."""
+        if config.affinity is None:
+            return None
+        now = self._shared.desk
+        if now is not None and now.fits(config.affinity, config):
+            return now
+        from nova_sidecar.pipeline.sessions import SessionDesk  # noqa: PLC0415 - only where it is on
+
+        return SessionDesk(config.affinity, config, self._shared, now)
+
+    def _exchange_desks(self, before: "SessionDesk | None", now: "SessionDesk | None") -> None:
+        if before is now:
+            return
+        if now is not None:
+            now.start()
+        if before is not None:
+            before.stop()
+        if before is not None and now is None:
+            before.siblings.retire()
+            self._former_siblings.append(before.siblings)
 
     def _commit(self, config: ProxyConfig, fresh: dict[Key, Port], doors: dict[Place, _Door]) -> None:
         ports: dict[Key, Port] = {}
@@ -274,6 +305,9 @@ class Proxy:
         await self._cut(ports)
         for port in ports:
             port.close()
+        self._exchange_desks(self._shared.desk, None)
+        for siblings in self._former_siblings:
+            siblings.close()
         self._shared.wheel.close()
         deadline = self._clock() + CLOSE_TIMEOUT
         while any(port.connections for port in ports) and self._clock() < deadline:  # noqa: ASYNC110 - a turn or two

@@ -14,7 +14,8 @@ from nova_sidecar.policy.retry import Suppressed
 from nova_sidecar.transport.seat import CloseReason
 from nova_sidecar.transport.tls import TlsStats
 
-if TYPE_CHECKING:  # the relay is imported where a port relays
+if TYPE_CHECKING:  # what only some ports have is imported there
+    from nova_sidecar.policy.affinity import Result
     from nova_sidecar.transport.relay import RelayEnd
 
 Direction = Literal["inbound", "outbound"]
@@ -89,7 +90,7 @@ class PortStats:
     """Everything counted for one inbound port or one upstream. It lives as long as the process: counters never fall."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
+        "affinity", "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
         "duration", "fallbacks", "grpc", "in_flight", "name", "rejected", "relays", "responses", "retries",
         "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
@@ -124,6 +125,8 @@ class PortStats:
         """gRPC responses by code, `OTHER_CODE` for one that is none; only on ports of that protocol."""
         self.relays: dict[RelayEnd, int] | None = None
         """Relayed connections that are over, by how they ended; only on ports of protocol tcp."""
+        self.affinity: dict[Result, int] | None = None
+        """Requests by what session affinity made of them; only on ports that have it."""
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0

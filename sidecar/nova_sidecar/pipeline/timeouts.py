@@ -30,7 +30,7 @@ def expire(exchange: "Exchange", now: float) -> None:
         exchange.drop_upstream("timeout", FAILURE if blame else CANCELLED)
         exchange.refuse(Reject(Reason.DEADLINE_EXCEEDED))
     elif state is WAITING:
-        missing = exchange.port.dispatcher.cancel(exchange)
+        missing = exchange.dispatcher.cancel(exchange)
         exchange.record(CANCELLED)
         exchange.refuse(Reject(missing, OVERLOAD_RETRY_AFTER))
     else:

@@ -127,7 +127,7 @@ class Tunnel:
         """Close both connections once what is written has been sent; they may be closed already."""
         exchange, downstream = self._exchange, self.downstream
         self._closing.open -= 1
-        exchange.port.dispatcher.finish(self._upstream)
+        exchange.dispatcher.finish(self._upstream)
         exchange.end_tunnel()
         downstream.end_tunnel()
 

@@ -67,7 +67,7 @@ class UpgradeFilter:
 
     def _tunnel(self, exchange: "Exchange", upstream: UpstreamConnection) -> None:
         port, downstream, closing = self._port, exchange.downstream, self._closing
-        port.dispatcher.detach(upstream)
+        exchange.dispatcher.detach(upstream)
         for on_upgrade in exchange.chain.upgrade:
             on_upgrade(exchange, port.clock())
         fields = exchange.head.forward

@@ -42,6 +42,18 @@ class AccessEntry(msgspec.Struct, gc=False):
     """``ip:port`` of the last attempt; empty where there was none."""
 
 
+class AffinityEntry(AccessEntry, gc=False):
+    """The same for a port with session affinity."""
+
+    affinity: str
+    """What became of it there; empty where it was refused before."""
+
+    @classmethod
+    def of(cls, entry: AccessEntry, affinity: str) -> "AffinityEntry":
+        """The entry, and this."""
+        return cls(*(*msgspec.structs.astuple(entry), affinity))
+
+
 class SpanEntry(NamedTuple):
     """What one sampled exchange leaves behind for the exporter. No query string, header value or body in it."""
 

@@ -358,6 +358,17 @@ class Dispatcher:
             self._discovery.locate(address)
         self._warmth.top_up()
 
+    def retire(self) -> None:
+        """Its host is gone: connections close as they finish, and who waits for one gets none."""
+        self._take_over(())
+        while (waiter := self.pool.next_waiter()) is not None:
+            waiter.on_no_connection(Reason.CONNECT_FAILURE, "the endpoint is gone")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is open or being opened."""
+        return not (self._connections or self._openings)
+
     def close(self) -> None:
         """Close every connection now."""
         self._closed = True

@@ -59,6 +59,18 @@ class ResponseHead:
         self.forward = forward
         """Status line and end-to-end fields, without the final empty line."""
 
+    def with_line(self, line: bytes) -> "ResponseHead":
+        """The same head with one more field line, for one response; `line` ends with CRLF."""
+        return ResponseHead(
+            self.status,
+            keep_alive=self.keep_alive,
+            length=self.length,
+            forward=self.forward + line,
+            retry_after=self.retry_after,
+            outcome=self.outcome,
+            retried=self.retried,
+        )
+
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} length={self.length}>"
 

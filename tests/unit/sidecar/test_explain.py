@@ -129,7 +129,7 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "limiter": "backpressure",
+        "deadline": "timeout", "affinity": "affinity", "limiter": "backpressure",
     }  # fmt: skip
     filters: Any = {
         name: SimpleNamespace(on_request=name, on_complete=name) for name in (*fields, "retry", "metrics", "access_log")
