@@ -211,7 +211,7 @@ def test_a_collector_in_trouble_costs_spans_and_nothing_else(
 def test_a_collector_must_prove_who_it_is(
     start: StartSidecar, app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though aiohttp is imported without the machine's certificates; the SDK's own variable names further ones."""
+    """The SDK's own variable names further certificates."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)  # they would count instead
     authority = Authority()

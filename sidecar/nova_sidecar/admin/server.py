@@ -6,30 +6,23 @@ only to a Host header that names loopback, and POST is refused with an Origin he
 """
 
 import asyncio
-import logging
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
-
-from aiohttp import web
+from functools import partial
+from typing import Final
 
 from nova_api.proxy import Address, Admin
-from nova_sidecar.admin import guard
-from nova_sidecar.admin.pages import Pages, Routes, text
+from nova_sidecar.admin.connection import Connection
+from nova_sidecar.admin.guard import ConnectionGuard
+from nova_sidecar.admin.message import SHOWN, Answer, Request, text
+from nova_sidecar.admin.pages import Pages, Routes
 from nova_sidecar.telemetry.logs import get_logger
+from nova_sidecar.wire.request import RequestReader
 
 _LOOPBACK_NAMES: Final = frozenset(("127.0.0.1", "localhost", "[::1]"))
-_SILENT: Final = logging.Logger("nova.admin", logging.CRITICAL + 1)  # malformed requests would fill the log
-_BOUNDS: Final[dict[str, Any]] = {
-    "access_log": None,
-    "logger": _SILENT,
-    "keepalive_timeout": guard.KEEP_ALIVE,
-    "lingering_time": 1.0,
-    "max_field_size": 8190,
-    "max_headers": 64,
-    "max_line_size": 2048,
-    "read_bufsize": 4096,
-}
+GRACE: Final = 1.0
+"""Seconds that answers under way get when the servers close."""
 
 
 class AdminListenError(Exception):
@@ -50,14 +43,17 @@ class AdminServers:
     def __init__(self, addresses: Admin, pages: Pages) -> None:
         self._addresses = addresses
         self._pages = pages
-        self._open: list[tuple[asyncio.Server, web.Server]] = []
+        self._listeners: list[asyncio.Server] = []
+        self.connections: set[Connection] = set()
+        """Those that are open."""
+        self._all_gone = asyncio.Event()
         self.status = addresses.status
         """Actual address of the read-only pages; a configured port of 0 is the one the kernel chose."""
         self.control = addresses.control
         """Actual address of all pages."""
 
     def __repr__(self) -> str:
-        return f"<AdminServers status={_text(self.status)} control={_text(self.control)} open={len(self._open)}>"
+        return f"<AdminServers status={_text(self.status)} control={_text(self.control)} open={len(self.connections)}>"
 
     async def start(self) -> None:
         """Listen. Raises AdminListenError."""
@@ -71,44 +67,49 @@ class AdminServers:
 
     async def close(self) -> None:
         """Stop listening and end connections; requests under way get a second."""
-        for listener, _ in self._open:
+        for listener in self._listeners:
             listener.close()
-        for _, server in self._open:
-            await server.shutdown(timeout=1.0)
-        self._open.clear()
+        self._listeners.clear()
+        self._all_gone.clear()
+        for connection in tuple(self.connections):
+            connection.end()
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), GRACE)
+        for connection in tuple(self.connections):
+            connection.abort()
 
     async def _listen(self, address: Address, site: _Site, name: str) -> Address:
         loop = asyncio.get_running_loop()
-        connections = guard.ConnectionGuard(loop)
+        guard = ConnectionGuard(loop)
+        reader = RequestReader(capture=frozenset(), upgrades="none", host=b"", show=SHOWN)
 
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            connections.begin(request.transport)
-            transport = request.transport
-            try:
-                return await _answer(site, request)
-            except Exception as error:  # of ours; aiohttp itself logs nothing here
-                get_logger().error("admin page failed", path=request.path, exc_info=error)
-                return text(500, "internal error, see the log")
-            finally:
-                connections.end(transport)
+        def accept() -> Connection:
+            connection = Connection(partial(_answer, site), reader, guard, self._forget)
+            self.connections.add(connection)
+            return connection
 
-        server = web.Server(handle, **_BOUNDS)
         try:
-            listener = await loop.create_server(connections.guard(server), sock=_bind(address))
+            listener = await loop.create_server(accept, sock=_bind(address))
         except OSError as error:
             await self.close()
             raise AdminListenError(
                 f"$.admin.{name}: cannot listen on {_text(address)} ({error.strerror or error}); "
                 "free the port or choose another one"
             ) from error
-        self._open.append((listener, server))
+        self._listeners.append(listener)
         port = listener.sockets[0].getsockname()[1]
         get_logger().debug("admin listener open", name=name, address=f"{address.host}:{port}")
         return Address(host=address.host, port=port)
 
+    def _forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._all_gone.set()
 
-async def _answer(site: _Site, request: web.BaseRequest) -> web.StreamResponse:
-    """The page, or why not. HEAD is answered as GET; aiohttp leaves the body out."""
+
+async def _answer(site: _Site, request: Request) -> Answer:
+    """The page, or why not. HEAD is answered as GET, without the body."""
     if site.guarded and (why := _forged(request)) is not None:
         return text(403, why)
     methods = site.routes.get(request.path)
@@ -118,16 +119,20 @@ async def _answer(site: _Site, request: web.BaseRequest) -> web.StreamResponse:
     if page is None:
         allowed = ", ".join(sorted(methods))
         return text(405, f"{request.path} takes {allowed}", {"Allow": allowed})
-    return await page(request)
+    try:
+        return await page(request)
+    except Exception as error:
+        get_logger().error("admin page failed", path=request.path, exc_info=error)
+        return text(500, "internal error, see the log")
 
 
-def _forged(request: web.BaseRequest) -> str | None:
+def _forged(request: Request) -> str | None:
     """Why a request may come from a page in a browser; None when it does not."""
-    host = request.headers.get("Host", "").lower()
+    host = request.host.lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     if name not in _LOOPBACK_NAMES:
         return "the Host header must name 127.0.0.1, [::1] or localhost"
-    if request.method not in ("GET", "HEAD") and "Origin" in request.headers:
+    if request.method not in ("GET", "HEAD") and request.has_origin:
         return "requests with an Origin header, as browsers send them, are refused"
     return None
 
