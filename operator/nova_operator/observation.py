@@ -52,6 +52,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     grace_period: int = 0
     """Seconds that it has."""
 
+    missed: str = ""
+    """What is to be said of pods that should have the sidecar and came without; empty if there are none."""
+
     @property
     def staying(self) -> tuple[PodView, ...]:
         """The pods that are not on their way out."""

@@ -31,6 +31,7 @@ IMAGE_PULL_FAILED: Final = "ImagePullFailed"
 CONTAINER_REFUSED: Final = "ContainerRefused"
 PODS_REFUSED: Final = "PodsRefused"
 UNSCHEDULABLE: Final = "Unschedulable"
+SIDECAR_MISSING: Final = "SidecarMissing"
 PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 DRAIN_BUDGET_TOO_SMALL: Final = "DrainBudgetTooSmall"
 

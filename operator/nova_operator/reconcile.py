@@ -58,7 +58,7 @@ class _Memory:
 
 class Reconciler:
     """Reconciles one service at a call; calls for different services may overlap. `resync` in seconds; `doubt` is
-    called when an optional kind was not there."""
+    called when an optional kind was not there; `missed` says what there is to say of pods without sidecar."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Reconciler:
         defaults: Defaults,
         *,
         doubt: Callable[[], None],
+        missed: Callable[[ServiceKey], str] = lambda _: "",
         resync: float,
         random: Random,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -81,6 +82,7 @@ class Reconciler:
         self._reporter = Reporter(cluster, mirror, announcer, wall)
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
+        self._missed = missed
         self._resync = resync
         self._random = random
         self._memories: dict[ServiceKey, _Memory] = {}
@@ -216,6 +218,7 @@ class Reconciler:
             ignored=reading.ignored if reading else (),
             drain_needed=spec.drain_needed(service) if service else 0,
             grace_period=spec.grace_period(service, deployment) if service else 0,
+            missed=self._missed(key),
         )
 
 

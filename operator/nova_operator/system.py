@@ -68,6 +68,7 @@ class System:
             Announcer(cluster, identity),
             defaults,
             doubt=self.discovery.doubt,
+            missed=self.missed.words,
             resync=resync,
             random=random,
         )

@@ -19,6 +19,7 @@ def find_trouble(seen: Observation) -> Trouble | None:
         or find_rejection(seen)
         or _refused_pods(seen)
         or next((pod.trouble for pod in sorted(seen.staying, key=lambda pod: pod.name) if pod.trouble), None)
+        or _without_sidecar(seen)
         or _late(seen)
         or _short_of_time(seen)
     )
@@ -64,6 +65,10 @@ def _refused_pods(seen: Observation) -> Trouble | None:
     if failure.get("status") != "True":
         return None
     return Trouble(reasons.PODS_REFUSED, f"pods cannot be created: {failure.get('message', '')}")
+
+
+def _without_sidecar(seen: Observation) -> Trouble | None:
+    return Trouble(reasons.SIDECAR_MISSING, seen.missed) if seen.missed else None
 
 
 def _late(seen: Observation) -> Trouble | None:

@@ -46,10 +46,13 @@ class Hooks:
         if needs_no_look(request):
             return Answer()
         try:
-            service = check(request, self._defaults)
+            reading = check(request, self._defaults)
         except ConfigError as error:
             return Answer(allowed=False, message=str(error))
-        return Answer(warnings=warnings(service, await self._missing(service)))
+        ignored = tuple(
+            f"{path}: this operator is older than the definition and ignores it" for path in reading.ignored
+        )
+        return Answer(warnings=ignored + warnings(reading.service, await self._missing(reading.service)))
 
     async def inject(self, request: Request) -> Answer:
         """The sidecar for a pod that asks for it."""

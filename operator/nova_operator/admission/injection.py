@@ -11,8 +11,8 @@ from typing import Any
 
 from nova_api import names
 from nova_api.errors import ConfigError
-from nova_api.model import convert
 from nova_api.v1alpha1 import NovaService
+from nova_operator import spec
 from nova_operator.admission.review import Answer, json_patch
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
@@ -61,7 +61,7 @@ def _service(name: str, document: Manifest | None) -> NovaService:
     if "deletionTimestamp" in document["metadata"]:
         raise InjectionError(f"NovaService {name} is being deleted: remove the label {names.LABEL_INJECT}")
     try:
-        service = convert(document, NovaService)
+        service = spec.read(document).service
     except ConfigError as error:
         raise InjectionError(f"NovaService {name} is not valid: {error}") from error
     reference = service.spec.workload_ref

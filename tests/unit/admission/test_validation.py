@@ -52,7 +52,7 @@ def test_a_service_that_gets_its_name_later_is_checked_too() -> None:
     nameless["metadata"] = {"generateName": "shop-"}
     asked = request(name="", object=nameless)
     assert not needs_no_look(asked)
-    assert check(asked, DEFAULTS).metadata.namespace == "market"
+    assert check(asked, DEFAULTS).service.metadata.namespace == "market"
 
 
 def test_an_update_that_leaves_the_spec_alone_passes_however_bad_it_is() -> None:
