@@ -12,6 +12,7 @@ from nova_api import names
 from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons
 from nova_operator.cluster import Cluster, RefusedError, StaleError
+from nova_operator.creation import ObstacleError, create, is_creation
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, OPTIONAL_CHILDREN, SERVICE, Kind
 from nova_operator.mirror import Mirror, ServiceKey
@@ -45,14 +46,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a child's name is still taken by an object on its way out."""
 
 
-class ObstacleError(Exception):
-    """Nothing can be written; the trouble says what to do."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.message)
-        self.trouble = trouble
-
-
 class Children:
     """The children of all services. `doubt` is called when the kind of one turns out not to be served."""
 
@@ -60,6 +53,8 @@ class Children:
         self._doubt = doubt
         self._cluster = cluster
         self._mirror = mirror
+        self._wary: set[str] = set()
+        """Uids of services whose creation was undone: the next time it is asked first."""
 
     async def look(self, service: ServiceKey) -> None:
         """Read the children that are known from the API server itself; whether others are there, is asked for before
@@ -87,17 +82,21 @@ class Children:
         Raises ClusterError for what may work later.
         """
         try:
-            await self._look_for_missing(service, desired)
             actions = plan(service, desired, self._observe(service), settled)
-            await self._rehearse(actions)
+            creates = service.metadata.uid not in self._wary and is_creation(actions)
+            if not creates:
+                await self._look_for_missing(service, desired)
+                actions = plan(service, desired, self._observe(service), settled)
+                await self._rehearse(actions)
         except ConflictError as error:
             return Outcome(obstacle=Trouble(reasons.CONFLICT, str(error)))
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         try:
-            await self._perform(service, actions, settled)
+            await (self._create if creates else self._perform)(service, actions, settled)
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
+        self._wary.discard(service.metadata.uid)
         return Outcome(
             created=any(isinstance(a, Apply) and a.child.kind is DEPLOYMENT and a.why == "missing" for a in actions),
             waiting=any(isinstance(action, Wait) for action in actions),
@@ -126,6 +125,16 @@ class Children:
         rehearsed = [action for action in applies if not first or action.child.kind is DEPLOYMENT]
         await asyncio.gather(*(self._write(action, dry_run=True) for action in rehearsed))
 
+    async def _create(
+        self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
+    ) -> None:
+        self._wary.add(service.metadata.uid)
+        await create(
+            [action for action in actions if isinstance(action, Apply)],
+            lambda action: self._write_and_note(service, action, settled),
+            lambda made: self._delete(service.metadata.namespace, made),
+        )
+
     async def _perform(
         self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
     ) -> None:
@@ -141,13 +150,14 @@ class Children:
 
     async def _write_and_note(
         self, service: NovaService, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
-    ) -> None:
+    ) -> Manifest:
         if isinstance(action, Replace):
             await self._delete(service.metadata.namespace, action)
         result = await self._write(action)
         self._mirror.put(action.child.kind, result)
         settled[action.child] = settle(action.manifest, result)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)
+        return result
 
     async def _delete(self, namespace: str, action: Prune | Replace) -> None:
         await self._cluster.delete(action.child.kind, namespace, action.child.name, action.uid)
@@ -156,7 +166,7 @@ class Children:
 
     async def _write(self, action: Apply | Replace, *, dry_run: bool = False) -> Manifest:
         try:
-            return await self._cluster.apply(action.manifest, dry_run=dry_run)
+            return await self._cluster.apply(action.manifest, dry_run=dry_run, absent=action.why == "missing")
         except RefusedError as error:
             message = f"the API server refuses {action.child}: {error}"
             raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error

@@ -44,8 +44,16 @@ class Cluster(Protocol):
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
 
-    async def apply(self, manifest: Manifest, *, dry_run: bool = False, manager: str = names.OPERATOR_NAME) -> Manifest:
-        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards."""
+    async def apply(
+        self,
+        manifest: Manifest,
+        *,
+        dry_run: bool = False,
+        absent: bool = False,
+        manager: str = names.OPERATOR_NAME,
+    ) -> Manifest:
+        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards. `absent`: on
+        the condition that there is none of its name, else it raises StaleError."""
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create it. Raises StaleError where it exists."""

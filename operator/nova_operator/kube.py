@@ -26,6 +26,9 @@ _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
 _NOT_TYPED: Final = "failed to create typed patch object"
 """How the answer begins to an apply with a field that the kind does not have, or of another type. It comes as 500."""
+_NEVER: Final = "1"
+"""A resource version that no object has: etcd's first revision is older than the first object. An apply on condition of
+a version makes an object that is not there, and is refused (409) for one that has another version."""
 _TOO_LARGE: Final = "etcdserver: request is too large"
 
 
@@ -57,14 +60,24 @@ class Kube:
         answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
         return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
 
-    async def apply(self, manifest: Manifest, *, dry_run: bool = False, manager: str = names.OPERATOR_NAME) -> Manifest:
-        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards.
+    async def apply(
+        self,
+        manifest: Manifest,
+        *,
+        dry_run: bool = False,
+        absent: bool = False,
+        manager: str = names.OPERATOR_NAME,
+    ) -> Manifest:
+        """Server-side apply, taking over fields that somebody else set; the object as it is afterwards. `absent`: on
+        the condition that there is none of its name, else it raises StaleError.
 
         https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         metadata = manifest["metadata"]
         path = path_of(kind_of(manifest), metadata.get("namespace"), metadata["name"])
         query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        if absent:
+            manifest = {**manifest, "metadata": {**metadata, "resourceVersion": _NEVER}}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_APPLY)
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
