@@ -61,6 +61,11 @@ class Api:
             text = error.read().decode(errors="replace")
             raise ApiError(error.code, json.loads(text).get("message", text) if text[:1] == "{" else text) from error
 
+    def lines(self, path: str) -> list[Object]:
+        """The JSON lines of an answer, such as the events of a watch that ends."""
+        with self._opener.open(Request(self._server + path), timeout=20) as answer:
+            return [json.loads(line) for line in answer]
+
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None."""
         try:
@@ -87,6 +92,14 @@ class Api:
         document = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
         created: Object = self.call("POST", path_of(kind, namespace), document)
         return created
+
+    def warned(self, kind: Kind, namespace: str, body: Object) -> list[str]:
+        """Create an object; the warnings that came with the answer (RFC 9111 names the header, Kubernetes uses it)."""
+        document = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **body}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = Request(self._server + path_of(kind, namespace), document, headers, method="POST")
+        with self._opener.open(request, timeout=20) as answer:
+            return list(answer.headers.get_all("Warning") or [])
 
     def patch(self, kind: Kind, namespace: str | None, name: str, change: Object, *, subresource: str = "") -> Object:
         """JSON merge patch."""

@@ -1,8 +1,8 @@
 """Whether a NovaService may be stored. Pure.
 
-The words are those of the condition Ready=False, because the same code finds them: `spec.read` and `desired_state`. Never
-in the way of what must always work: an object that is being deleted, and an update that leaves the spec as it is, such
-as a label, a finalizer or the status of a service that an earlier version of Nova let in.
+The words are those of the condition Ready=False, because the same code finds them: `spec.read` and `desired_state`.
+Never in the way of what must always work: an object that is being deleted, and an update that leaves the spec as it is,
+such as a label, a finalizer or the status of a service that an earlier version of Nova let in.
 """
 
 from __future__ import annotations

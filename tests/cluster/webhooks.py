@@ -1,0 +1,133 @@
+"""Webhook configurations that lead to operators on this machine, as the chart's lead to its Service."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from nova_api import names
+from nova_operator.admission_metrics import WEBHOOKS
+from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
+from tests.cluster.api import Api, Object
+from tests.cluster.operator_process import OperatorProcess, running
+
+HOST = "127.0.0.1"
+
+
+class Door:
+    """The webhooks of one namespace: its Secret, its configurations, and the operators that answer."""
+
+    def __init__(self, api: Api, namespace: str, kubeconfig: Path, directory: Path) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.port = free_port()
+        self.name = f"nova-{namespace}"
+        self._kubeconfig = kubeconfig
+        self._directory = directory
+        self._replicas = 0
+
+    @contextlib.contextmanager
+    def operator(self, *arguments: str, port: int | None = None) -> Iterator[OperatorProcess]:
+        """A replica that answers; it is ready when it has a certificate."""
+        self._replicas += 1
+        given = [
+            f"--namespace={self.namespace}",
+            f"--webhook-port={port or self.port}",
+            f"--webhook-name={HOST}",
+            f"--webhook-secret={self.namespace}/{self.name}",
+            f"--webhook-configuration={self.name}",
+            "--webhook-certificate-poll=0.2",
+            "--injection-poll=0.5",
+            "--webhook-certificate-lifetime=3600",
+            *arguments,
+        ]
+        log = self._directory / f"operator-{self._replicas}.log"
+        with running(self._kubeconfig, log, *given) as one:
+            yield one
+
+    def trusts(self) -> bool:
+        """Whether the API server has been told whom to trust."""
+        kinds = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
+        hooks = [hook for kind in kinds for hook in self.api.get(kind, None, self.name)["webhooks"]]
+        return all(hook["clientConfig"].get("caBundle") for hook in hooks)
+
+
+@contextlib.contextmanager
+def door(api: Api, namespace: str, kubeconfig: Path, directory: Path, *, policy: str = "Ignore") -> Iterator[Door]:
+    """Configurations and an empty Secret, taken away in the end; `policy` is that of both webhooks."""
+    one = Door(api, namespace, kubeconfig, directory)
+    api.create(SECRET, namespace, {"metadata": {"name": one.name}})
+    validating, mutating = _hooks(one, policy)
+    api.create(VALIDATING_WEBHOOKS, None, {"metadata": {"name": one.name}, "webhooks": [validating]})
+    api.create(MUTATING_WEBHOOKS, None, {"metadata": {"name": one.name}, "webhooks": [mutating]})
+    try:
+        yield one
+    finally:
+        api.delete(VALIDATING_WEBHOOKS, None, one.name)
+        api.delete(MUTATING_WEBHOOKS, None, one.name)
+        api.delete(SECRET, namespace, one.name)
+
+
+def _hooks(one: Door, policy: str) -> tuple[Object, Object]:
+    common = {
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "timeoutSeconds": 5,
+        "failurePolicy": policy,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one.namespace}},
+    }
+    services, pods = WEBHOOKS
+    validating = common | {
+        "name": f"{services}.nova.dev",
+        "clientConfig": {"url": f"https://{HOST}:{one.port}/validate"},
+        "rules": [_rule("nova.dev", "v1alpha1", "novaservices", "CREATE", "UPDATE")],
+    }
+    mutating = common | {
+        "name": f"{pods}.nova.dev",
+        "clientConfig": {"url": f"https://{HOST}:{one.port}/inject"},
+        "rules": [_rule("", "v1", "pods", "CREATE")],
+        "objectSelector": {"matchExpressions": [{"key": names.LABEL_INJECT, "operator": "Exists"}]},
+        "reinvocationPolicy": "IfNeeded",
+    }
+    return validating, mutating
+
+
+def _rule(group: str, version: str, resource: str, *operations: str) -> Object:
+    return {"apiGroups": [group], "apiVersions": [version], "resources": [resource], "operations": list(operations)}
+
+
+def pod(service: str, **labels: str) -> Object:
+    """A pod that asks for the sidecar of a service."""
+    metadata = {"generateName": f"{service}-", "labels": {names.LABEL_INJECT: service, **labels}}
+    return {"metadata": metadata, "spec": {"containers": [{"name": "app", "image": "registry.example/app:1"}]}}
+
+
+def deployment(name: str, service: str, replicas: int) -> Object:
+    """A Deployment that Nova did not build, whose pods ask for the sidecar."""
+    template = pod(service, app=name)
+    del template["metadata"]["generateName"]
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def has_sidecar(found: Object) -> bool:
+    """Whether a pod has it."""
+    return any(one["name"] == names.SIDECAR_CONTAINER for one in found["spec"].get("initContainers", []))
+
+
+def make_ready(api: Api, namespace: str) -> None:
+    """What kubelets do, as far as repair looks: every pod becomes ready."""
+    for found in api.list(POD, namespace):
+        conditions = (found.get("status") or {}).get("conditions") or []
+        if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            api.patch(POD, namespace, found["metadata"]["name"], {"status": status}, subresource="status")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
