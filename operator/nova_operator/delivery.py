@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
+import msgspec
 import structlog
 
 from nova_api import names
@@ -40,10 +41,12 @@ log = structlog.get_logger()
 class _Delivery:
     """The sidecars of one service."""
 
-    __slots__ = ("looked", "looks", "misses", "nudged", "reports", "since", "wanted")
+    __slots__ = ("closely", "looked", "looks", "misses", "nudged", "reports", "since", "wanted")
 
     def __init__(self) -> None:
         self.wanted = ""
+        self.closely: float | None = None
+        """Seconds between two looks while a canary is under way."""
         self.since = 0.0
         self.looks = 0
         self.looked = False
@@ -83,10 +86,18 @@ class Delivery:
         delivery = self._services.setdefault(service, _Delivery())
         if delivery.wanted != config_hash:
             delivery.wanted, delivery.since, delivery.looks = config_hash, time.monotonic(), 0
+            delivery.reports = {uid: _afresh(report, config_hash) for uid, report in delivery.reports.items()}
             self._look_soon(service)
         elif any(pod.uid not in delivery.reports for pod in self._reachable(service)):
             delivery.looks = 0
             self._look_soon(service)
+
+    def watch(self, service: ServiceKey, seconds: float | None) -> None:
+        """Look at a service's sidecars as often as that, and keep what they say of their traffic; None: no longer."""
+        delivery = self._services.setdefault(service, _Delivery())
+        if seconds is not None and delivery.closely is None:
+            self._look_soon(service)
+        delivery.closely = seconds
 
     def forget(self, service: ServiceKey) -> None:
         """The service is gone."""
@@ -127,11 +138,11 @@ class Delivery:
         return tuple(pod for pod in self._mirror.pods(service) if pod.address is not None and not pod.leaving)
 
     async def _nudge(self, service: ServiceKey, delivery: _Delivery) -> None:
-        """Only pods that are known to run something older: one that is starting mounts the current ConfigMap."""
+        """Only pods that are known to have something older: one that is starting mounts the current ConfigMap."""
         behind = [
             pod
             for pod in self._reachable(service)
-            if (report := delivery.reports.get(pod.uid)) is not None and report.config_hash != delivery.wanted
+            if (report := delivery.reports.get(pod.uid)) is not None and not _is_settled(report, delivery.wanted)
         ]
         await asyncio.gather(*(self._nudge_pod(service, delivery, pod) for pod in behind))
 
@@ -163,21 +174,35 @@ class Delivery:
             for pod in pods
             if pod.uid in before and delivery.misses.get(pod.uid, 0) <= FORGIVEN_MISSES
         }
+        if delivery.closely is None:  # counters move with every request: they are no news, and many
+            answers = {uid: msgspec.structs.replace(report, traffic=None) for uid, report in answers.items()}
         delivery.reports = {**kept, **answers}
         delivery.nudged = {pod.uid: delivery.nudged[pod.uid] for pod in pods if pod.uid in delivery.nudged}
         return first or delivery.reports != before or _silent(delivery) != silent
 
     def _pause(self, service: ServiceKey, delivery: _Delivery) -> float:
         behind = any(
-            (report := delivery.reports.get(pod.uid)) is None or report.config_hash != delivery.wanted
+            (report := delivery.reports.get(pod.uid)) is None or not _is_settled(report, delivery.wanted)
             for pod in self._reachable(service)
         )
         if not behind:
             delivery.looks = 0
-            return self._poll * self._random.uniform(0.9, 1.1)
+            return (delivery.closely or self._poll) * self._random.uniform(0.9, 1.1)
         delivery.looks += 1
         return min(LONGEST_LOOK, FIRST_LOOK * 2.0 ** min(delivery.looks - 1, 10))
 
 
 def _silent(delivery: _Delivery) -> frozenset[str]:
     return frozenset(uid for uid, count in delivery.misses.items() if count > FORGIVEN_MISSES)
+
+
+def _is_settled(report: SidecarReport, wanted: str) -> bool:
+    """One that runs the wanted document and complains of another still has that in its file: it was taken back. It
+    has to see the wanted one before the other can be tried again."""
+    return report.config_hash == wanted and report.last_error is None
+
+
+def _afresh(report: SidecarReport, wanted: str) -> SidecarReport:
+    """Without what it said of the wanted document when that was tried before."""
+    stale = report.last_error is not None and report.last_error.hash == wanted
+    return msgspec.structs.replace(report, last_error=None) if stale else report

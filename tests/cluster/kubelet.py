@@ -75,6 +75,10 @@ class Kubelet:
             server.server_close()
         self._servers.clear()
 
+    def complaints(self) -> int:
+        """Sidecars that refuse what is in their file."""
+        return sum(server.report.get("lastError") is not None for server in self._servers.values())
+
     def _run(self) -> None:
         while not self._stop.wait(PERIOD):
             with contextlib.suppress(ApiError, OSError):  # an object went away meanwhile, or the server restarts

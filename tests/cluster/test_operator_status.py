@@ -45,6 +45,8 @@ def test_a_service_becomes_ready_and_converged(shop: Scene, apiserver: Path) -> 
     assert (status["replicas"], status["readyReplicas"]) == (2, 2)
     assert (status["sidecars"]["summary"], status["upstreams"]) == ("2/2", "2/2")
     assert shop.conditions()["Progressing"] == ("False", "PodsReady")
+    assert not {"Reconciling", "Stalled"} & set(shop.conditions())
+    assert status["drain"] == {"neededSeconds": 15, "gracePeriodSeconds": 45}
     until(lambda: shop.events() == ["Created", "RolledOut"])
     path = f"/apis/nova.dev/v1alpha1/namespaces/{shop.namespace}/novaservices/{shop.name}/scale"
     scale = shop.api.call("GET", path)
@@ -89,20 +91,6 @@ def test_a_new_pod_needs_no_nudge(shop: Scene) -> None:
         assert names.ANNOTATION_CONFIG_HASH not in pod["metadata"].get("annotations", {})
 
 
-def test_a_refused_document_is_told_with_what_the_sidecar_said(shop: Scene) -> None:
-    shop.settle()
-    shop.kubelet.refuse = "expected less"
-    shop.change(backpressure={"maxConcurrency": 9})
-    shop.becomes("Degraded", "True", "ConfigRejected")
-    assert shop.conditions()["Converged"] == ("False", "ConfigRejected")
-    assert shop.conditions()["Ready"] == ("True", "PodsReady")  # the old configuration serves
-    assert "keeps its old configuration: $.x: expected less" in shop.message("Degraded")
-    shop.kubelet.refuse = None
-    shop.change(backpressure={"maxConcurrency": 10})
-    shop.becomes("Degraded", "False", "AsExpected")
-    until(lambda: {"ConfigRejected", "Recovered"} <= set(shop.events()))
-
-
 def test_a_silent_sidecar_is_told(shop: Scene) -> None:
     shop.settle()
     shop.kubelet.stop()  # nobody answers any more, and the pod stays ready
@@ -119,8 +107,12 @@ def test_breakers_are_seen_and_told(shop: Scene) -> None:
     eventually(lambda: upstreams("1/1"))
     shop.kubelet.breakers = {"auth": "open"}
     eventually(lambda: upstreams("0/1"))
+    shop.becomes("CircuitOpen", "True", "BreakersOpen")
+    assert "calls to auth in 1 of 1 pod are refused" in shop.message("CircuitOpen")
+    assert shop.status()["openBreakers"] == [{"upstream": "auth", "pods": 1}]
     shop.kubelet.breakers = {"auth": "closed"}
     eventually(lambda: upstreams("1/1"))
+    shop.becomes("CircuitOpen", "False", "BreakersClosed")
     until(lambda: shop.events() == ["Created", "RolledOut", "CircuitOpened", "CircuitClosed"])
 
 
