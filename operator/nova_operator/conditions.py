@@ -7,6 +7,7 @@
     CircuitOpen    calls to some upstream are refused without a try (see `circuits`)
     Reconciling    the same as Progressing, in the words of kstatus; only there while it holds
     Stalled        it does not go on unless somebody acts, in the words of kstatus; only there while it holds
+    Canary         two versions run; only there while one is under way (see `rollout.telling`)
     FieldsIgnored  the spec has fields that this operator does not know; only there while it holds
 
 `observedGeneration` says of which spec a condition speaks, and `lastTransitionTime` moves with the status alone
@@ -28,6 +29,7 @@ from nova_operator import reasons
 from nova_operator.circuits import circuit_verdict
 from nova_operator.observation import Observation, is_rolled_out, runs_current
 from nova_operator.pods import PodView, Trouble
+from nova_operator.rollout import telling
 from nova_operator.trouble import find_rejection, find_trouble
 from nova_operator.verdict import Verdict, Verdicts
 
@@ -64,6 +66,8 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         verdicts["Stalled"] = verdicts["Degraded"]
     if seen.ignored:
         verdicts["FieldsIgnored"] = _ignored(seen.ignored)
+    if seen.rollout is not None:
+        verdicts |= telling.verdicts(seen.rollout, hindered=seen.obstacle is not None, troubled=trouble is not None)
     return verdicts
 
 

@@ -15,6 +15,7 @@ from nova_api.status import NovaServiceStatus
 from nova_api.v1alpha1 import API_VERSION, KIND
 from nova_operator import reasons
 from nova_operator.desired.metadata import Manifest
+from nova_operator.rollout.telling import stories
 
 COMPONENT: Final = "nova.dev/operator"
 BURST: Final = 10.0
@@ -39,11 +40,14 @@ def transitions(before: NovaServiceStatus, after: NovaServiceStatus) -> Iterator
     if is_ready.get("status") == "True" and was_ready.get("status") != "True":
         yield Event("Normal", reasons.ROLLED_OUT, "RollOut", f"generation {after.observed_generation} is ready")
     was_bad, is_bad = _condition(before, "Degraded"), _condition(after, "Degraded")
-    if is_bad.get("status") == "True" and was_bad.get("reason") != is_bad["reason"]:
+    told = reasons.CANARY_ABORTED  # by `stories`, with the step
+    if is_bad.get("status") == "True" and is_bad["reason"] not in {was_bad.get("reason"), told}:
         yield Event("Warning", is_bad["reason"], "Observe", is_bad["message"])
     if is_bad.get("status") == "False" and was_bad.get("status") == "True":
         yield Event("Normal", reasons.RECOVERED, "Observe", f"no longer {was_bad['reason']}")
     yield from _circuits(_upstreams(before), _upstreams(after))
+    for kind, reason, action, note in stories(before.rollout, after.rollout):
+        yield Event(kind, reason, action, note)
 
 
 def _circuits(before: frozenset[str], after: frozenset[str]) -> Iterator[Event]:

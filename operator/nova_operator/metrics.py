@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import generate_latest
 
 from nova_operator.admission_metrics import AdmissionMetrics
+from nova_operator.rollout_metrics import RolloutMetrics
 
 RESULTS: Final = ("ok", "retried", "failed")
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -48,6 +49,7 @@ class Metrics:
             "nova_operator_watch_restarts_total", "Times the watches had to be set up anew.", registry=self.registry
         )
         self.admission = AdmissionMetrics(self.registry)
+        self.rollout = RolloutMetrics(self.registry)
         for result in RESULTS:
             self._reconciles.labels(result)
         for method in _METHODS:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from nova_api.status import RolloutStatus
 from nova_operator import reasons
 from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
@@ -21,6 +22,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Pods that the spec wants."""
 
     deployment: Manifest | None
+    canary: Manifest | None = None
+    """The Deployment of a canary."""
+
+    rollout: RolloutStatus | None = None
+    """Where a canary stands; None where that is as it was."""
+
     pods: tuple[PodView, ...]
     reports: Mapping[str, SidecarReport]
     """By pod uid."""

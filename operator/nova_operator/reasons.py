@@ -41,6 +41,13 @@ BREAKERS_OPEN: Final = "BreakersOpen"
 NO_UPSTREAMS: Final = "NoUpstreams"
 NOT_REPORTED: Final = "NotReported"
 
+# Canary; aborted is a reason of Ready, Degraded and Stalled
+CANARY_PROGRESSING: Final = "CanaryProgressing"
+CANARY_GATED: Final = "CanaryGated"
+CANARY_INCONCLUSIVE: Final = "CanaryInconclusive"
+CANARY_PROMOTING: Final = "CanaryPromoting"
+CANARY_ABORTED: Final = "CanaryAborted"
+
 # FieldsIgnored
 NEWER_DEFINITION: Final = "NewerDefinition"
 
@@ -49,5 +56,9 @@ CREATED: Final = "Created"
 ROLLED_OUT: Final = "RolledOut"
 CONFIG_CHANGED: Final = "ConfigChanged"
 RECOVERED: Final = "Recovered"
+CANARY_STARTED: Final = "CanaryStarted"
+CANARY_STEP: Final = "CanaryStep"
+CANARY_WITHDRAWN: Final = "CanaryWithdrawn"
+CANARY_PROMOTED: Final = "CanaryPromoted"
 CIRCUIT_OPENED: Final = "CircuitOpened"
 CIRCUIT_CLOSED: Final = "CircuitClosed"

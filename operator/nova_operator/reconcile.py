@@ -17,7 +17,7 @@ import structlog
 
 from nova_api import names
 from nova_api.errors import ConfigError
-from nova_api.status import NovaServiceStatus
+from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_api.v1alpha1 import NovaService
 from nova_operator import last_good, reasons, spec, status
 from nova_operator.adopter import Adopter
@@ -35,6 +35,8 @@ from nova_operator.observation import Observation, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
+from nova_operator.rollout.pilot import LOOK, Pilot
+from nova_operator.rollout_metrics import RolloutMetrics
 
 OBSTACLE_RETRY: Final = 10.0
 """Seconds until a refused write or a taken name is tried again: a quota may have grown, a namesake be gone."""
@@ -70,6 +72,7 @@ class Reconciler:
         *,
         doubt: Callable[[], None],
         missed: Callable[[ServiceKey], str] = lambda _: "",
+        rollout_metrics: RolloutMetrics,
         resync: float,
         random: Random,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -80,6 +83,7 @@ class Reconciler:
         self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, wall)
+        self._pilot = Pilot(cluster, mirror, delivery, rollout_metrics, wall)
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
         self._missed = missed
@@ -113,6 +117,7 @@ class Reconciler:
             self._memories.pop(key, None)
             self._delivery.forget(key)
             self._adopter.forget(key)
+            self._pilot.forget(key)
             return None
         if "deletionTimestamp" in document["metadata"]:  # the garbage collector takes the children away
             await self._adopter.leave(document)
@@ -127,6 +132,8 @@ class Reconciler:
                 if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
                     memory.look_at = 0.0  # nobody tells when somebody else's object goes
                 return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
+        if self._pilot.leads(key):
+            return LOOK  # a hold may be over
         return max(0.1, memory.look_at - time.monotonic())
 
     def _next_look(self) -> float:
@@ -149,6 +156,7 @@ class Reconciler:
         before = status.read(document.get("status"))
         reading: spec.Reading | None = None
         chosen: Stored | None = None
+        rollout = before.rollout
         try:
             reading = spec.read(document)
             desired = desired_state(reading.service, self.defaults)
@@ -156,6 +164,8 @@ class Reconciler:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
         else:
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
+            course = await self._pilot.steer(key, document, reading.service, desired, rollout)
+            desired, rollout = course.desired, course.status
             outcome = await self._adopter.put_in_order(
                 document, reading.service, desired, self.defaults, memory.settled
             )
@@ -165,7 +175,7 @@ class Reconciler:
         if outcome.obstacle is None and not self._delivery.looked(key) and _speaks_of(before, document):
             return outcome, False  # what a process before this one saw stands until this one has asked the sidecars
         upstreams = None if reading is None else tuple(upstream.name for upstream in reading.service.spec.upstreams)
-        seen = self._observe(key, reading, chosen, config_hash, outcome.obstacle)
+        seen = self._observe(key, reading, chosen, config_hash, outcome.obstacle, rollout=rollout)
         told = memory.told
         return outcome, await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
 
@@ -201,12 +211,16 @@ class Reconciler:
         chosen: Stored | None,
         config_hash: str,
         obstacle: Trouble | None,
+        *,
+        rollout: RolloutStatus,
     ) -> Observation:
         service = reading.service if reading else None
         deployment = self._deployment(key, service)
         return Observation(
             replicas=spec.wanted_replicas(service, deployment),
             deployment=deployment,
+            canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
+            rollout=rollout,
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
             silent=self._delivery.silent(key),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,12 +10,11 @@ import msgspec
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.model import convert
-from nova_api.status import DrainBudget, NovaServiceStatus, RolloutStatus, SidecarCount
+from nova_api.status import DrainBudget, NovaServiceStatus, SidecarCount
 from nova_api.unknown import without_unknown
 from nova_operator.circuits import open_breakers, summary
 from nova_operator.conditions import assess, merge
 from nova_operator.observation import Observation, runs_current
-from nova_operator.verdict import Verdicts
 
 
 def read(document: Mapping[str, Any] | None) -> NovaServiceStatus:
@@ -47,20 +45,14 @@ def build(
     seen: Observation,
     before: NovaServiceStatus,
     now: str,
-    *,
-    more: Verdicts = MappingProxyType({}),
-    rollout: RolloutStatus | None = None,
 ) -> NovaServiceStatus:
-    """The status now; `now` in RFC 3339. Equal observations give an equal status, so that nothing is written twice.
-
-    `more` are conditions beside those that follow from the observation; `rollout` stays as it was for None.
-    """
-    counts: dict[str, Any] = (seen.deployment or {}).get("status") or {}
+    """The status now; `now` in RFC 3339. Equal observations give an equal status, so that nothing is written twice."""
+    counts: list[dict[str, Any]] = [(one or {}).get("status") or {} for one in (seen.deployment, seen.canary)]
     return NovaServiceStatus(
         observed_generation=subject.generation,
-        conditions=merge(before.conditions, {**assess(seen, subject.upstreams), **more}, subject.generation, now),
-        replicas=counts.get("replicas", 0),
-        ready_replicas=counts.get("readyReplicas", 0),
+        conditions=merge(before.conditions, assess(seen, subject.upstreams), subject.generation, now),
+        replicas=sum(count.get("replicas", 0) for count in counts),
+        ready_replicas=sum(count.get("readyReplicas", 0) for count in counts),
         selector=f"{names.LABEL_SERVICE}={subject.name}",
         config_hash=seen.config_hash,
         sidecars=_sidecars(seen),
@@ -68,7 +60,7 @@ def build(
         open_breakers=open_breakers(seen, subject.upstreams),
         refused_hash=seen.refused.hash if seen.refused else "",
         drain=DrainBudget(needed_seconds=seen.drain_needed, grace_period_seconds=seen.grace_period),
-        rollout=before.rollout if rollout is None else rollout,
+        rollout=before.rollout if seen.rollout is None else seen.rollout,
     )
 
 

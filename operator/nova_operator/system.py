@@ -69,6 +69,7 @@ class System:
             defaults,
             doubt=self.discovery.doubt,
             missed=self.missed.words,
+            rollout_metrics=metrics.rollout,
             resync=resync,
             random=random,
         )

@@ -1,0 +1,150 @@
+"""Steers the canaries of all services: writes each decision into the status before anything follows from it.
+
+Killed before the write, nothing has happened; killed after it, the next operator finds the decision and acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from nova_api import names
+from nova_api.model import builtins
+from nova_api.status import RolloutStatus
+from nova_api.v1alpha1 import NovaService
+from nova_operator.cluster import Cluster, StaleError
+from nova_operator.delivery import Delivery
+from nova_operator.desired.metadata import Manifest
+from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
+from nova_operator.mirror import Mirror, ServiceKey
+from nova_operator.rollout.conduct import Conductor, Scene
+from nova_operator.rollout.machine import is_under_way
+from nova_operator.rollout_metrics import RolloutMetrics
+
+LOOK: Final = 2.0
+"""Seconds between two looks at a canary: a rollback takes one, besides what the test needs."""
+
+log = structlog.get_logger()
+
+
+class Course(msgspec.Struct, frozen=True):
+    """What a service's children and its status should be."""
+
+    desired: tuple[Manifest, ...]
+    status: RolloutStatus
+
+
+class Pilot:
+    """`wall` gives the time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirror: Mirror,
+        delivery: Delivery,
+        metrics: RolloutMetrics,
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._mirror = mirror
+        self._delivery = delivery
+        self._metrics = metrics
+        self._wall = wall
+        self._conductors: dict[ServiceKey, Conductor] = {}
+        metrics.canaries.set_function(lambda: len(self._conductors))
+
+    def __repr__(self) -> str:
+        return f"<Pilot canaries={len(self._conductors)}>"
+
+    def leads(self, key: ServiceKey) -> bool:
+        """Whether a service has a canary under way."""
+        return key in self._conductors
+
+    def forget(self, key: ServiceKey) -> None:
+        """The service is gone."""
+        self._conductors.pop(key, None)
+
+    async def steer(
+        self,
+        key: ServiceKey,
+        document: Manifest,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        before: RolloutStatus,
+    ) -> Course:
+        """Decide, write the decision down, and say what follows. `desired` are the children without a canary.
+
+        Raises ClusterError for what may work later; nothing of the decision is in force then.
+        """
+        rollout = service.spec.rollout
+        if rollout.strategy == "Rolling" and before == RolloutStatus():
+            return Course(desired, before)
+        scene = await self._look(key, document, desired)
+        conductor = self._conductors.get(key) or Conductor()
+        after = conductor.decide(rollout, before, scene, self._wall())
+        if _decision(after) != _decision(before):
+            await self._write(document, after)
+            self._count(before, after)
+            about = {"service": key.name, "namespace": key.namespace}
+            log.info("canary", **about, phase=after.phase, step=after.step, canary=after.canary, note=after.message)
+        self._keep(key, conductor, after)
+        return Course(conductor.children(rollout, after, scene), after)
+
+    def _keep(self, key: ServiceKey, conductor: Conductor, after: RolloutStatus) -> None:
+        under_way = is_under_way(after)
+        if under_way:
+            self._conductors[key] = conductor
+        else:
+            self._conductors.pop(key, None)
+        self._delivery.watch(key, LOOK if under_way else None)
+
+    async def _look(self, key: ServiceKey, document: Manifest, desired: tuple[Manifest, ...]) -> Scene:
+        """The stable Deployment may have lost the label by which it is watched; it must not be taken for missing."""
+        stable = self._mirror.get(DEPLOYMENT, *key)
+        if stable is None:
+            with self._mirror.asking() as heard:
+                stable = await self._cluster.get(DEPLOYMENT, *key)
+            self._mirror.replace(DEPLOYMENT, *key, stable, heard)
+        return Scene(
+            metadata=document["metadata"],
+            desired=desired,
+            stable=stable,
+            canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
+            pods=self._mirror.pods(key),
+            reports=self._delivery.reports(key),
+        )
+
+    async def _write(self, document: Manifest, after: RolloutStatus) -> None:
+        metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
+        patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
+        patch["status"] = {"rollout": builtins(after)}
+        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.put(NOVA_SERVICE, written)
+        if written["metadata"]["generation"] != document["metadata"]["generation"]:
+            raise StaleError("the spec changed while a canary was decided on")
+
+    def _count(self, before: RolloutStatus, after: RolloutStatus) -> None:
+        if is_under_way(after) and (after.started, after.step) != (before.started, before.step):
+            self._metrics.steps.inc()
+        if is_under_way(before) and after.started != before.started:
+            self._metrics.ended("withdrawn")
+        elif is_under_way(before) and after.phase in {"Promoted", "Aborted"}:
+            self._metrics.ended("promoted" if after.phase == "Promoted" else "aborted")
+
+
+def _decision(status: RolloutStatus) -> tuple[Any, ...]:
+    """What children follow from, and what must not be decided twice."""
+    return (
+        status.phase,
+        status.step,
+        status.weight,
+        status.stable,
+        status.canary,
+        status.started,
+        status.since,
+        status.hold_since,
+    )
