@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nova_api import block_yaml
 from nova_api.errors import ConfigError
 from nova_api.model import convert
@@ -42,6 +44,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--kubernetes", default="1.34", type=_release, metavar="1.N", help="version of the API server (default: 1.34)"
     )
+    parser.add_argument(
+        "--pod-monitors",
+        action="store_true",
+        help="print PodMonitors too, for a cluster that has the Prometheus operator",
+    )
     parser.set_defaults(func=run)
 
 
@@ -50,7 +57,12 @@ def run(options: argparse.Namespace) -> int:
     defaults = Defaults(
         sidecar_image=options.sidecar_image,
         sidecar_requests=resource_list(DEFAULT_REQUESTS),
-        platform=Platform.of(*options.kubernetes),
+        platform=msgspec.structs.replace(
+            Platform.of(*options.kubernetes),
+            http_routes=True,  # who writes `gateway` has them
+            session_persistence=True,
+            pod_monitors=options.pod_monitors,
+        ),
     )
     manifests: list[dict[str, Any]] = []
     for where, service in services(options.file, options.namespace):

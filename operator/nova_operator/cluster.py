@@ -38,6 +38,9 @@ class Cluster(Protocol):
     async def serves(self, kind: Kind) -> bool:
         """Whether objects of the kind can be written: its definition is there and not being deleted."""
 
+    async def declares(self, kind: Kind, field: tuple[str, ...]) -> bool:
+        """Whether objects of the kind have a field, given by its names from the top."""
+
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """The object, or None where there is none; `namespace` is None for a kind that has none."""
 

@@ -44,7 +44,10 @@ class Discovery:
         """`known`, with the kinds that are served now. Raises ClusterError."""
         self._doubt.clear()
         routes, monitors = await asyncio.gather(self._cluster.serves(HTTP_ROUTE), self._cluster.serves(POD_MONITOR))
-        return msgspec.structs.replace(known, http_routes=routes, pod_monitors=monitors)
+        persistence = routes and await self._cluster.declares(HTTP_ROUTE, ("spec", "rules", "sessionPersistence"))
+        return msgspec.structs.replace(
+            known, http_routes=routes, session_persistence=persistence, pod_monitors=monitors
+        )
 
     async def changed(self, known: Platform) -> None:
         """Returns when the API server serves other kinds than are known; not while it cannot be asked."""

@@ -14,6 +14,7 @@ import msgspec
 from kubernetes.aio.client import ApiClient
 
 from nova_api import names
+from nova_operator import openapi
 from nova_operator.cluster import ClusterError, RefusedError, StaleError, UnavailableError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import POD, Kind, kind_of
@@ -38,6 +39,7 @@ class Kube:
     def __init__(self, api: ApiClient, metrics: Metrics) -> None:
         self._api = api
         self._metrics = metrics
+        self._declared: dict[tuple[tuple[str, str], tuple[str, ...]], bool] = {}
 
     async def version(self) -> tuple[str, str]:
         """Major and minor, as the server writes them."""
@@ -50,6 +52,18 @@ class Kube:
         answer = await self._call("GET", f"/apis/{kind.api_version}")
         resources = [] if answer is None else answer["resources"]
         return any(resource["name"] == kind.plural and "patch" in resource["verbs"] for resource in resources)
+
+    async def declares(self, kind: Kind, field: tuple[str, ...]) -> bool:
+        """Whether objects of the kind have a field, given by its names from the top. The document is read again only
+        when it has changed."""
+        where = openapi.document_path(await self._found("GET", "/openapi/v3"), kind)
+        if where is None:
+            return False
+        if (where, field) not in self._declared:
+            path, digest = where
+            document = await self._found("GET", path, query={"hash": digest})
+            self._declared = {(where, field): openapi.declares(document, kind, field)}
+        return self._declared[where, field]
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """The object, or None where there is none; `namespace` is None for a kind that has none."""

@@ -14,7 +14,7 @@ import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 
 from nova_api import names
-from nova_operator import access, handlers
+from nova_operator import access, handlers, relist
 from nova_operator.admission.repairer import Repairer
 from nova_operator.cluster import ClusterError
 from nova_operator.desired.defaults import Defaults, Platform
@@ -206,7 +206,7 @@ class Process:
             await self._prime(system)
             ready, outdated = asyncio.Event(), asyncio.Event()
             outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
-            ready_task = asyncio.create_task(self._when_watching(ready))
+            ready_task = asyncio.create_task(self._when_watching(system, ready))
             try:
                 await kopf.operator(
                     registry=handlers.registry(system.feed, login, system.watched),
@@ -249,10 +249,12 @@ class Process:
                 log.warning("objects not listed", error=str(error), retry_in=RETRY)
                 await asyncio.sleep(RETRY)
 
-    async def _when_watching(self, ready: asyncio.Event) -> None:
+    async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
         await ready.wait()
         self._state.watching = True
         self._catch_signals()  # Kopf has put its own handlers in place, which do not know of the lease
+        await asyncio.sleep(relist.QUIET)
+        system.opened()
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

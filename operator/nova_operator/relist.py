@@ -3,7 +3,8 @@
 When the API server no longer knows how far a watch has come (410 Gone), Kopf lists the kind anew and tells one by one
 what there is; what is not there any more it does not tell. So whenever it has listed a kind, the operator asks for the
 complete list itself. That is read after Kopf's, and what goes later, the watch tells. A kind of which nothing is left
-at all gives no sign; then the periodic reconcile finds out.
+at all gives no sign, so when the watches were opened anew, the kinds that stayed silent are listed too; where a single
+watch was, the periodic reconcile finds out.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -11,7 +12,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -21,6 +22,9 @@ from nova_operator.kinds import Kind
 
 SETTLE: Final = 0.5
 """Seconds for which objects are let arrive: a list is told object by object."""
+
+QUIET: Final = 2.0
+"""Seconds after the watches were opened, in which Kopf has listed every kind."""
 
 RETRY: Final = 2.0
 
@@ -33,6 +37,7 @@ class Relist:
     def __init__(self, read: Callable[[Kind], Awaitable[None]]) -> None:
         self._read = read
         self._due: set[Kind] = set()
+        self._told: set[Kind] = set()
         self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -40,8 +45,18 @@ class Relist:
 
     def told(self, kind: Kind) -> None:
         """An object of this kind was told because it was listed."""
+        self._told.add(kind)
         self._due.add(kind)
         self._wake.set()
+
+    def opening(self) -> None:
+        """All watches are about to be opened."""
+        self._told.clear()
+
+    def opened(self, kinds: Iterable[Kind]) -> None:
+        """Those of these kinds were opened, `QUIET` seconds ago."""
+        for kind in set(kinds) - self._told:
+            self.told(kind)
 
     async def run(self) -> None:
         """Read what is due, until cancelled."""

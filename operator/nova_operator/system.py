@@ -105,10 +105,15 @@ class System:
     async def prime(self, namespaces: Iterable[str]) -> None:
         """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
         self._namespaces = tuple(namespaces) or (None,)
+        self._relist.opening()
         for kind in self.watched:
             await self._read(kind)
         for service in list(self.mirror.services()):
             self.services.add(service)
+
+    def opened(self) -> None:
+        """The watches have been open for `relist.QUIET` seconds since `prime`."""
+        self._relist.opened(self.watched)
 
     async def reconcile(self, service: ServiceKey) -> float | None:
         """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""

@@ -57,6 +57,9 @@ class Fuse:
     async def serves(self, kind: Kind) -> bool:
         return await self._pass(self._cluster.serves(kind))
 
+    async def declares(self, kind: Kind, field: tuple[str, ...]) -> bool:
+        return await self._pass(self._cluster.declares(kind, field))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         return await self._pass(self._cluster.get(kind, namespace, name))
 

@@ -1,0 +1,80 @@
+"""Kinds of other projects that come while the operator runs, change, and go again. It is never restarted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nova_operator.kinds import CONFIG_MAP, HTTP_ROUTE, POD_MONITOR
+from tests.cluster.api import Api, Object, eventually, until
+from tests.cluster.definitions import POD_MONITOR_SPEC, http_route_spec, install, installed, remove
+from tests.cluster.operator_process import OperatorProcess, running
+
+GATEWAY: Object = {"gateway": {"parentRefs": [{"name": "public"}]}, "sessionAffinity": {"type": "Cookie"}}
+
+
+@pytest.fixture
+def operator(apiserver: Path, api: Api, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    with running(apiserver, tmp_path / "log", f"--namespace={namespace}", "--discovery=0.5") as process:
+        yield process
+
+
+def test_definitions_come_change_and_go(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    api.service(namespace, "shop", **GATEWAY)
+    until(lambda: api.conditions(namespace, "shop"))
+    assert api.conditions(namespace, "shop")["Ready"] == ("False", "RollingOut")  # nothing is in the way
+
+    with installed(api, POD_MONITOR, POD_MONITOR_SPEC):
+        until(lambda: api.find(POD_MONITOR, namespace, "shop"), 30)
+        with installed(api, HTTP_ROUTE, http_route_spec(persistence=False)):
+            route = until(lambda: api.find(HTTP_ROUTE, namespace, "shop"), 30)
+            assert "sessionPersistence" not in route["spec"]["rules"][0]
+
+            install(api, HTTP_ROUTE, http_route_spec(persistence=True))
+            eventually(lambda: has_persistence(api.get(HTTP_ROUTE, namespace, "shop")), 30)
+
+            api.delete(HTTP_ROUTE, namespace, "shop")  # it is watched
+            until(lambda: api.find(HTTP_ROUTE, namespace, "shop"))
+        until(operator.ready, 30)
+        works_on(api, namespace, 101)
+    works_on(api, namespace, 102)
+    assert api.conditions(namespace, "shop")["Ready"] == ("False", "RollingOut")
+    assert operator.process.poll() is None
+
+
+def has_persistence(route: Object) -> None:
+    assert "sessionPersistence" in route["spec"]["rules"][0]
+
+
+def works_on(api: Api, namespace: str, limit: int) -> None:
+    """A change to the service comes into force."""
+    api.change(namespace, "shop", backpressure={"maxConcurrency": limit})
+
+    def in_force() -> None:
+        document = api.get(CONFIG_MAP, namespace, "shop-nova")["data"]["config.json"]
+        assert f'"maxConcurrency":{limit}' in document
+
+    eventually(in_force, 30)
+
+
+def test_a_definition_that_is_gone_before_anybody_notices(
+    apiserver: Path, api: Api, namespace: str, tmp_path: Path
+) -> None:
+    """The next look is far away, so a write that fails has to tell."""
+    with (
+        installed(api, HTTP_ROUTE, http_route_spec(persistence=True)),
+        running(apiserver, tmp_path / "log", f"--namespace={namespace}", "--discovery=600"),
+    ):
+        api.service(namespace, "late", **GATEWAY)
+        until(lambda: api.find(HTTP_ROUTE, namespace, "late"))
+        remove(api, HTTP_ROUTE)
+        api.change(
+            namespace, "late", backpressure={"maxConcurrency": 103}, gateway={"path": "/new", **GATEWAY["gateway"]}
+        )
+
+        def in_force() -> None:
+            document = api.get(CONFIG_MAP, namespace, "late-nova")["data"]["config.json"]
+            assert '"maxConcurrency":103' in document
+
+        eventually(in_force, 30)
+        install(api, HTTP_ROUTE, http_route_spec(persistence=True))
