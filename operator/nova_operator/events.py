@@ -86,10 +86,12 @@ class Allowance:
     """Bounds the events of one service: ten at once, then one every thirty seconds. A flapping breaker is a story for
     metrics, not for etcd."""
 
-    __slots__ = ("_at", "_tokens")
+    __slots__ = ("_at", "_burst", "_refill", "_tokens")
 
-    def __init__(self) -> None:
-        self._tokens = BURST
+    def __init__(self, burst: float = BURST, refill: float = REFILL_PER_SECOND) -> None:
+        self._burst = burst
+        self._refill = refill
+        self._tokens = burst
         self._at = 0.0
 
     def __repr__(self) -> str:
@@ -97,7 +99,7 @@ class Allowance:
 
     def take(self, now: float) -> bool:
         """Whether one more may be written; `now` in monotonic seconds."""
-        self._tokens = min(BURST, self._tokens + max(0.0, now - self._at) * REFILL_PER_SECOND)
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._refill)
         self._at = now
         if self._tokens < 1:
             return False
