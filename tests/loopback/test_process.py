@@ -197,7 +197,7 @@ def test_what_no_port_speaks_is_not_imported() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=True)
     modules = loaded.stdout.split()
     assert "nova_sidecar.pipeline.exchange" in modules
-    assert [name for name in modules if re.search(r"http2|\brelay\b|opentelemetry|aiohttp", name)] == []
+    assert [name for name in modules if re.search(r"http2|\brelay\b|opentelemetry|aiohttp|prometheus", name)] == []
 
 
 def test_the_collector_of_garbage_leaves_requests_alone(start: StartSidecar) -> None:

@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
 from nova_sidecar.admin.exposition import Exposition
+from nova_sidecar.admin.families import Collector, Family, GaugeFamily
 
 TEXT = "text/plain"
 OPEN = "application/openmetrics-text"
@@ -22,14 +19,20 @@ class _Counting(Collector):
         self.most_under_way = 0
         self.begun = asyncio.Event()
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[Family]:
         self.begun.set()
         self.renderings += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        yield GaugeMetricFamily("nova_first", "first", value=self.renderings)
-        yield GaugeMetricFamily("nova_second", "second", value=0)
+        yield _gauge("nova_first", self.renderings)
+        yield _gauge("nova_second", 0)
         self.under_way -= 1
+
+
+def _gauge(name: str, value: float) -> Family:
+    family = GaugeFamily(name, "text")
+    family.add_metric((), value)
+    return family
 
 
 def test_scrapers_that_come_together_share_one_rendering() -> None:

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Final, get_args
 
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
-
 from nova_api.policies import GrpcCode
+from nova_sidecar.admin.families import CounterFamily, Family
 from nova_sidecar.pipeline.stats import PortStats
 
 _CODES: Final = ("OK", *get_args(GrpcCode), "other")
 
 
-def call_metrics(ports: Sequence[PortStats]) -> Metric:
+def call_metrics(ports: Sequence[PortStats]) -> Family:
     """Responses by gRPC status, Nova's own refusals among them."""
-    family = CounterMetricFamily(
+    family = CounterFamily(
         "nova_grpc_responses",
         "gRPC responses by status; refusals are included.",
         labels=("direction", "name", "code"),

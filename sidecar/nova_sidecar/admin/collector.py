@@ -10,15 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
-
 from nova_sidecar.admin.calls import call_metrics
+from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
@@ -68,7 +61,7 @@ class ProxyCollector(Collector):
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """One family after the other."""
         ports = list(self._view.proxy.stats.ports.values())
         for name, text, label, values in _LABELLED_COUNTERS:
@@ -91,17 +84,17 @@ class ProxyCollector(Collector):
         yield _spans(stats["tracing"])
 
 
-def counter(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
+def counter(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Family:
     """A counter family; its samples are called ``<name>_total``."""
-    family = CounterMetricFamily(name, text, labels=labels)
+    family = CounterFamily(name, text, labels=labels)
     for values, count in rows:
         family.add_metric(values, count)
     return family
 
 
-def gauge(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Metric:
+def gauge(name: str, text: str, labels: Sequence[str], rows: Labelled) -> Family:
     """A gauge family."""
-    family = GaugeMetricFamily(name, text, labels=labels)
+    family = GaugeFamily(name, text, labels=labels)
     for values, value in rows:
         family.add_metric(values, value)
     return family
@@ -111,9 +104,9 @@ def _key(port: PortStats) -> tuple[str, str]:
     return (port.direction, port.name)
 
 
-def durations(ports: Iterable[PortStats]) -> Metric:
+def durations(ports: Iterable[PortStats]) -> Family:
     """The duration histogram of each port, cumulated as Prometheus has it."""
-    family = HistogramMetricFamily(
+    family = HistogramFamily(
         "nova_request_duration_seconds",
         "Whole exchanges, first byte of the request to last of the response; upgraded connections are not in it.",
         labels=_PORT,
@@ -128,7 +121,7 @@ def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip(bounds, accumulate(histogram.buckets), strict=True))
 
 
-def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
+def _pools(stats: Mapping[str, Any]) -> Iterator[Family]:
     pools = [
         ((direction, name), port["pool"])
         for direction in ("inbound", "outbound")
@@ -164,7 +157,7 @@ def _pools(stats: Mapping[str, Any]) -> Iterator[Metric]:
         yield counter(name, text, _PORT, ((key, pool["ejection"][field]) for key, pool in pools))
 
 
-def _kept(outbound: Mapping[str, Any]) -> Metric:
+def _kept(outbound: Mapping[str, Any]) -> Family:
     return gauge(
         "nova_fallback_kept_bytes",
         "Memory of responses kept for the fallback.",
@@ -173,7 +166,7 @@ def _kept(outbound: Mapping[str, Any]) -> Metric:
     )
 
 
-def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
+def _limiter(limiter: Mapping[str, Any]) -> Iterator[Family]:
     for name, text, field in (
         ("nova_limiter_in_flight", "Requests that hold a place now (backpressure).", "inFlight"),
         ("nova_limiter_max_concurrency", "Most places there may be (backpressure.maxConcurrency).", "maxConcurrency"),
@@ -193,12 +186,12 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Metric]:
     yield gauge("nova_limiter_tenants", "Tenants with requests under way.", (), [((), limiter["tenants"]["active"])])
 
 
-def _spans(tracing: Mapping[str, Any]) -> Metric:
+def _spans(tracing: Mapping[str, Any]) -> Family:
     rows = [((outcome,), tracing[outcome]) for outcome in ("exported", "failed", "dropped")]
     return counter("nova_spans", "Spans of sampled requests, by what became of them.", ("outcome",), rows)
 
 
-def _breakers(outbound: Mapping[str, Any]) -> Iterator[Metric]:
+def _breakers(outbound: Mapping[str, Any]) -> Iterator[Family]:
     breakers = {name: port["breaker"] for name, port in outbound.items()}
     yield gauge(
         "nova_breaker_state",

@@ -8,14 +8,9 @@ those turns: one rendering is under way at a time, and all who asked before it b
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, cast
+from collections.abc import Iterable, Iterator
 
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector, CollectorRegistry
-
-_END: Final = b"# EOF\n"  # of OpenMetrics, which allows it once
+from nova_sidecar.admin.families import END, OPEN_METRICS, TEXT, Collector, Family, wants_open_metrics
 
 
 class Exposition:
@@ -24,39 +19,30 @@ class Exposition:
     def __init__(self, collectors: Iterable[Collector]) -> None:
         self._collectors = tuple(collectors)
         self._turn = asyncio.Lock()
-        self._next: dict[str, asyncio.Task[bytes]] = {}
-        """By content type, what waits for its turn."""
+        self._next: dict[bool, asyncio.Task[bytes]] = {}
+        """By format, what waits for its turn."""
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """The text and its content type, chosen by the scraper's Accept header. No figure is older than the call."""
-        encode, content_type = choose_encoder(accept)
-        rendering = self._next.get(content_type)
+        open_metrics = wants_open_metrics(accept)
+        rendering = self._next.get(open_metrics)
         if rendering is None:
-            rendering = self._next[content_type] = asyncio.create_task(self._render(encode, content_type))
-        return await asyncio.shield(rendering), content_type  # one scraper that leaves does not end it for the others
+            rendering = self._next[open_metrics] = asyncio.create_task(self._render(open_metrics=open_metrics))
+        body = await asyncio.shield(rendering)  # one scraper that leaves does not end it for the others
+        return body, OPEN_METRICS if open_metrics else TEXT
 
-    async def _render(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> bytes:
+    async def _render(self, *, open_metrics: bool) -> bytes:
         async with self._turn:
-            del self._next[content_type]  # who asks from here on wants newer figures
+            del self._next[open_metrics]  # who asks from here on wants newer figures
             parts: list[bytes] = []
             for family in self.collect():
-                parts.append(encode(cast("CollectorRegistry", _One(family))).removesuffix(_END))
+                parts.append(family.render(open_metrics=open_metrics))
                 await asyncio.sleep(0)
-        if "openmetrics" in content_type:
-            parts.append(_END)
+        if open_metrics:
+            parts.append(END)
         return b"".join(parts)
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Every family, read at the moment it is asked for."""
         for collector in self._collectors:
             yield from collector.collect()
-
-
-class _One(Collector):
-    """A registry of one family, as far as the encoders look."""
-
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> Iterable[Metric]:
-        return (self._family,)

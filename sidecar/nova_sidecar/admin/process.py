@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
 from nova_sidecar.admin.collector import counter, gauge
+from nova_sidecar.admin.families import Collector, Family
 from nova_sidecar.admin.view import View
 from nova_sidecar.pipeline.protection import Guard
 from nova_sidecar.policy.drain import Phase
@@ -29,7 +27,7 @@ class RuntimeCollector(Collector):
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """One family after the other."""
         view, reloader = self._view, self._view.reloader
         yield gauge("nova_build_info", "1; the version is in the label.", ("version",), [((view.version,), 1)])
@@ -64,7 +62,7 @@ class RuntimeCollector(Collector):
         yield from _process(view.started)
 
 
-def _protection(guard: Guard) -> Iterator[Metric]:
+def _protection(guard: Guard) -> Iterator[Family]:
     decided, usage = guard.decided, guard.usage
     yield gauge("nova_event_loop_lag_seconds", "How late the event loop came round lately.", (), [((), guard.lag)])
     yield gauge("nova_event_loop_tasks", "Tasks of the event loop now.", (), [((), len(asyncio.all_tasks()))])
@@ -92,7 +90,7 @@ def _protection(guard: Guard) -> Iterator[Metric]:
         yield counter(name, text, ("cause",), [((str(cause),), count) for cause, count in counts.items()])
 
 
-def _process(started: float) -> Iterator[Metric]:
+def _process(started: float) -> Iterator[Family]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     yield counter("process_cpu_seconds", "User and system CPU time.", (), [((), used.ru_utime + used.ru_stime)])
     yield gauge("process_resident_memory_bytes", "Resident memory.", (), [((), _resident_bytes(used.ru_maxrss))])

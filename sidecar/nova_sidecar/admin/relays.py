@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
-
+from nova_sidecar.admin.families import CounterFamily, Family
 from nova_sidecar.pipeline.stats import PortStats
 
 
-def relay_metrics(ports: Sequence[PortStats]) -> Metric:
+def relay_metrics(ports: Sequence[PortStats]) -> Family:
     """Connections that are over, by how they ended."""
-    family = CounterMetricFamily(
+    family = CounterFamily(
         "nova_tcp_connections_closed",
         "Relayed TCP connections that are over, by how they ended.",
         labels=("direction", "name", "reason"),

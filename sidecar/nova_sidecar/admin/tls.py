@@ -3,24 +3,23 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-
+from nova_sidecar.admin.families import CounterFamily, Family, GaugeFamily
 from nova_sidecar.pipeline.stats import PortStats
 
 _LABELS: Final = ("direction", "name")
 
 
-def tls_metrics(ports: Sequence[PortStats]) -> Iterator[Metric]:
+def tls_metrics(ports: Sequence[PortStats]) -> Iterator[Family]:
     """Failed handshakes, certificates taken over or refused, and until when those in use are valid."""
-    failures = CounterMetricFamily(
+    failures = CounterFamily(
         "nova_tls_handshake_failures",
         "Connections by TLS that could not be made, by reason.",
         labels=(*_LABELS, "reason"),
     )
-    reloads = CounterMetricFamily(
+    reloads = CounterFamily(
         "nova_tls_reloads", "Certificate files that changed: applied, or refused.", labels=(*_LABELS, "result")
     )
-    expiry = GaugeMetricFamily(
+    expiry = GaugeFamily(
         "nova_tls_certificate_expiry_seconds",
         "End of validity of the certificates in use, seconds since the epoch.",
         labels=(*_LABELS, "file"),

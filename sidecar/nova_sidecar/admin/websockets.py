@@ -4,24 +4,23 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-
+from nova_sidecar.admin.families import CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.pipeline.stats import PortStats, WebSocketStats
 
 _LABELS: Final = ("direction", "name")
 
 
-def web_socket_metrics(ports: Sequence[PortStats]) -> Iterator[Metric]:
+def web_socket_metrics(ports: Sequence[PortStats]) -> Iterator[Family]:
     """How many there are, how many came, went and why, came back, and how long they lived."""
-    open_now = GaugeMetricFamily("nova_websocket_connections", "WebSockets now.", labels=_LABELS)
-    opened = CounterMetricFamily("nova_websocket_opened", "WebSockets opened.", labels=_LABELS)
-    closed = CounterMetricFamily(
+    open_now = GaugeFamily("nova_websocket_connections", "WebSockets now.", labels=_LABELS)
+    opened = CounterFamily("nova_websocket_opened", "WebSockets opened.", labels=_LABELS)
+    closed = CounterFamily(
         "nova_websocket_closed", "WebSockets closed, by who or what ended them.", labels=(*_LABELS, "reason")
     )
-    reconnects = CounterMetricFamily(
+    reconnects = CounterFamily(
         "nova_websocket_reconnects", "WebSockets opened by a session that was seen before.", labels=_LABELS
     )
-    duration = HistogramMetricFamily("nova_websocket_duration_seconds", "Life of WebSockets.", labels=_LABELS)
+    duration = HistogramFamily("nova_websocket_duration_seconds", "Life of WebSockets.", labels=_LABELS)
     for port in ports:
         stats = port.web_sockets
         if not stats.possible:
