@@ -6,6 +6,7 @@ written by a newer operator. Where people write by hand (`nova dev`, `nova rende
 there it is a slip of the pen.
 """
 
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -22,10 +23,9 @@ def without_unknown(document: Any, model: type[Any]) -> tuple[Any, tuple[str, ..
 
 
 def _known(value: Any, hint: Any, path: str, unknown: list[str]) -> Any:
-    struct = _struct(hint)
+    struct, items = _below(hint)
     if struct is not None and isinstance(value, dict):
-        hints = get_type_hints(struct, include_extras=True)
-        fields = {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}
+        fields = _fields(struct)
         strict = struct.__struct_config__.forbid_unknown_fields
         unknown += [f"{path}.{name}" for name in value if name not in fields and strict]
         return {
@@ -33,10 +33,21 @@ def _known(value: Any, hint: Any, path: str, unknown: list[str]) -> Any:
             for name, below in value.items()
             if name in fields or not strict
         }
-    items = _items(hint)
     if items is not None and isinstance(value, list):
         return [_known(below, items, f"{path}[{index}]", unknown) for index, below in enumerate(value)]
     return value
+
+
+@cache  # every reconcile asks, and looking hints up takes longer than the rest of it
+def _fields(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """Hints by the names in documents."""
+    hints = get_type_hints(struct, include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}
+
+
+@cache
+def _below(hint: Any) -> tuple[type[msgspec.Struct] | None, Any]:
+    return _struct(hint), _items(hint)
 
 
 def _plain(hint: Any) -> Any:
