@@ -29,8 +29,8 @@ class Door:
         self._replicas = 0
 
     @contextlib.contextmanager
-    def operator(self, *arguments: str, port: int | None = None) -> Iterator[OperatorProcess]:
-        """A replica that answers; it is ready when it has a certificate."""
+    def operator(self, *arguments: str, port: int | None = None, ready: bool = True) -> Iterator[OperatorProcess]:
+        """A replica that answers; it is `ready` when it has a certificate."""
         self._replicas += 1
         given = [
             f"--namespace={self.namespace}",
@@ -44,7 +44,7 @@ class Door:
             *arguments,
         ]
         log = self._directory / f"operator-{self._replicas}.log"
-        with running(self._kubeconfig, log, *given) as one:
+        with running(self._kubeconfig, log, *given, ready=ready) as one:
             yield one
 
     def trusts(self) -> bool:
