@@ -17,7 +17,7 @@ import structlog
 from nova_operator.cluster import Cluster, ClusterError, StaleError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import LEASE
-from nova_operator.lease import RENEW_DEADLINE, RETRY, Observer, held, may_take, released
+from nova_operator.lease import RENEW_DEADLINE, RETRY, WAIT, Observer, held, may_take, released
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class Election:
     async def acquire(self) -> None:
         """Returns once this candidate leads."""
         while not await self._attempt():  # noqa: ASYNC110 - the condition lives in the API server
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(WAIT)
         log.info("leading", identity=self._me)
 
     async def keep(self) -> None:
@@ -59,7 +59,7 @@ class Election:
         log.error("lease lost", identity=self._me)
 
     async def release(self) -> None:
-        """Give the lease back, if this candidate holds it; the next one takes over within `RETRY` seconds."""
+        """Give the lease back, if this candidate holds it; the next one takes over within `WAIT` seconds."""
         lease, self._lease = self._lease, None
         if lease is None:
             return

@@ -15,10 +15,17 @@ import msgspec
 
 from nova_operator.desired.metadata import Manifest
 
-DURATION: Final = 15
-RENEW_DEADLINE: Final = 10.0
+DURATION: Final = 10
+"""Seconds of silence after which a holder counts as gone: with a second for the next one to begin, a replica that was
+killed is replaced well within 15 s."""
+
+RENEW_DEADLINE: Final = 7.0
 RETRY: Final = 2.0
-"""Seconds between two attempts to renew or to take over."""
+"""Seconds between two attempts to renew."""
+
+WAIT: Final = 0.5
+"""Seconds between two looks of a candidate: a read of one small object. It finds a Lease that was given back at once,
+so that an update of the operator costs no pause."""
 
 
 class Observer(msgspec.Struct):
