@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import msgspec
 import structlog
 
 from nova_api import names
 from nova_api.v1alpha1 import NovaService
-from nova_operator import reasons
+from nova_operator import reasons, replicas
 from nova_operator.cluster import Cluster, RefusedError, StaleError
 from nova_operator.creation import ObstacleError, create, is_creation
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, OPTIONAL_CHILDREN, SERVICE, Kind
+from nova_operator.kinds import (
+    CHILDREN,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    OPTIONAL_CHILDREN,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    Kind,
+)
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.plan import (
     Action,
@@ -29,6 +38,10 @@ from nova_operator.plan import (
     settle,
 )
 from nova_operator.pods import Trouble
+from nova_operator.session_secrets import SessionSecrets
+
+_CHECKED: Final = (CONFIG_MAP, SERVICE, POD_DISRUPTION_BUDGET)
+"""What the schema of a NovaService leaves nothing to refuse in."""
 
 log = structlog.get_logger()
 
@@ -51,6 +64,7 @@ class Children:
 
     def __init__(self, cluster: Cluster, mirror: Mirror, doubt: Callable[[], None]) -> None:
         self._doubt = doubt
+        self._session_secrets = SessionSecrets(cluster)
         self._cluster = cluster
         self._mirror = mirror
         self._wary: set[str] = set()
@@ -93,6 +107,7 @@ class Children:
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         try:
+            await self._ensure_session_secret(service)
             await (self._create if creates else self._perform)(service, actions, settled)
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
@@ -101,6 +116,17 @@ class Children:
             created=any(isinstance(a, Apply) and a.child.kind is DEPLOYMENT and a.why == "missing" for a in actions),
             waiting=any(isinstance(action, Wait) for action in actions),
         )
+
+    def forget(self, service: ServiceKey) -> None:
+        """The service is gone."""
+        self._session_secrets.forget(service)
+
+    async def _ensure_session_secret(self, service: NovaService) -> None:
+        try:
+            await self._session_secrets.ensure(service)
+        except RefusedError as error:
+            message = f"the API server refuses Secret/{names.session_secret(service.metadata.name)}: {error}"
+            raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error
 
     async def _look_for_missing(self, service: NovaService, desired: tuple[Manifest, ...]) -> None:
         """The watches see labelled objects only, so before a name is taken for free the API server is asked: it may
@@ -117,12 +143,12 @@ class Children:
 
     async def _rehearse(self, actions: tuple[Action, ...]) -> None:
         """Ask the API server whether it would take each write, before the first one is made. A single write needs no
-        rehearsal; on a first creation only the Deployment does, which alone carries what people write freely."""
+        rehearsal; on a first creation only those do that carry what people write freely."""
         applies = [action for action in actions if isinstance(action, Apply)]
         if len(applies) < 2:
             return
         first = all(action.why == "missing" for action in applies)
-        rehearsed = [action for action in applies if not first or action.child.kind is DEPLOYMENT]
+        rehearsed = [action for action in applies if not first or action.child.kind not in _CHECKED]
         await asyncio.gather(*(self._write(action, dry_run=True) for action in rehearsed))
 
     async def _create(
@@ -153,7 +179,13 @@ class Children:
     ) -> Manifest:
         if isinstance(action, Replace):
             await self._delete(service.metadata.namespace, action)
+        frees = replicas.leaves_replicas(action.manifest)
+        if frees and action.why == "changed":
+            await replicas.let_go(self._cluster, action.manifest)
         result = await self._write(action)
+        new = isinstance(action, Replace) or action.why == "missing"
+        if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
+            result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
         self._mirror.put(action.child.kind, result)
         settled[action.child] = settle(action.manifest, result)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)

@@ -35,7 +35,7 @@ from nova_operator.observation import Observation, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
-from nova_operator.rollout.pilot import LOOK, Pilot
+from nova_operator.rollout.pilot import LONGEST_LOOK, Pilot
 from nova_operator.rollout_metrics import RolloutMetrics
 
 OBSTACLE_RETRY: Final = 10.0
@@ -59,7 +59,7 @@ class _Memory:
 
 
 class Reconciler:
-    """Reconciles one service at a call; calls for different services may overlap. `resync` in seconds; `doubt` is
+    """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds; `doubt` is
     called when an optional kind was not there; `missed` says what there is to say of pods without sidecar."""
 
     def __init__(
@@ -73,6 +73,7 @@ class Reconciler:
         doubt: Callable[[], None],
         missed: Callable[[ServiceKey], str] = lambda _: "",
         rollout_metrics: RolloutMetrics,
+        poll: float,
         resync: float,
         random: Random,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -83,7 +84,7 @@ class Reconciler:
         self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, wall)
-        self._pilot = Pilot(cluster, mirror, delivery, rollout_metrics, wall)
+        self._pilot = Pilot(cluster, mirror, delivery, rollout_metrics, look=min(LONGEST_LOOK, poll), wall=wall)
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
         self._missed = missed
@@ -115,6 +116,7 @@ class Reconciler:
         document = self._mirror.get(NOVA_SERVICE, *key)
         if document is None:
             self._memories.pop(key, None)
+            self._children.forget(key)
             self._delivery.forget(key)
             self._adopter.forget(key)
             self._pilot.forget(key)
@@ -133,7 +135,7 @@ class Reconciler:
                     memory.look_at = 0.0  # nobody tells when somebody else's object goes
                 return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
         if self._pilot.leads(key):
-            return LOOK  # a hold may be over
+            return self._pilot.look  # a hold may be over
         return max(0.1, memory.look_at - time.monotonic())
 
     def _next_look(self) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -21,12 +21,21 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.cluster import Cluster, StaleError
 from nova_operator.desired.session_secret import KEY_LENGTH, needs_session_secret, session_secret
 from nova_operator.kinds import SECRET
+from nova_operator.mirror import ServiceKey
 
 FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 300.0
 """Seconds between two attempts, doubling from the first to the longest."""
 
 log = structlog.get_logger()
+
+
+class _Attempt(NamedTuple):
+    """`due`: when to try again, in monotonic seconds; `wait`: how long to wait after that, in seconds."""
+
+    uid: str
+    due: float
+    wait: float
 
 
 class SessionSecrets:
@@ -41,30 +50,32 @@ class SessionSecrets:
         self._cluster = cluster
         self._random_bytes = random_bytes
         self._now = now
-        self._next: dict[str, tuple[float, float]] = {}
+        self._attempts: dict[ServiceKey, _Attempt] = {}
 
     def __repr__(self) -> str:
-        return f"<SessionSecrets services={len(self._next)}>"
+        return f"<SessionSecrets services={len(self._attempts)}>"
 
     async def ensure(self, service: NovaService) -> None:
         """Make it if it is not there, as far as can be told. Raises ClusterError."""
-        uid = service.metadata.uid
+        key, uid = ServiceKey(service.metadata.namespace, service.metadata.name), service.metadata.uid
         if not needs_session_secret(service):
-            self._next.pop(uid, None)
+            self.forget(key)
             return
-        due, wait = self._next.get(uid, (0.0, FIRST_RETRY))
-        if self._now() < due:
+        before = self._attempts.get(key)
+        if before is None or before.uid != uid:  # a namesake's Secret goes with it
+            before = _Attempt(uid, due=0.0, wait=FIRST_RETRY)
+        if self._now() < before.due:
             return
         try:
             await self._cluster.create(SECRET, session_secret(service, self._random_bytes(KEY_LENGTH)))
         except StaleError:  # it is there
-            self._next[uid] = (self._now() + wait, min(LONGEST_RETRY, 2 * wait))
+            self._attempts[key] = _Attempt(uid, self._now() + before.wait, min(LONGEST_RETRY, 2 * before.wait))
         else:
-            self._next[uid] = (self._now() + LONGEST_RETRY, LONGEST_RETRY)
+            self._attempts[key] = _Attempt(uid, self._now() + LONGEST_RETRY, LONGEST_RETRY)
             about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
             child = f"{SECRET.kind}/{names.session_secret(service.metadata.name)}"
             log.info("child applied", **about, child=child, why="missing")
 
-    def forget(self, uid: str) -> None:
-        """The service is gone."""
-        self._next.pop(uid, None)
+    def forget(self, key: ServiceKey) -> None:
+        """The service is gone, or needs none."""
+        self._attempts.pop(key, None)

@@ -1,5 +1,6 @@
 """Who says how many pods there are: the operator, an autoscaler, and the moment in which it changes."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from nova_operator.kinds import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER
 from nova_operator.replicas import MANAGER
 from tests.cluster.api import Api, Object, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.scene import Scene
+from tests.cluster.test_operator_crash import MOST_CALLS, live, lives_until_done
 
 SCALE: Object = {"autoscaling": {"minReplicas": 2, "maxReplicas": 20}}
 
@@ -23,7 +26,7 @@ def operator(
 
 
 class Scaled:
-    """A Deployment whose every number of pods, ever, is in its ReplicaSet's events; here: in its generations."""
+    """A Deployment and who says how many pods it has."""
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
         self.api, self.namespace, self.name = api, namespace, name
@@ -107,3 +110,16 @@ def test_what_the_autoscaler_says_is_no_drift(api: Api, namespace: str, operator
 
     eventually(put_back)
     assert free.replicas() == 7
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_it_may_be_killed_at_any_call_of_the_hand_over(apiserver: Path, api: Api, after: bool) -> None:
+    with api.namespace() as unserved:
+        shop = Scene(api, unserved)
+        shop.create(replicas=10)
+        assert asyncio.run(live(apiserver, shop, MOST_CALLS, after=False))
+        version = api.deployment(unserved, shop.name)["metadata"]["resourceVersion"]
+        shop.change(**SCALE)
+        assert lives_until_done(apiserver, shop, after=after) > 5
+        assert Scaled(api, unserved, shop.name).managers() == {(MANAGER, "Apply")}
+        assert numbers_since(api, unserved, shop.name, version) == {10}
