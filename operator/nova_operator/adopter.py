@@ -1,7 +1,7 @@
 """Adopts Deployments for services with workloadRef, and gives them back. What is written, `adoption` decides.
 
-    finalizer on the NovaService → its other children → the Deployment, in one write
-    the Deployment, in one write → finalizer off
+    finalizer on the NovaService → its other children → the Deployment: sidecar on, fields disowned
+    the Deployment: spec back, label off → finalizer off
 
 Killed between any two calls it finishes later: while the finalizer is there, the service may have adopted something,
 and what it has adopted carries its name. A Deployment is found by name until it is adopted, and watched afterwards.
@@ -9,7 +9,8 @@ and what it has adopted carries its name. A Deployment is found by name until it
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
 
@@ -17,9 +18,20 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons
-from nova_operator.adoption import FINALIZER, Write, adopt, give_back, holder, is_marked, read, settle
+from nova_operator.adoption import (
+    FINALIZER,
+    Write,
+    adopt,
+    disown,
+    give_back,
+    holder,
+    is_marked,
+    let_go,
+    read,
+    settle,
+)
 from nova_operator.children import Children, Outcome
-from nova_operator.cluster import Cluster, RefusedError
+from nova_operator.cluster import Cluster, RefusedError, StaleError
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
@@ -28,6 +40,9 @@ from nova_operator.plan import ChildKey, ConflictError
 from nova_operator.pods import Trouble
 
 log = structlog.get_logger()
+
+ATTEMPTS: Final = 5
+"""Writes before somebody else who is always faster is left alone for a while."""
 
 Settled = dict[ChildKey, tuple[str, str]]
 
@@ -108,14 +123,18 @@ class Adopter:
         return await self._write(service, child, write, settled) or outcome
 
     async def _write(self, service: NovaService, child: ChildKey, write: Write, settled: Settled) -> Outcome | None:
+        key = ServiceKey(service.metadata.namespace, service.metadata.name)
+        holding = self._holding.pop(key, None)  # until the operator has disowned what it writes
         try:
             result = await self._cluster.merge(DEPLOYMENT, write.patch)
         except RefusedError as error:
             message = f"the API server refuses the sidecar in {child}: {error}"
             return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
-        self._mirror.put(DEPLOYMENT, result)
         settled[child] = settle(write, result)
-        about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
+        self._mirror.put(DEPLOYMENT, result)
+        self._mirror.put(DEPLOYMENT, await self._until_written(result, disown))
+        self._holding[key] = holding
+        about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment adopted", **about, child=str(child), why=write.why)
         return None
 
@@ -133,18 +152,38 @@ class Adopter:
         if self._holding.get(key, "") == keep:
             return
         for live in await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}"):
-            if live["metadata"]["name"] != keep:
+            adoption = read(live)
+            if adoption is None or adoption.service != key.name or "deletionTimestamp" in live["metadata"]:
+                continue
+            if live["metadata"]["name"] == keep:
+                await self._until_written(live, disown)
+            else:
                 await self._give_back(key, live)
         self._holding[key] = keep
 
     async def _give_back(self, key: ServiceKey, live: Manifest) -> None:
-        adoption, patch = read(live), give_back(live)
-        if adoption is None or patch is None or adoption.service != key.name or "deletionTimestamp" in live["metadata"]:
-            return
-        result = await self._cluster.merge(DEPLOYMENT, patch)
-        self._mirror.drop(DEPLOYMENT, result)  # it has lost its label, so no watch tells of it any more
+        """The label goes last: by it the Deployment is found again."""
+        live = await self._until_written(live, give_back)
+        result = await self._until_written(live, let_go)
+        self._mirror.drop(DEPLOYMENT, result)  # no watch tells of it any more
         about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment given back", **about, child=f"{DEPLOYMENT.kind}/{live['metadata']['name']}")
+
+    async def _until_written(self, live: Manifest, patch_of: Callable[[Manifest], Manifest | None]) -> Manifest:
+        """Write a patch that follows from the object alone; the Deployment's controller, which writes to it whenever
+        its pods change, is often faster. Raises StaleError where it always was."""
+        for attempt in range(ATTEMPTS):
+            patch = patch_of(live)
+            if patch is None:
+                break
+            try:
+                return await self._cluster.merge(DEPLOYMENT, patch)
+            except StaleError:
+                found = await self._cluster.get(DEPLOYMENT, live["metadata"]["namespace"], live["metadata"]["name"])
+                if found is None or attempt == ATTEMPTS - 1:
+                    raise
+                live = found
+        return live
 
     async def _set_finalizer(self, document: Manifest, *, wanted: bool) -> None:
         if _holds(document) is wanted:

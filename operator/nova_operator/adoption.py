@@ -9,8 +9,12 @@ steps in both directions: what comes of it when nothing is laid over any more is
          ◀─────────── give back ──────────
 
 The annotation is written together with what it speaks of, and by one who has seen the very object (resourceVersion), so
-there is no moment at which the one is there without the other. One value of the owner's is overwritten, a too short
-terminationGracePeriodSeconds; who sets it again wins, since two who both put a value back would restart pods for ever.
+there is no moment at which the one is there without the other. That is a JSON merge patch: server-side apply would
+leave an object behind where it had made one, such as `lifecycle: {}`, and would own fields that their owner applies
+too, who would get a conflict. A second write gives the ownership of the fields away, all of it.
+
+One value of the owner's is overwritten, a too short terminationGracePeriodSeconds; who sets it again wins, since two
+who both put a value back would restart pods for ever.
 """
 
 from __future__ import annotations
@@ -86,8 +90,28 @@ def adopt(service: NovaService, live: Manifest, defaults: Defaults, settled: tup
 
 
 def give_back(live: Manifest) -> Manifest | None:
-    """The patch after which the Deployment is its owner's alone; None where nothing was laid over it."""
-    return None if read(live) is None else _guarded(live, own_of(live))
+    """The patch that makes the spec its owner's alone; None where it is. `let_go` comes after it."""
+    spec = own_of(live)["spec"]
+    return None if spec == live["spec"] else _guarded(live, {**live, "spec": spec})
+
+
+def let_go(live: Manifest) -> Manifest:
+    """The patch after which nothing tells that the Deployment was adopted."""
+    own = own_of(live)
+    fields = {"managedFields": _fields_of_others(live)} if "managedFields" in live["metadata"] else {}
+    return _guarded(live, {**live, "metadata": {**own["metadata"], **fields}})
+
+
+def disown(live: Manifest) -> Manifest | None:
+    """The patch after which the operator manages no field of the Deployment; None where it manages none.
+
+    Its owner may then apply each of them, by server-side apply too, without a conflict or a word of Nova.
+    https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+    """
+    fields = live["metadata"].get("managedFields") or []
+    if all(entry.get("manager") != names.OPERATOR_NAME for entry in fields):
+        return None
+    return _guarded(live, {**live, "metadata": {**live["metadata"], "managedFields": _fields_of_others(live)}})
 
 
 def settle(write: Write, result: Manifest) -> tuple[str, str]:
@@ -160,6 +184,12 @@ def _refuse_made(service: NovaService, live: Manifest) -> None:
 def _digest(made: tuple[Change, ...], laid: Manifest) -> str:
     said: list[Any] = [(one.at, find(laid, one.at) if one.set is msgspec.UNSET else one.set) for one in made]
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
+
+
+def _fields_of_others(live: Manifest) -> list[Manifest]:
+    """An empty list would leave all as it is; a list of one empty entry clears it."""
+    fields = live["metadata"].get("managedFields") or []
+    return [entry for entry in fields if entry.get("manager") != names.OPERATOR_NAME] or [{}]
 
 
 def _guarded(live: Manifest, wanted: Manifest) -> Manifest:

@@ -12,7 +12,7 @@ from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.v1alpha1 import NovaService
 from nova_operator import adoption
-from nova_operator.adoption import adopt, give_back, own_of, read, settle
+from nova_operator.adoption import adopt, disown, give_back, let_go, own_of, read, settle
 from nova_operator.desired.defaults import Defaults, Platform
 from nova_operator.desired.metadata import Manifest
 from nova_operator.plan import ConflictError
@@ -87,8 +87,9 @@ def adopted(live: Manifest, of: NovaService | None = None, defaults: Defaults = 
 
 def given_back(live: Manifest) -> Manifest:
     patch = give_back(live)
-    assert patch is not None
-    return served(live, patch)
+    live = live if patch is None else served(live, patch)
+    assert give_back(live) is None
+    return served(live, let_go(live))
 
 
 def pod_of(manifest: Manifest) -> Manifest:
@@ -304,6 +305,20 @@ def test_the_annotation_says_whose_it_is() -> None:
     assert read(deployment(annotations={adoption.ANNOTATION: "{"})) is None
     assert own_of(deployment()) == deployment()
     assert give_back(deployment()) is None
+
+
+def test_the_operator_manages_no_field_in_the_end() -> None:
+    theirs, ours = {"manager": "helm", "operation": "Update"}, {"manager": "nova-operator", "operation": "Update"}
+    assert disown(deployment()) is None
+    assert disown(deployment(managedFields=[theirs])) is None
+    patch = disown(deployment(managedFields=[theirs, ours]))
+    assert patch is not None
+    exactly = {"name": "web", "namespace": "market", "uid": "d-1", "resourceVersion": "7"}
+    assert patch["metadata"] == {**exactly, "managedFields": [theirs]}
+    assert patch.keys() == {"apiVersion", "kind", "metadata"}
+    alone = disown(deployment(managedFields=[ours]))
+    assert alone is not None
+    assert alone["metadata"]["managedFields"] == [{}]
 
 
 @pytest.mark.parametrize(
