@@ -133,7 +133,8 @@ def test_the_operator_understands_the_command_line_it_gets(helm_binary: Path) ->
 
 
 def test_chosen_namespaces_need_no_cluster_role(helm_binary: Path) -> None:
-    manifests = rendered(helm_binary, "--set=operator.namespaces={shop,stock}", "--set=rbac.aggregate=false")
+    options = ("--set=operator.namespaces={shop,stock}", "--set=rbac.aggregate=false", "--set=webhooks.enabled=false")
+    manifests = rendered(helm_binary, *options)
     roles = [(m["kind"], m["metadata"]["namespace"]) for m in manifests if m["kind"] in {"Role", "RoleBinding"}]
     assert ("Role", "shop") in roles
     assert ("RoleBinding", "stock") in roles
@@ -156,6 +157,8 @@ def test_one_replica_has_no_disruption_budget(helm_binary: Path) -> None:
         ("operator.logLevel=loud", "logLevel"),
         ("sidecar.requests.cpu=fast", "cpu"),
         ("operators.replicas=1", "operators"),
+        ("webhooks.injection.failurePolicy=Maybe", "failurePolicy"),
+        ("webhooks.timeoutSeconds=60", "timeoutSeconds"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helm_binary: Path, option: str, complaint: str) -> None:
@@ -194,6 +197,7 @@ MAY = [
     ("create", "serviceaccounts"),
     ("patch", "poddisruptionbudgets.policy"),
     ("patch", "pods"),
+    ("create", "pods/eviction"),
     ("create", "events.events.k8s.io"),
 ]
 MAY_NOT = [
@@ -208,6 +212,8 @@ MAY_NOT = [
     ("create", "leases.coordination.k8s.io"),
     ("get", "nodes"),
     ("patch", "namespaces"),
+    ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+    ("create", "validatingwebhookconfigurations.admissionregistration.k8s.io"),
 ]
 
 

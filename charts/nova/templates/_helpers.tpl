@@ -2,6 +2,19 @@
 {{ printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* Name of the webhooks' Service, Secret and configurations. */ -}}
+{{- define "nova.webhooks" -}}
+{{ printf "%s-webhooks" (include "nova.operator" . | trunc 54 | trimSuffix "-") }}
+{{- end }}
+
+{{- /* cert-manager writes caBundle where it finds this; elsewhere the operator does. */ -}}
+{{- define "nova.webhooks.injectCa" -}}
+{{- if .Values.webhooks.certManager.enabled -}}
+annotations:
+  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "nova.webhooks" . }}
+{{- end -}}
+{{- end }}
+
 {{- define "nova.selector" -}}
 app.kubernetes.io/name: nova
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -62,6 +75,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
+{{- /* Only for pods that came without the sidecar, and where their NovaService asks for it (nova.dev/repair). */}}
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
