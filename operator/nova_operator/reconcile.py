@@ -27,6 +27,7 @@ from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
+from nova_operator.desired.effect import without_effect
 from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
 from nova_operator.last_good import Stored
@@ -59,8 +60,9 @@ class _Memory:
 
 
 class Reconciler:
-    """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds; `doubt` is
-    called when an optional kind was not there; `missed` says what there is to say of pods without sidecar."""
+    """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds;
+    `doubt` is called when an optional kind was not there; `missed` says what there is to say of pods without
+    sidecar."""
 
     def __init__(
         self,
@@ -232,6 +234,7 @@ class Reconciler:
             refused=chosen.refused if chosen else None,
             sidecar_image=self._sidecar_image(service) if service else "",
             ignored=reading.ignored if reading else (),
+            without_effect=without_effect(service, self.defaults.platform) if service and not obstacle else (),
             drain_needed=spec.drain_needed(service) if service else 0,
             grace_period=spec.grace_period(service, deployment) if service else 0,
             missed=self._missed(key),

@@ -70,6 +70,7 @@ class System:
             doubt=self.discovery.doubt,
             missed=self.missed.words,
             rollout_metrics=metrics.rollout,
+            poll=poll,
             resync=resync,
             random=random,
         )

@@ -14,6 +14,7 @@ from nova_api import names
 from nova_api.proxy import digest
 from nova_operator.kinds import CONFIG_MAP, POD
 from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.load import Load, image
 
 PERIOD = 0.05
 
@@ -47,6 +48,10 @@ class Kubelet:
         """What every sidecar says of a document that none has run before, if it does not like it."""
         self.waiting: Object | None = None
         """Waiting state of the app containers of new pods, instead of running."""
+        self.waiting_image: str | None = None
+        """Image of those that wait; None: all do."""
+        self.load: Load | None = None
+        """Requests that the sidecars count."""
         self.syncs = 0
         self._api = api
         self._namespace = namespace
@@ -82,14 +87,18 @@ class Kubelet:
     def _run(self) -> None:
         while not self._stop.wait(PERIOD):
             with contextlib.suppress(ApiError, OSError):  # an object went away meanwhile, or the server restarts
-                for pod in self._api.list(POD, self._namespace, f"{names.LABEL_SERVICE}={self._service}"):
+                pods = self._api.list(POD, self._namespace, f"{names.LABEL_SERVICE}={self._service}")
+                for pod in pods:
                     self._sync(pod)
+                if self.load is not None:
+                    reports = {uid: server.report for uid, server in self._servers.items()}
+                    self.load.pour(self._api, self._namespace, self._service, pods, reports)
 
     def _sync(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
         if "deletionTimestamp" in pod["metadata"]:
             self._api.delete(POD, self._namespace, pod["metadata"]["name"], gracePeriodSeconds=0)
-        elif self.waiting is not None:
+        elif self.waiting is not None and self.waiting_image in {None, image(pod)}:
             self._report_waiting(pod, self.waiting)
         elif uid not in self._servers:
             self._start(pod)

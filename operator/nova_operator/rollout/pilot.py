@@ -25,8 +25,8 @@ from nova_operator.rollout.conduct import Conductor, Scene
 from nova_operator.rollout.machine import is_under_way
 from nova_operator.rollout_metrics import RolloutMetrics
 
-LOOK: Final = 2.0
-"""Seconds between two looks at a canary: a rollback takes one, besides what the test needs."""
+LONGEST_LOOK: Final = 2.0
+"""Most seconds between two looks at a canary: a rollback takes one, besides what the test needs."""
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class Course(msgspec.Struct, frozen=True):
 
 
 class Pilot:
-    """`wall` gives the time."""
+    """`look` is the time between two looks at a canary, in seconds; `wall` gives the time."""
 
     def __init__(
         self,
@@ -47,12 +47,15 @@ class Pilot:
         mirror: Mirror,
         delivery: Delivery,
         metrics: RolloutMetrics,
+        *,
+        look: float,
         wall: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._delivery = delivery
         self._metrics = metrics
+        self.look = look
         self._wall = wall
         self._conductors: dict[ServiceKey, Conductor] = {}
         metrics.canaries.set_function(lambda: len(self._conductors))
@@ -100,7 +103,7 @@ class Pilot:
             self._conductors[key] = conductor
         else:
             self._conductors.pop(key, None)
-        self._delivery.watch(key, LOOK if under_way else None)
+        self._delivery.watch(key, self.look if under_way else None)
 
     async def _look(self, key: ServiceKey, document: Manifest, desired: tuple[Manifest, ...]) -> Scene:
         """The stable Deployment may have lost the label by which it is watched; it must not be taken for missing."""
