@@ -17,6 +17,7 @@ from nova_api.units import Duration
 
 from .conftest import StartSidecar
 from .support.certificates import Authority
+from .support.fleet import ALONE
 from .support.message import request
 from .support.peer import Peer
 from .support.ports import free_ports
@@ -208,6 +209,7 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP),
             outbound(APP, "relayed", protocol="tcp"),
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
+            affinity=ALONE,
         )
     )
     found = {}

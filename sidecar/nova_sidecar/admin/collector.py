@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
+from nova_sidecar.admin.affinity import affinity_metrics
 from nova_sidecar.admin.calls import call_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.relays import relay_metrics
@@ -77,6 +78,7 @@ class ProxyCollector(Collector):
         yield relay_metrics(ports)
         yield call_metrics(ports)
         stats = self._view.stats()
+        yield from affinity_metrics(ports, stats["affinity"])
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
         yield _kept(stats["outbound"])

@@ -332,6 +332,7 @@ class Proxy:
         shown["limiter"]["tenants"] = self.tenants.snapshot()
         for (direction, name), port in self._ports.items():
             shown[direction][name] = port.snapshot(now)
+        shown["affinity"] = self._shared.desk.snapshot() if self._shared.desk is not None else {}
         shown["selfProtection"] = self.guard.snapshot()
         shown["drain"] = str(self._drainer.phase)
         return shown

@@ -48,6 +48,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "correlation_id": "id of the request across services",
     "downstream": "IP address of the client",
     "upstream": "address of the last attempt, ip:port",
+    "affinity": "what session affinity made of a request; empty where it was refused before",
     # of the sidecar's own life
     "version": "version of the sidecar",
     "build": "compiled when the data path is machine code, as in the image; pure from the sources",

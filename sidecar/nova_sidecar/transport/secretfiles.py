@@ -13,7 +13,7 @@ from typing import Final
 
 from nova_sidecar.telemetry.logs import get_logger
 
-PERIOD: Final = 3.0
+PERIOD: Final = 1.0
 """Seconds between two looks."""
 LARGEST: Final = 64 * 1024
 

@@ -32,10 +32,11 @@ ONCE = PoolPolicy(max_requests=1)
 
 
 def environment() -> dict[str, str]:
-    """For the process of a sidecar: warnings are shown, and with `pytest --compiled` it is the compiled one."""
+    """For the process of a sidecar: warnings are shown, and with `pytest --compiled` it is the compiled one,
+    without docstrings and assertions, as in the image."""
     path = os.environ.get("NOVA_TEST_SIDECAR_PATH")
     variables = {"PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
-    return os.environ | variables | ({"PYTHONPATH": path} if path else {})
+    return os.environ | variables | ({"PYTHONPATH": path, "PYTHONOPTIMIZE": "2"} if path else {})
 
 
 def inbound(app: tuple[str, int], name: str = "web", **fields: Any) -> Inbound:
@@ -105,12 +106,16 @@ class Sidecar:
         """Start the process and wait until it is ready. It asks this name server where one is given; `text` stands in
         its file in place of what it is expected to run."""
         sidecar = cls(config, directory, name_server, text=text)
-        try:
-            eventually(sidecar._is_ready, within=START_SECONDS)
-        except BaseException:
-            sidecar.kill()
-            raise
+        sidecar.wait_until_ready()
         return sidecar
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process serves; one that does not is killed."""
+        try:
+            eventually(self._is_ready, within=START_SECONDS)
+        except BaseException:
+            self.kill()
+            raise
 
     def __repr__(self) -> str:
         return f"<Sidecar pid {self.process.pid} exit {self.process.poll()}>\n{self.text[-4000:]}"

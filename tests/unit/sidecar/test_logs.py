@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 import nova_sidecar
-from nova_sidecar.telemetry.entry import AccessEntry
+from nova_sidecar.telemetry.entry import AffinityEntry
 from nova_sidecar.telemetry.logs import VOCABULARY, Logs, get_logger
 from nova_sidecar.telemetry.sink import LineSink
 
@@ -149,12 +149,12 @@ def test_what_varies_is_in_fields(where: str) -> None:
 
 
 def test_the_access_log_speaks_the_vocabulary() -> None:
-    assert set(AccessEntry.__struct_fields__) <= set(VOCABULARY)
+    assert set(AffinityEntry.__struct_fields__) <= set(VOCABULARY)
 
 
 def test_every_word_of_the_vocabulary_is_spoken() -> None:
     """A field that no line carries would be waited for in vain."""
     spoken = {keyword.arg for call in CALLS.values() for keyword in call.keywords}
     of_every_line, of_exceptions = {"time", "level", "event", "service", "namespace"}, {"error", "stack"}
-    of_libraries, of_exchanges = {"logger", "message"}, set(AccessEntry.__struct_fields__)
+    of_libraries, of_exchanges = {"logger", "message"}, set(AffinityEntry.__struct_fields__)
     assert set(VOCABULARY) == spoken - {"exc_info"} | of_every_line | of_exceptions | of_libraries | of_exchanges
