@@ -64,8 +64,8 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         verdicts["Reconciling"] = progressing
     if trouble is not None and trouble.reason in STALLING:
         verdicts["Stalled"] = verdicts["Degraded"]
-    if seen.ignored:
-        verdicts["FieldsIgnored"] = _ignored(seen.ignored)
+    if seen.ignored or seen.without_effect:
+        verdicts["FieldsIgnored"] = _ignored(seen.ignored, seen.without_effect)
     if seen.rollout is not None:
         verdicts |= telling.verdicts(seen.rollout, hindered=seen.obstacle is not None, troubled=trouble is not None)
     return verdicts
@@ -142,7 +142,9 @@ def _delivered(seen: Observation, pods: tuple[PodView, ...]) -> Verdict:
     return Verdict("False", reasons.CONFIG_PENDING, f"{done} of {len(pods)} sidecars run {seen.config_hash}")
 
 
-def _ignored(fields: tuple[str, ...]) -> Verdict:
+def _ignored(fields: tuple[str, ...], without_effect: tuple[str, ...]) -> Verdict:
+    if not fields:
+        return Verdict("True", reasons.NO_EFFECT, "; ".join(without_effect))
     named = ", ".join(fields[:5]) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
     message = f"{named} have no effect: the CustomResourceDefinition is newer than the operator; update the operator"
     return Verdict("True", reasons.NEWER_DEFINITION, message)

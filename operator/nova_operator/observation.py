@@ -53,6 +53,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     """Paths of fields of the spec that this operator does not know."""
 
+    without_effect: tuple[str, ...] = ()
+    """What of the spec does nothing in this cluster, in words that say what to do."""
+
     drain_needed: int = 0
     """Seconds that a pod needs to leave, by the spec."""
 

@@ -50,6 +50,7 @@ CANARY_ABORTED: Final = "CanaryAborted"
 
 # FieldsIgnored
 NEWER_DEFINITION: Final = "NewerDefinition"
+NO_EFFECT: Final = "NoEffect"
 
 # Events only
 CREATED: Final = "Created"

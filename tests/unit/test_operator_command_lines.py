@@ -31,7 +31,7 @@ def test_everything_can_be_said() -> None:
     line = (
         "--namespace a --namespace b --namespace a --sidecar-image x:1 --sidecar-pull-policy Never "
         "--sidecar-requests cpu=1,memory=1.5Gi --metrics-port 0 --log-level debug --leader-election-namespace nova "
-        "--kubeconfig k --workers 3 --sidecar-poll 0.5 --resync 60 "
+        "--kubeconfig k --workers 3 --sidecar-poll 0.5 --resync 60 --watch-silence 20 "
         "--webhook-port 9443 --webhook-secret nova/hooks --webhook-name h.nova.svc --webhook-name h.nova.svc "
         "--webhook-configuration w --webhook-certificates given --webhook-certificate-lifetime 60 "
         "--webhook-certificate-poll 1 --injection-policy Fail --injection-poll 2"
@@ -48,6 +48,7 @@ def test_everything_can_be_said() -> None:
         workers=3,
         sidecar_poll=0.5,
         resync=60.0,
+        watch_silence=20.0,
         webhook_port=9443,
         webhook_secret="nova/hooks",
         webhook_names=("h.nova.svc",),
@@ -94,7 +95,8 @@ def test_render_prints_what_kubectl_can_apply(tmp_path: Path, capsys: pytest.Cap
     file.write_text(SERVICE)
     code, manifests, errors = render(capsys, "-f", str(file), "-n", "market", "--sidecar-image", "mine:1")
     assert (code, errors) == (0, "")
-    assert [manifest["kind"] for manifest in manifests] == ["ServiceAccount", "ConfigMap", "Service", "Deployment"]
+    kinds = [manifest["kind"] for manifest in manifests]
+    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "Service", "Deployment"]
     assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"market"}
     assert all("ownerReferences" not in manifest["metadata"] for manifest in manifests)
     assert manifests[-1]["spec"]["template"]["spec"]["initContainers"][0]["image"] == "mine:1"

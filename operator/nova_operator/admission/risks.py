@@ -7,12 +7,14 @@ small service does (one replica, no ingress) is no reason for one: who is always
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Final
+from typing import Final
 
 from nova_api.policies import BreakerPolicy, RetryPolicy
 from nova_api.proxy import Outbound
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import NovaService, NovaServiceSpec, closes_within
+from nova_operator.desired.autoscaler import autoscaling_warnings
+from nova_operator.desired.effect import edge_warnings
 
 _EVERY_PATH: Final = ("*", "/*")
 _IN_CLUSTER: Final = (".svc", ".svc.cluster.local")
@@ -25,6 +27,7 @@ def warnings(service: NovaService, missing: Collection[str] = ()) -> tuple[str, 
     that `nova_operator.desired` refuses.
     """
     found = [warning for rule in _RULES for warning in rule(service.spec)]
+    found += [*autoscaling_warnings(service), *edge_warnings(service)]
     outbound = resolve(service).outbound
     found += [warning for rule in _UPSTREAM_RULES for upstream in outbound for warning in rule(upstream)]
     found += [
@@ -101,18 +104,6 @@ def _every_path_repeated(spec: NovaServiceSpec) -> Iterator[str]:
             yield f"{where}.idempotentPaths: every path is said to be safe to repeat, so a POST may be done twice"
 
 
-def _unmeasured_cpu(spec: NovaServiceSpec) -> Iterator[str]:
-    """A HorizontalPodAutoscaler needs the request of every container of the pod."""
-    goals = spec.autoscaling
-    if goals is None or spec.workload_ref is not None:
-        return
-    by_cpu = goals.cpu is not None or (goals.memory is None and goals.concurrency is None)
-    for name, wanted in (("cpu", by_cpu), ("memory", goals.memory is not None)):
-        if wanted and not all(name in requests for requests in _requests(spec)):
-            where = "resources.requests" if spec.template is None else "template.spec.containers[].resources.requests"
-            yield f"autoscaling.{name}: the HorizontalPodAutoscaler does nothing without {where}.{name}"
-
-
 def _client_address(spec: NovaServiceSpec) -> Iterator[str]:
     if spec.session_affinity.type == "ClientIP" and (spec.ingress is not None or spec.gateway is not None):
         yield (
@@ -145,21 +136,12 @@ def _always_open(upstream: Outbound) -> Iterator[str]:
         yield f"upstreams[{upstream.name}].circuitBreaker: ForcedOpen refuses every call"
 
 
-def _requests(spec: NovaServiceSpec) -> list[dict[str, Any]]:
-    """The requests of each container."""
-    if spec.template is None:
-        return [dict(spec.resources.requests)]
-    containers = spec.template.spec.get("containers") or []
-    return [((container.get("resources") or {}).get("requests") or {}) for container in containers]
-
-
 _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _single_replica,
     _budget_of_all,
     _moving_image,
     _short_grace,
     _every_path_repeated,
-    _unmeasured_cpu,
     _client_address,
     _plain_cookie,
     _unbounded,

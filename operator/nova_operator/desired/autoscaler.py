@@ -56,9 +56,10 @@ def autoscaling_warnings(service: NovaService) -> Iterator[str]:
         return
     for resource in goals(autoscaling):
         if not any(resource in (resources.get(part) or {}) for part in ("requests", "limits")):
+            where = "resources" if service.spec.template is None else "template.spec.containers[].resources"
             yield (
                 f"autoscaling.{resource}: the app requests no {resource}, so the autoscaler cannot tell how busy it is "
-                f"and never scales by it; set resources.requests.{resource}"
+                f"and does nothing; set {where}.requests.{resource}, unless a LimitRange does"
             )
 
 
