@@ -15,12 +15,21 @@ from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVI
 from nova_operator.kube import path_of
 from tests.cluster.api import Api, Object, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.workload import (
+    UPSTREAMS,
+    adopt,
+    adopted,
+    apply,
+    delete,
+    has_sidecar,
+    is_adopted,
+    managers,
+    pod_of,
+    said,
+    web,
+)
 
 SECONDS_FOR_DRIFT = 5.0
-UPSTREAMS = [
-    {"name": "auth", "host": "auth", "port": 80, "tls": {"secret": "auth-ca"}},
-    {"name": "stock", "host": "stock.store", "port": 9090},
-]
 
 
 @pytest.fixture(scope="module")
@@ -32,81 +41,11 @@ def operator(
         yield process
 
 
-def web(name: str, **pod: Any) -> Object:
-    """A Deployment as its owner writes it."""
-    labels = {"app": name}
-    container = {"name": "web", "image": "registry.example/web:1", "ports": [{"containerPort": 8080}]}
-    spec: Object = {"containers": [{**container, "env": [{"name": "MODE", "value": "fast"}]}], **pod}
-    template = {"metadata": {"labels": labels}, "spec": spec}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
-    }
-
-
-def nova(name: str) -> str:
-    """The service of a Deployment."""
-    return f"{name}-nova"
-
-
-def adopt(api: Api, namespace: str, name: str, **spec: Any) -> None:
-    body = {"workloadRef": {"name": name}, "ports": [{"port": 80, "appPort": 8080}], **spec}
-    api.create(NOVA_SERVICE, namespace, {"metadata": {"name": nova(name)}, "spec": body})
-
-
-def pod_of(deployment: Object) -> Object:
-    pod: Object = deployment["spec"]["template"]["spec"]
-    return pod
-
-
-def managers(deployment: Object) -> set[str]:
-    return {entry["manager"] for entry in deployment["metadata"]["managedFields"]}
-
-
-def is_adopted(api: Api, namespace: str, name: str) -> bool:
-    return has_sidecar(api, namespace, name) and names.OPERATOR_NAME not in managers(api.deployment(namespace, name))
-
-
-def has_sidecar(api: Api, namespace: str, name: str) -> bool:
-    pod = pod_of(api.deployment(namespace, name))
-    return names.SIDECAR_CONTAINER in [one["name"] for one in pod.get("initContainers", ())]
-
-
-def adopted(api: Api, namespace: str, name: str, theirs: Object | None = None, **spec: Any) -> Object:
-    """An adopted Deployment; returns it as it was before."""
-    before = api.create(DEPLOYMENT, namespace, theirs or web(name))
-    adopt(api, namespace, name, **spec)
-    until(lambda: is_adopted(api, namespace, name))
-    return before
-
-
-def said(deployment: Object) -> Object:
-    """What people set, and the annotations that no controller writes."""
-    metadata = deployment["metadata"]
-    annotations = metadata.get("annotations") or {}
-    ours = {key: value for key, value in annotations.items() if key != "deployment.kubernetes.io/revision"}
-    return {"spec": deployment["spec"], "labels": metadata.get("labels"), "annotations": ours}
-
-
-def delete(api: Api, namespace: str, name: str) -> None:
-    api.delete(NOVA_SERVICE, namespace, nova(name))
-    until(lambda: api.find(NOVA_SERVICE, namespace, nova(name)) is None)
-
-
 def ready(api: Api, namespace: str, service: str, status: str, reason: str) -> None:
     def holds() -> None:
         assert api.conditions(namespace, service).get("Ready") == (status, reason)
 
     eventually(holds)
-
-
-def apply(api: Api, namespace: str, manifest: Object, manager: str = "team") -> Object:
-    """Server-side apply as its owner does it, without force: a conflict is an error."""
-    path = path_of(DEPLOYMENT, namespace, manifest["metadata"]["name"]) + f"?fieldManager={manager}"
-    applied: Object = api.call("PATCH", path, manifest, "application/apply-patch+yaml")
-    return applied
 
 
 def test_the_sidecar_is_added_and_nothing_else_changes(api: Api, namespace: str, operator: OperatorProcess) -> None:
@@ -209,7 +148,7 @@ def test_its_owner_goes_on_applying_it(api: Api, namespace: str, operator: Opera
     apply(api, namespace, theirs)
     before = api.deployment(namespace, "applied")
     adopt(api, namespace, "applied", upstreams=UPSTREAMS)
-    until(lambda: is_adopted(api, namespace, "applied"))
+    until(lambda: is_adopted(api.deployment(namespace, "applied")))
     apply(api, namespace, theirs)
     pod_of(theirs)["containers"][0] |= {"name": "shop", "image": "registry.example/shop:3", "env": []}
     theirs["spec"]["replicas"] = 4
@@ -220,7 +159,7 @@ def test_its_owner_goes_on_applying_it(api: Api, namespace: str, operator: Opera
         (app,) = pod_of(live)["containers"]
         assert (app["name"], app["image"], live["spec"]["replicas"]) == ("shop", "registry.example/shop:3", 4)
         assert [one["name"] for one in app.get("env", ())] == ["NOVA_UPSTREAM_AUTH_URL", "NOVA_UPSTREAM_STOCK_URL"]
-        assert has_sidecar(api, namespace, "applied")
+        assert has_sidecar(live)
 
     eventually(laid_over_anew)
     delete(api, namespace, "applied")
