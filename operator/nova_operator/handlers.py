@@ -59,8 +59,9 @@ def registry(feed: Feed, login: Callable[..., Any], kinds: Iterable[Kind]) -> ko
     return handlers
 
 
-def settings(resync: float) -> kopf.OperatorSettings:
-    """Kopf as a source of events: it writes nothing, never gives up, and does not trust a silent connection."""
+def settings(resync: float, silence: float) -> kopf.OperatorSettings:
+    """Kopf as a source of events: it writes nothing, never gives up, and opens a watch that has been silent for
+    `silence` seconds anew."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = _NoDiffBase()
@@ -73,6 +74,7 @@ def settings(resync: float) -> kopf.OperatorSettings:
     chosen.watching.server_timeout = longest
     chosen.watching.client_timeout = longest + 10
     chosen.watching.connect_timeout = 5
+    chosen.watching.inactivity_timeout = silence
     chosen.queueing.exit_timeout = 0.5
     chosen.queueing.idle_timeout = (
         1.0  # a task and a queue for each object that was heard of; the handler needs neither

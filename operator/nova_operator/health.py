@@ -1,11 +1,17 @@
-"""/healthz, /readyz and /metrics."""
+"""/healthz, /readyz and /metrics.
+
+They are answered by the loop that does the work, so a loop that is stuck gives no answer, and the probes fail.
+"""
 
 from __future__ import annotations
+
+import time
 
 import msgspec
 from aiohttp import web
 
 from nova_operator.metrics import Metrics
+from nova_operator.pulse import DEAD, UNREADY, Pulse
 
 
 class State(msgspec.Struct):
@@ -21,10 +27,22 @@ class State(msgspec.Struct):
     webhooks: bool = True
     """The webhooks answer, where they are wanted."""
 
-    @property
-    def ready(self) -> bool:
-        """A replica that waits for the lease is ready: it is what an update of the operator waits for."""
-        return self.connected and self.webhooks and (self.watching or not self.leading)
+    pulse: Pulse = msgspec.field(default_factory=Pulse)
+
+    def unready(self, now: float) -> str | None:
+        """Why this replica is not ready at that monotonic time; None when it is. One that waits for the lease is: it
+        is what an update of the operator waits for."""
+        if not self.connected:
+            return "the API server has not answered yet, or has no NovaServices"
+        if not self.webhooks:
+            return "the webhooks do not answer yet"
+        if self.leading and not self.watching:
+            return "the watches are not open"
+        return self.pulse.silent(now, UNREADY) if self.leading else None
+
+    def dead(self, now: float) -> str | None:
+        """Why this replica should be started anew; None when it should not."""
+        return self.pulse.silent(now, DEAD) if self.leading else None
 
 
 class HealthServer:
@@ -53,10 +71,14 @@ class HealthServer:
         if request.method not in {"GET", "HEAD"}:
             return web.Response(status=405, headers={"Allow": "GET, HEAD"})
         if request.path == "/healthz":
-            return web.Response(text="ok\n")
+            return _probe(self._state.dead(time.monotonic()))
         if request.path == "/readyz":
-            return web.Response(text="ready\n") if self._state.ready else web.Response(status=503, text="not ready\n")
+            return _probe(self._state.unready(time.monotonic()))
         if request.path == "/metrics":
             headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
             return web.Response(body=self._metrics.render(), headers=headers)
         return web.Response(status=404)
+
+
+def _probe(trouble: str | None) -> web.Response:
+    return web.Response(text="ok\n") if trouble is None else web.Response(status=503, text=f"{trouble}\n")

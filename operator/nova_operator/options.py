@@ -12,6 +12,7 @@ import msgspec
 
 from nova_api import names
 from nova_operator.desired.defaults import PullPolicy
+from nova_operator.pulse import SILENCE
 
 DEFAULT_IMAGE: Final = f"nova/sidecar:{version('nova')}"
 DEFAULT_REQUESTS: Final = "cpu=50m,memory=64Mi"
@@ -39,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 16
     sidecar_poll: float = 10.0
     resync: float = 300.0
+    watch_silence: float = SILENCE
     discovery: float = 30.0
     webhook_port: int | None = None
     webhook_secret: str | None = None
@@ -144,6 +146,14 @@ def _add_process(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--workers", metavar="N", type=_count, default=16, help="services reconciled at once (default: %(default)s)"
+    )
+    group.add_argument(
+        "--watch-silence",
+        metavar="SECONDS",
+        type=_seconds,
+        default=SILENCE,
+        help="time without a word, or the API server's bookmark once a minute, after which a watch is opened anew "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--resync",

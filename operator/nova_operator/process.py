@@ -9,12 +9,11 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-import kopf
 import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 
 from nova_api import names
-from nova_operator import access, handlers, relist
+from nova_operator import access
 from nova_operator.admission.repairer import Repairer
 from nova_operator.cluster import ClusterError
 from nova_operator.desired.defaults import Defaults, Platform
@@ -24,8 +23,10 @@ from nova_operator.kinds import NOVA_SERVICE
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.options import Options
+from nova_operator.pulse import Pulse
 from nova_operator.sidecars_http import HttpSidecars
 from nova_operator.system import System
+from nova_operator.watches import Watches
 
 if TYPE_CHECKING:
     from nova_operator.admission.replica import Replica
@@ -44,7 +45,7 @@ class Process:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._metrics = Metrics()
-        self._state = State()
+        self._state = State(pulse=Pulse(options.watch_silence))
         self._stop = asyncio.Event()
         self._me = f"{socket.gethostname()}_{uuid4().hex[:8]}"
 
@@ -153,7 +154,7 @@ class Process:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(system.run())
-                group.create_task(self._watch(configuration, kube, system))
+                group.create_task(self._watches(kube).run(configuration, system))
                 group.create_task(self._repairer(kube, system).run())
                 if self._options.webhook_port is not None and self._options.webhook_certificates == "made":
                     from nova_operator.admission import wiring  # noqa: PLC0415 - see above
@@ -163,6 +164,17 @@ class Process:
             self._state.leading = self._state.watching = False
             self._metrics.leader.set(0)
             await sidecars.close()
+
+    def _watches(self, kube: Kube) -> Watches:
+        return Watches(
+            self._options,
+            self._state,
+            self._metrics,
+            self._me,
+            stop=self.stop,
+            catch_signals=self._catch_signals,
+            connect=lambda: self._connect(kube),
+        )
 
     def _repairer(self, kube: Kube, system: System) -> Repairer:
         options = self._options
@@ -194,67 +206,6 @@ class Process:
             resync=options.resync,
             discovery=options.discovery,
         )
-
-    async def _watch(self, configuration: Configuration, kube: Kube, system: System) -> None:
-        """Keep the watches open. What Kopf cannot go on from, such as the CustomResourceDefinition being deleted, ends
-        it; then it is started anew."""
-
-        async def login(**_: Any) -> kopf.ConnectionInfo:
-            return await access.connection(configuration)
-
-        while not self._stop.is_set():
-            await self._prime(system)
-            ready, outdated = asyncio.Event(), asyncio.Event()
-            outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
-            ready_task = asyncio.create_task(self._when_watching(system, ready))
-            try:
-                await kopf.operator(
-                    registry=handlers.registry(system.feed, login, system.watched),
-                    settings=handlers.settings(self._options.resync),
-                    clusterwide=not self._options.namespaces,
-                    namespaces=self._options.namespaces,
-                    standalone=True,
-                    # Kopf would otherwise make one from the user's name, and a container's user has none
-                    identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
-                    ready_flag=ready,
-                    stop_flag=outdated,
-                )
-            except Exception as error:  # Kopf has no family of errors of its own
-                log.warning("watches ended", error=f"{type(error).__name__}: {error}", retry_in=RETRY)
-            else:
-                if outdated.is_set():
-                    log.info("the API server serves other kinds than before")
-                    continue
-                self.stop()  # a signal reached Kopf before this process took it back
-                return
-            finally:
-                ready_task.cancel()
-                outdated_task.cancel()
-                self._state.watching = False
-            self._metrics.watch_restarts.inc()
-            await asyncio.sleep(RETRY)
-            await self._connect(kube)
-
-    async def _when_outdated(self, system: System, outdated: asyncio.Event) -> None:
-        """Started before Kopf, which would end it too early otherwise."""
-        await system.discovery.changed(system.platform)
-        outdated.set()
-
-    async def _prime(self, system: System) -> None:
-        while True:
-            try:
-                system.use(await system.discovery.platform(system.platform))
-                return await system.prime(self._options.namespaces)
-            except ClusterError as error:
-                log.warning("objects not listed", error=str(error), retry_in=RETRY)
-                await asyncio.sleep(RETRY)
-
-    async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
-        await ready.wait()
-        self._state.watching = True
-        self._catch_signals()  # Kopf has put its own handlers in place, which do not know of the lease
-        await asyncio.sleep(relist.QUIET)
-        system.opened()
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

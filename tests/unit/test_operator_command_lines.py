@@ -102,6 +102,14 @@ def test_render_prints_what_kubectl_can_apply(tmp_path: Path, capsys: pytest.Cap
     assert manifests[-1]["spec"]["template"]["spec"]["initContainers"][0]["image"] == "mine:1"
 
 
+def test_render_tells_what_is_risky_beside_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(SERVICE.replace("shop:1", "shop:latest"))
+    code, manifests, errors = render(capsys, "-f", str(file))
+    assert (code, len(manifests) > 3) == (0, True)
+    assert errors.startswith(f"{file}: warning: image: ")
+
+
 def test_render_takes_several_documents_from_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,113 @@
+"""Keeps the watches open while a replica leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import kopf
+import structlog
+from kubernetes.aio.client import Configuration
+
+from nova_operator import handlers, relist
+from nova_operator.cluster import ClusterError
+from nova_operator.health import State
+from nova_operator.metrics import Metrics
+from nova_operator.options import Options
+from nova_operator.session import Sessions
+from nova_operator.system import System
+
+RETRY: Final = 2.0
+log = structlog.get_logger()
+
+
+class Watches:
+    """What Kopf cannot go on from, such as the CustomResourceDefinition being deleted, ends its watches; then they are
+    started anew. `stop` ends the process, `catch_signals` takes the signals back from Kopf, and `connect` waits for the
+    API server and the definition."""
+
+    def __init__(
+        self,
+        options: Options,
+        state: State,
+        metrics: Metrics,
+        identity: str,
+        *,
+        stop: Callable[[], None],
+        catch_signals: Callable[[], None],
+        connect: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._options = options
+        self._state = state
+        self._metrics = metrics
+        self._me = identity
+        self._stop = stop
+        self._catch_signals = catch_signals
+        self._connect = connect
+
+    async def run(self, configuration: Configuration, system: System) -> None:
+        """Until it is cancelled, or Kopf ended because of a signal."""
+        while True:
+            await self._prime(system)
+            self._state.pulse.begin()
+            sessions = Sessions(configuration, self._state.pulse)
+            try:
+                outdated = await self._watch(sessions, system)
+            except Exception as error:  # Kopf has no family of errors of its own
+                log.warning("watches ended", error=f"{type(error).__name__}: {error}", retry_in=RETRY)
+            else:
+                if outdated:
+                    log.info("the API server serves other kinds than before")
+                    continue
+                self._stop()  # a signal reached Kopf before this process took it back
+                return
+            finally:
+                self._state.watching = False
+                await sessions.close()
+            self._metrics.watch_restarts.inc()
+            await asyncio.sleep(RETRY)
+            await self._connect()
+
+    async def _watch(self, sessions: Sessions, system: System) -> bool:
+        """Whether it ended because there are other kinds to watch; False for a signal."""
+        ready, outdated = asyncio.Event(), asyncio.Event()
+        outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
+        ready_task = asyncio.create_task(self._when_watching(system, ready))
+        try:
+            await kopf.operator(
+                registry=handlers.registry(system.feed, sessions.login, system.watched),
+                settings=handlers.settings(self._options.resync, self._options.watch_silence),
+                clusterwide=not self._options.namespaces,
+                namespaces=self._options.namespaces,
+                standalone=True,
+                # Kopf would otherwise make one from the user's name, and a container's user has none
+                identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
+                ready_flag=ready,
+                stop_flag=outdated,
+            )
+        finally:
+            ready_task.cancel()
+            outdated_task.cancel()
+        return outdated.is_set()
+
+    async def _when_outdated(self, system: System, outdated: asyncio.Event) -> None:
+        """Started before Kopf, which would end it too early otherwise."""
+        await system.discovery.changed(system.platform)
+        outdated.set()
+
+    async def _prime(self, system: System) -> None:
+        while True:
+            try:
+                system.use(await system.discovery.platform(system.platform))
+                return await system.prime(self._options.namespaces)
+            except ClusterError as error:
+                log.warning("objects not listed", error=str(error), retry_in=RETRY)
+                await asyncio.sleep(RETRY)
+
+    async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
+        await ready.wait()
+        self._state.watching = True
+        self._catch_signals()  # Kopf has put its own handlers in place, which do not know of the lease
+        await asyncio.sleep(relist.QUIET)
+        system.opened()
