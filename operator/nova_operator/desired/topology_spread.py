@@ -27,11 +27,17 @@ def topology_spread(service: NovaService, platform: Platform) -> Manifest:
     spread = service.spec.topology_spread
     if spread.mode == "Off":
         return {}
+    return {"topologySpreadConstraints": [_constraint(service, key, platform) for key in dict.fromkeys(spread.keys)]}
+
+
+def _constraint(service: NovaService, key: str, platform: Platform) -> Manifest:
+    spread = service.spec.topology_spread
     constraint: Manifest = {
+        "topologyKey": key,
         "maxSkew": spread.max_skew,
         "whenUnsatisfiable": _WHEN_UNEVEN[spread.mode],
         "labelSelector": {"matchLabels": selector(service)},
     }
     if platform.match_label_keys:
         constraint |= {"matchLabelKeys": ["pod-template-hash"], "nodeTaintsPolicy": "Honor"}
-    return {"topologySpreadConstraints": [{"topologyKey": key, **constraint} for key in dict.fromkeys(spread.keys)]}
+    return constraint
