@@ -38,6 +38,9 @@ LEFT_OUT = {
     "transport/tls.py": "",
     "pipeline/proxy.py": "",
 }
+SMALLER = ("-fvisibility=hidden", "-fno-asynchronous-unwind-tables")
+"""The libraries find each other by capsules, so their tens of thousands of symbols need not be exported, relocated and
+called through tables; and nothing unwinds C frames."""
 LIBRARY = "nova_sidecar"
 """The extension module's name before `__mypyc`; it lies beside the package."""
 
@@ -118,6 +121,8 @@ def _build(folder: Path, scratch: Path) -> None:
         group_name=LIBRARY,
         target_dir=str(scratch / "c"),
     )
+    for extension in extensions:
+        extension.extra_compile_args += SMALLER
     command = Parallel(Distribution({"name": LIBRARY, "ext_modules": extensions}))
     command.build_lib, command.build_temp = str(scratch / "lib"), str(scratch / "objects")
     command.ensure_finalized()

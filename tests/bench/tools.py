@@ -171,8 +171,8 @@ def _inspect(path: str) -> Interpreter | None:
 def sidecar(python: Interpreter) -> tuple[str, ...]:
     """The command of the sidecar that is installed in the environment that runs this, run by an interpreter.
 
-    Packages of the development environment that the sidecar would use but its image does not have are hidden, so that
-    memory is measured as it is shipped.
+    Memory is measured as it is shipped: without docstrings, with bytecode made before, and without the packages of the
+    development environment that the sidecar would use but its image does not have.
 
     Raises:
         Unavailable: the environment was not made with `make venv`.
@@ -182,8 +182,12 @@ def sidecar(python: Interpreter) -> tuple[str, ...]:
     packages = sysconfig.get_path("purelib")
     hidden = "".join(f"sys.modules[{name!r}] = None; " for name in _NOT_SHIPPED)
     first = f"sys.path.insert(0, {python.compiled!r}); " if python.compiled else ""
-    start = f"import site, sys; {hidden}site.addsitedir({packages!r}); {first}from nova_sidecar.main import main; "
-    return (python.path, "-c", start + "sys.exit(main())")
+    start = f"import site, sys; {hidden}site.addsitedir({packages!r}); {first}"
+    bytecode = Path(python.compiled or cache_folder()) / "bytecode"
+    run = (python.path, "-OO", "-X", f"pycache_prefix={bytecode}", "-c")
+    imports = "import nova_sidecar.main, nova_sidecar.runtime, uvloop"
+    subprocess.run((*run, f"{start}sys.dont_write_bytecode = False; {imports}"), timeout=60, check=True)
+    return (*run, f"{start}from nova_sidecar.main import main; sys.exit(main())")
 
 
 _NOT_SHIPPED = ("rich",)  # structlog imports it where it is there, for tracebacks on a terminal
