@@ -105,11 +105,13 @@ class Kube:
         path = path_of(kind, metadata["namespace"], metadata["name"])
         return await self._found("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
 
-    async def merge(self, kind: Kind, manifest: Manifest, *, subresource: str = "") -> Manifest:
+    async def merge(
+        self, kind: Kind, manifest: Manifest, *, subresource: str = "", manager: str = FIELD_MANAGER
+    ) -> Manifest:
         """JSON merge patch (RFC 7396); a uid in its metadata keeps it from reaching a namesake (StaleError)."""
         metadata = manifest["metadata"]
         path = path_of(kind, metadata["namespace"], metadata["name"]) + (f"/{subresource}" if subresource else "")
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": manager}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_MERGE)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:

@@ -68,7 +68,7 @@ class Evidence:
             seen[uid] = now
             if before is not None and track is not None:
                 self._figures[track] = self._figures[track].plus(_difference(before, now))
-        self._last = {**{uid: self._last[uid] for uid in self._last.keys() & seen.keys()}, **seen}
+        self._last = seen
 
     def of(self, track: Track) -> Figures:
         """The sum so far."""
