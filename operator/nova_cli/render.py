@@ -15,6 +15,7 @@ from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.v1alpha1 import GROUP, NovaService
 from nova_cli.documents import DocumentError, parse
+from nova_operator.admission.risks import warnings
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults, Platform
 from nova_operator.options import DEFAULT_IMAGE, DEFAULT_REQUESTS, resource_list
@@ -68,8 +69,11 @@ def run(options: argparse.Namespace) -> int:
     for where, service in services(options.file, options.namespace):
         try:
             manifests.extend(desired_state(service, defaults))
+            risks = warnings(service)
         except ConfigError as error:
             raise DocumentError(f"{where}: {error}") from error
+        for risk in risks:
+            print(f"{where}: warning: {risk}", file=sys.stderr)
     sys.stdout.write(block_yaml.dump(*manifests, explicit_start=True))
     return 0
 

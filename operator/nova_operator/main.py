@@ -4,6 +4,7 @@
                   [--sidecar-requests cpu=50m,memory=64Mi] [--sidecar-poll SECONDS]
                   [--leader-election-namespace NS] [--metrics-port 8080] [--log-level LEVEL]
                   [--kubeconfig FILE] [--workers N] [--resync SECONDS]
+                  [--webhook-port PORT --webhook-secret NS/NAME --webhook-name HOST ...]
 
 GET /healthz, /readyz and /metrics on the metrics port. No environment variables. SIGTERM ends it within two seconds.
 
@@ -17,14 +18,22 @@ What it needs to be allowed, in every namespace it serves (a ClusterRole, or a R
                                                            get list watch create patch delete
     policy                 poddisruptionbudgets            get list watch create patch delete
     ""                     pods                            get list watch patch
+    ""                     pods/eviction                   create      (pods without sidecar, where asked to)
     events.k8s.io          events                          create
 
 and in the namespace of the lease (--leader-election-namespace):
 
     coordination.k8s.io    leases                          get create update
 
-Two replicas may run with a lease; only one acts. It opens connections to pods on TCP port 15020 (the sidecars' status).
-It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services and
+and with webhooks, by name (--webhook-secret, --webhook-configuration):
+
+    ""                     secrets                         get update
+    admissionregistration.k8s.io
+                           validatingwebhookconfigurations mutatingwebhookconfigurations
+                                                           get patch
+
+Two replicas may run with a lease; only one acts, both answer the webhooks. It opens connections to pods on TCP port
+15020 (the sidecars' status). It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services and
 nova.dev/adoption on a Deployment that workloadRef names. NovaServices with workloadRef have the finalizer
 nova.dev/give-back, so that the Deployment is given back first; all others go at once, and the garbage collector does
 the rest.

@@ -12,7 +12,7 @@ from typing import Any
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.v1alpha1 import NovaService
-from nova_operator import spec
+from nova_operator import reasons, spec, status
 from nova_operator.admission.review import Answer, json_patch
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
@@ -44,6 +44,7 @@ def inject(pod: Manifest, name: str, document: Manifest | None, defaults: Defaul
     Raises InjectionError where there is no such service, or it does not want this, or the pod cannot have it.
     """
     service = _service(name, document)
+    _check_force(name, document or {})
     try:
         desired_state(service, defaults)  # a service that is not put into force has no configuration to mount
         laid = lay_over(service, {"metadata": pod.get("metadata") or {}, "spec": pod["spec"]}, defaults, "$")
@@ -71,3 +72,12 @@ def _service(name: str, document: Manifest | None) -> NovaService:
             f" label {names.LABEL_INJECT}"
         )
     return service
+
+
+def _check_force(name: str, document: Manifest) -> None:
+    """A pod waits for its ConfigMap, which is not there while something stands in the service's way from the start. Of
+    a service without any status nothing is known yet; it was made just now."""
+    before = status.read(document.get("status"))
+    ready = next((condition for condition in before.conditions if condition.type == "Ready"), None)
+    if not before.config_hash and ready is not None and ready.reason in {reasons.CONFLICT, reasons.CHILD_REJECTED}:
+        raise InjectionError(f"NovaService {name} is not in force: {ready.message}")

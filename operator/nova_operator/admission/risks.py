@@ -85,7 +85,7 @@ def _moving_image(spec: NovaServiceSpec) -> Iterator[str]:
 def _short_grace(spec: NovaServiceSpec) -> Iterator[str]:
     shutdown = spec.shutdown
     left = shutdown.grace_period - shutdown.pre_stop - closes_within(spec)
-    if left < spec.timeout:
+    if left < spec.timeout / 2:  # few requests take as long as they may
         yield (
             f"shutdown.gracePeriod: a pod that leaves has {left:g}s for its last requests, which may take"
             f" {spec.timeout} (timeout); longer ones are cut off"

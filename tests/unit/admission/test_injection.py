@@ -43,6 +43,15 @@ def test_a_pod_without_the_label_asks_for_nothing(metadata: dict[str, Any]) -> N
     assert asked_for({"metadata": metadata, "spec": {}}) is None
 
 
+CONFLICT = {
+    "type": "Ready",
+    "status": "False",
+    "reason": "Conflict",
+    "message": "Service/shop belongs to somebody else",
+    "observedGeneration": 1,
+    "lastTransitionTime": "2030-01-01T00:00:00Z",
+}
+IN_THE_WAY = {**document(**INJECT), "status": {"conditions": [CONFLICT]}}
 REFUSED: list[tuple[dict[str, Any] | None, dict[str, Any], str]] = [
     (None, {}, "there is no NovaService shop in this namespace"),
     (document(), {}, "set its workloadRef.mode to Inject"),
@@ -52,6 +61,7 @@ REFUSED: list[tuple[dict[str, Any] | None, dict[str, Any], str]] = [
     (document(**INJECT), {"hostNetwork": True}, "$.spec.hostNetwork: expected a network of its own"),
     (document(**INJECT), {"containers": [{"name": "a"}, {"name": "b"}]}, "$.spec.appContainer"),
     ({**document(**INJECT), "metadata": {"name": "shop", "deletionTimestamp": "x"}}, {}, "is being deleted"),
+    (IN_THE_WAY, {}, "is not in force: Service/shop belongs to somebody else"),
 ]
 
 
@@ -62,3 +72,8 @@ def test_a_pod_that_cannot_have_it_is_told_why(
     with pytest.raises(InjectionError) as error:
         inject(pod(**changes), "shop", found, DEFAULTS)
     assert says in str(error.value)
+
+
+def test_a_service_that_had_a_configuration_still_has_it() -> None:
+    known = {**IN_THE_WAY, "status": {**IN_THE_WAY["status"], "configHash": "abc"}}
+    assert inject(pod(), "shop", known, DEFAULTS).patch

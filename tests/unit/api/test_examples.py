@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 NOT_OF_HTTP = {"failureCodes", "grpcConnections", "idempotentPaths"}
 """Shown in grpc.yaml, and idempotentPaths at an upstream, where it belongs."""
-TO_BE_SHOWN = {"appContainer", "rollout", "template", "workloadRef"}
+TO_BE_SHOWN = {"rollout", "template"}
 QUEUE = {"acquireTimeout", "maxQueue"}
 """Only without early rejection, which the example has."""
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,10 +31,13 @@ def test_an_example_resolves(example: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_the_operator_makes_a_deployment_of_it(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_operator_makes_what_it_needs_of_it(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", "-f", str(example)]) == 0
     manifests = yaml.safe_load_all(capsys.readouterr().out)
-    assert "Deployment" in [manifest["kind"] for manifest in manifests]
+    kinds = {manifest["kind"] for manifest in manifests}
+    foreign = "workloadRef" in yaml.safe_load(example.read_text())["spec"]
+    assert {"Service", "ConfigMap"} <= kinds
+    assert ("Deployment" in kinds) is not foreign
 
 
 def test_there_is_an_example_of_every_protocol_and_every_field() -> None:
