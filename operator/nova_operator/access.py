@@ -15,6 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 
 from nova_operator.cluster import ClusterError
+from nova_operator.connections import Connections
 
 CONNECTIONS: Final = 24
 REREAD: Final = 5.0
@@ -98,5 +99,6 @@ def client(access: Configuration) -> ApiClient:
     access.connection_pool_maxsize = CONNECTIONS
     access.client_session_kwargs = {"trust_env": False}
     api = ApiClient(access)
+    api.rest_client = Connections(access)
     api.user_agent = "nova-operator"
     return api

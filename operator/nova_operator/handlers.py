@@ -22,24 +22,32 @@ WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
 BURST: Final = 0.02
 """Seconds for which news of children are gathered: a write is often followed by several events."""
 
+LONGEST_BURST: Final = 1.0
+"""The same while the operator is behind: what is in motion is looked at less often then, to have done with the rest."""
+
 
 class Feed:
     """Takes watch events in; `add` puts a service into the queue, with a delay in seconds, `listed` hears that a kind
-    was listed, which does not tell what is gone."""
+    was listed, which does not tell what is gone; `lag` says by how many seconds the queue is behind."""
 
     def __init__(
-        self, mirror: Mirror, add: Callable[[ServiceKey, float], None], listed: Callable[[Kind], None]
+        self,
+        mirror: Mirror,
+        add: Callable[[ServiceKey, float], None],
+        listed: Callable[[Kind], None],
+        lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._mirror = mirror
         self._add = add
         self._listed = listed
+        self._lag = lag
 
     def take(self, kind: Kind, change: str | None, manifest: dict[str, Any]) -> None:
         """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed."""
         news = self._mirror.drop(kind, manifest) if change == "DELETED" else self._mirror.put(kind, manifest)
         service = service_key(kind, manifest)
         if news and service is not None:
-            self._add(service, 0.0 if kind is NOVA_SERVICE else BURST)
+            self._add(service, 0.0 if kind is NOVA_SERVICE else min(LONGEST_BURST, BURST + self._lag()))
         if change is None:
             self._listed(kind)
 

@@ -7,7 +7,8 @@ credentials and request plumbing are used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -16,6 +17,7 @@ from kubernetes.aio.client import ApiClient
 from nova_api import names
 from nova_operator import openapi
 from nova_operator.cluster import ClusterError, RefusedError, StaleError, UnavailableError
+from nova_operator.connections import Connections
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import POD, Kind, kind_of
 from nova_operator.metrics import Metrics
@@ -37,7 +39,7 @@ class Kube:
     """The API server behind a client. Every call ends within `DEADLINE`."""
 
     def __init__(self, api: ApiClient, metrics: Metrics) -> None:
-        self._api = api
+        self._connections = cast("Connections", api.rest_client)  # put there by `access.client`
         self._metrics = metrics
         self._declared: dict[tuple[tuple[str, str], tuple[str, ...]], bool] = {}
 
@@ -156,15 +158,11 @@ class Kube:
         """One request; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
         code = "none"
         try:
-            _, url, headers, _, _ = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
-                auth_settings=["BearerToken"],
+            encoded = None if body is None else msgspec.json.encode(body)
+            answer, text = await self._connections.send(
+                method, f"{path}?{urlencode(query)}" if query else path, encoded, content_type, DEADLINE
             )
-            answer = await self._api.call_api(method, url, headers, body, _request_timeout=DEADLINE)
-            code, text = str(answer.status), await answer.read()
+            code = str(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         finally:

@@ -57,6 +57,10 @@ class Runner:
         """Keys whose turn has come and for which no worker is free."""
         return self._queue.overdue(time.monotonic())
 
+    def lag(self) -> float:
+        """Seconds by which it is behind."""
+        return self._queue.lag(time.monotonic())
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:

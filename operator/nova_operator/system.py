@@ -61,11 +61,12 @@ class System:
             on_change=self._reports_changed,
             look_soon=self.looks.add,
         )
+        self._announcer = Announcer(cluster, identity)
         self._reconciler = Reconciler(
             cluster,
             self.mirror,
             self._delivery,
-            Announcer(cluster, identity),
+            self._announcer,
             defaults,
             doubt=self.discovery.doubt,
             missed=self.missed.words,
@@ -77,7 +78,7 @@ class System:
         self.services = Runner("reconcile", self.reconcile, workers, random, metrics.reconcile)
         self._relist = Relist(self._read_anew)
         self._namespaces: tuple[str | None, ...] = ()
-        self.feed = Feed(self.mirror, self.services.add, self._relist.told)
+        self.feed = Feed(self.mirror, self.services.add, self._relist.told, self.services.lag)
         metrics.queue_depth.set_function(self.services.overdue)
         metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))
 
@@ -126,6 +127,7 @@ class System:
             group.create_task(self.services.run())
             group.create_task(self.looks.run())
             group.create_task(self._relist.run())
+            group.create_task(self._announcer.run())
 
     async def _read(self, kind: Kind) -> set[ServiceKey]:
         """Read all objects of a kind; returns the services to which that is news. Raises ClusterError."""
