@@ -28,6 +28,7 @@ from nova_operator.desired.metadata import Manifest, pod_labels, selector
 from nova_operator.desired.pod_checks import PORT_START, app_name, check_grace_period, check_pod, items, needs_low_ports
 from nova_operator.desired.service_account import identity
 from nova_operator.desired.sidecar_container import sidecar_container
+from nova_operator.desired.state_secrets import state_volumes
 from nova_operator.desired.tls import tls_volumes
 from nova_operator.desired.topology_spread import topology_spread
 
@@ -138,7 +139,7 @@ def _add_sidecar(pod: Manifest, sidecar: Manifest) -> None:
 
 def _volumes(service: NovaService) -> list[Manifest]:
     config = {"name": names.CONFIG_VOLUME, "configMap": {"name": names.config_map(service.metadata.name)}}
-    return [config, *tls_volumes(service)]
+    return [config, *tls_volumes(service), *state_volumes(service)]
 
 
 def _with_low_ports(security: Manifest) -> Manifest:

@@ -14,9 +14,12 @@ from nova_api.errors import ConfigError
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.host_aliases import addresses_by_name
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.state_secrets import SESSION_VOLUME, STORE_VOLUME
 from nova_operator.desired.tls import VOLUME_PREFIX
 
 PORT_START: Final = "net.ipv4.ip_unprivileged_port_start"
+_OURS: Final = (names.CONFIG_VOLUME, SESSION_VOLUME, STORE_VOLUME)
+"""Volumes of the sidecar."""
 _PRIVILEGED_PORTS: Final = 1024
 _LOOPBACK: Final = names.upstream_address(0).rpartition(".")[0] + "."
 
@@ -117,10 +120,10 @@ def _check_ports(service: NovaService, container: Manifest, where: str) -> None:
 def _check_volumes(pod: Manifest, where: str) -> None:
     for index, volume in enumerate(items(pod, "volumes", where)):
         name = str(volume.get("name"))
-        if name == names.CONFIG_VOLUME or name.startswith(VOLUME_PREFIX):
+        if name in _OURS or name.startswith(VOLUME_PREFIX):
             raise ConfigError(
                 f"{where}.volumes[{index}].name",
-                f"expected another name than {name}: {names.CONFIG_VOLUME} and {VOLUME_PREFIX}* are the sidecar's",
+                f"expected another name than {name}: {', '.join(_OURS)} and {VOLUME_PREFIX}* are the sidecar's",
             )
 
 

@@ -8,6 +8,7 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.image_pod import RESTRICTED
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.state_secrets import state_mounts
 from nova_operator.desired.tls import tls_mounts
 
 USER = 65532
@@ -31,6 +32,7 @@ def sidecar_container(service: NovaService, defaults: Defaults) -> Manifest:
         "volumeMounts": [
             {"name": names.CONFIG_VOLUME, "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
             *tls_mounts(service),
+            *state_mounts(service),
         ],
     }
     if defaults.sidecar_pull_policy:
