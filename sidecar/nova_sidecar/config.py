@@ -101,6 +101,9 @@ def _keep_apart(config: ProxyConfig) -> None:
     listeners = [port.listen for port in config.outbound]
     targets = [(f"$.inbound[{i}].app", port.app) for i, port in enumerate(config.inbound)]
     targets += [(f"$.outbound[{i}].upstream", port.upstream) for i, port in enumerate(config.outbound)]
+    targets += [
+        (f"$.outbound[{i}].endpoints", port.endpoints) for i, port in enumerate(config.outbound) if port.endpoints
+    ]
     for path, target in targets:
         if (target.port in admin and _is_this_machine(target.host)) or (target.port and target in listeners):
             raise ConfigError(path, f"expected another address than {target.host}:{target.port}, the sidecar's own")

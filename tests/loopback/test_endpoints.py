@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nova_api.policies import BreakerPolicy, EndpointBreakerPolicy, PoolPolicy, RetryPolicy, TimeoutPolicy
+from nova_api.proxy import Address
 from nova_api.units import Duration
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.runtime import loop_factory
@@ -28,7 +29,7 @@ from .support.app import Answer, App
 from .support.message import request, response
 from .support.nameserver import NameServer, Question, Record, from_table, reply
 from .support.ports import free_ports
-from .support.sidecar import ONCE, document, outbound
+from .support.sidecar import ONCE, Sidecar, document, outbound
 from .support.waiting import eventually
 
 HOST = "auth.svc"
@@ -387,3 +388,44 @@ def test_a_race_that_is_cancelled_cancels_its_attempts() -> None:
         assert sorted(cancelled) == ["a", "b"]
 
     asyncio.run(go())
+
+
+def test_the_pods_of_a_service_are_found_one_by_one_and_the_name_stays_the_apps(
+    start: StartSidecar, serve: Callable[..., App]
+) -> None:
+    """`discovery: Endpoints`: the headless Service is asked, at the pods' own port; nothing else shows it."""
+    two, three = serve(TWO), serve(THREE)
+    pods = Address(host="auth-endpoints.svc", port=two.address[1])
+    names = NameServer(from_table(*[Record(pods.host, "A", address, 1) for address in (TWO, THREE)]))
+    ejecting = BreakerPolicy(endpoints=EndpointBreakerPolicy(mode="Enforce", failure_threshold=1))
+    try:
+        sidecar = start(
+            document(
+                outbound((HOST, 80), endpoints=pods, circuit_breaker=ejecting, retry=RetryPolicy(mode="Off")),
+                resolver="dns",
+            ),
+            names,
+        )
+        eventually(lambda: len(sidecar.stats()["outbound"]["db"]["pool"]["endpoints"]) == 2)
+        for _ in range(20):
+            with sidecar.connect() as client:
+                assert client.exchange(request(host="auth.svc:80")).status == 200
+        with sidecar.connect() as client:
+            client.send(b"GET /old HTTP/1.0\r\n\r\n")
+            assert client.response().status == 200
+        seen = two.requests + three.requests
+        assert two.requests
+        assert three.requests
+        assert {one.get("host") for one in seen} == {"auth.svc:80"}
+        assert not [asked for asked in names.asked if asked.endswith(f" {HOST}")]
+        two.answer = lambda _: response("500 No")
+        eventually(lambda: _ejected(sidecar, request(host="auth.svc:80")) == [f"{TWO}:{pods.port}"])
+    finally:
+        names.close()
+
+
+def _ejected(sidecar: Sidecar, asked: bytes) -> list[str]:
+    with sidecar.connect() as client:
+        client.exchange(asked)
+    found = sidecar.stats()["outbound"]["db"]["pool"]["endpoints"]
+    return [endpoint["address"] for endpoint in found if endpoint["ejected"]]

@@ -160,7 +160,7 @@ class Port:
         """Make what opens connections."""
         shared, stats = self._shared, self.stats
         self.dispatcher = Dispatcher(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
@@ -178,7 +178,7 @@ class Port:
     def _reconnect(self, settings: Inbound | Outbound) -> None:
         """Give new values to what opens connections."""
         self.dispatcher.configure(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._response_reader,
@@ -432,8 +432,13 @@ class Port:
 
 
 def target_of(settings: Inbound | Outbound) -> Any:
-    """Where the port sends its requests."""
+    """Whom the port's requests are for, by the name that callers use."""
     return settings.app if isinstance(settings, Inbound) else settings.upstream
+
+
+def found_at(settings: Inbound | Outbound) -> Any:
+    """Where that is: at its own address, or where its pods are told apart."""
+    return settings.app if isinstance(settings, Inbound) else settings.endpoints or settings.upstream
 
 
 def tls_of(settings: Inbound | Outbound) -> Tls | None:

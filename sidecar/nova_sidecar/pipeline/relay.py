@@ -12,7 +12,7 @@ from typing import Any, Final
 from nova_api.policies import AccessLogPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.announce import breaker_moved, endpoint_changed
-from nova_sidecar.pipeline.port import Shared, endpoints_of, target_of, tls_of
+from nova_sidecar.pipeline.port import Shared, endpoints_of, found_at, tls_of
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
@@ -51,7 +51,7 @@ class RelayPort:
         # until the next configuration
         self._take_over(settings, config)
         self.dispatcher = Dialer(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             size=self._limit,
             connect_timeout=settings.timeout.connect,
@@ -71,7 +71,7 @@ class RelayPort:
             self.breaker.configure(settings.circuit_breaker, self.clock())
         self._take_over(settings, config)
         self.dispatcher.configure(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             size=self._limit,
             connect_timeout=settings.timeout.connect,

@@ -92,3 +92,61 @@ def test_an_override_that_breaks_a_rule_names_its_upstream() -> None:
 def test_drain_leaves_two_seconds_of_the_grace_period() -> None:
     config = resolve(service(with_spec(shutdown={"preStop": "10s", "gracePeriod": "45s"})))
     assert config.drain == DrainPolicy(delay=Duration(10), timeout=Duration(33))
+
+
+# --- endpoints
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [("auth", "auth-endpoints"), ("auth.identity.svc", "auth-endpoints.identity.svc")],
+)
+def test_the_pods_of_a_nova_service_are_found_through_its_headless_service(host: str, found: str) -> None:
+    document = with_upstream(host=host, port=80, discovery="Endpoints", podPort=15101, tls={})
+    (outbound,) = resolve(service(document)).outbound
+    assert outbound.endpoints == Address(host=found, port=15101)
+    assert outbound.upstream == Address(host=host, port=80)
+    assert outbound.tls is not None
+    assert outbound.tls.server_name == host
+    document["spec"]["ports"] = [{"port": 8080, "appPort": 8081}]
+    assert resolve(service(document), "local").outbound[0].endpoints is None
+    assert resolve(service(with_upstream(host=host, port=80))).outbound[0].endpoints is None
+
+
+def test_a_label_too_long_for_a_headless_service_is_refused() -> None:
+    document = with_upstream(host="a" * 54, port=80, discovery="Endpoints")
+    with pytest.raises(ConfigError, match=r"^\$\.spec\.upstreams\[0\]\.host: expected a first label of at most 53"):
+        resolve(service(document))
+
+
+# --- affinity
+
+
+REDIS = {"type": "Redis", "redis": {"url": "redis://redis:6379/0", "secret": "redis-login", "timeout": "50ms"}}
+
+
+def test_a_pod_knows_its_siblings_and_where_the_secrets_are() -> None:
+    affinity = resolve(service(with_spec(sessionAffinity={"type": "Cookie", "timeout": "1h"}))).affinity
+    assert affinity is not None
+    assert affinity.siblings == "shop-endpoints.default.svc"
+    assert (affinity.timeout, affinity.store) == (Duration(3600), None)
+    assert affinity.cookie == proxy.SessionCookie(
+        name="nova-session", path="/", same_site="Lax", secure=False, directory="/etc/nova-session"
+    )
+    stored = resolve(service(with_spec(sessionAffinity=REDIS))).affinity
+    assert stored is not None
+    assert stored.store == proxy.Store(
+        url="redis://redis:6379/0", directory="/etc/nova-store/redis-login", timeout=Duration(0.05)
+    )
+
+
+def test_on_a_developers_machine_there_are_no_siblings_no_secrets_and_no_store() -> None:
+    document = with_spec(sessionAffinity=REDIS, ports=[{"port": 8080, "appPort": 8081}])
+    affinity = resolve(service(document), "local").affinity
+    assert affinity is not None
+    assert (affinity.siblings, affinity.cookie.directory, affinity.store) == ("", "", None)
+
+
+@pytest.mark.parametrize("kind", ["None", "ClientIP"])
+def test_what_the_service_does_by_itself_is_nothing_to_the_sidecar(kind: str) -> None:
+    assert resolve(service(with_spec(sessionAffinity={"type": kind}))).affinity is None

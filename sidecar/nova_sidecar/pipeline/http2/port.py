@@ -8,7 +8,7 @@ from nova_sidecar.pipeline.filters import CorrelationFilter, DeadlineFilter
 from nova_sidecar.pipeline.http2.answers import Answers
 from nova_sidecar.pipeline.http2.call import Call
 from nova_sidecar.pipeline.http2.filters import METADATA, CallCorrelationFilter, CallDeadlineFilter
-from nova_sidecar.pipeline.port import Port, endpoints_of, target_of, tls_of
+from nova_sidecar.pipeline.port import Port, endpoints_of, found_at, tls_of
 from nova_sidecar.pipeline.stats import OTHER_CODE
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.correlation import LONGEST
@@ -44,7 +44,7 @@ class CallPort(Port):
         shared = self._shared
         self._outbox = Outbox(self.loop)
         self.balancer = Balancer(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._call_response_reader,
@@ -62,7 +62,7 @@ class CallPort(Port):
 
     def _reconnect(self, settings: Inbound | Outbound) -> None:
         self.balancer.configure(
-            target_of(settings),
+            found_at(settings),
             settings.pool,
             connect_timeout=settings.timeout.connect,
             reader=self._call_response_reader,
