@@ -27,7 +27,7 @@ class Sessions:
         self._open: list[aiohttp.ClientSession] = []
         self._last = float("-inf")
 
-    async def login(self, **_: Any) -> kopf.AiohttpSession:
+    async def login(self) -> kopf.AiohttpSession:
         """A new session, with the token of now."""
         await asyncio.sleep(max(0.0, self._last + AGAIN - time.monotonic()))
         self._last = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import kopf
 import structlog
@@ -63,6 +63,7 @@ class Watches:
                 self._stop()  # a signal reached Kopf before this process took it back
                 return
             finally:
+                self._catch_signals()
                 self._state.watching = False
                 await sessions.close()
             self._metrics.watch_restarts.inc()
@@ -71,12 +72,17 @@ class Watches:
 
     async def _watch(self, sessions: Sessions, system: System) -> bool:
         """Whether it ended because there are other kinds to watch; False for a signal."""
+
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            self._catch_signals()  # Kopf has just put its own handlers in place, which know nothing of the lease, and
+            return await sessions.login()  # forget a signal that comes while a watch fails
+
         ready, outdated = asyncio.Event(), asyncio.Event()
         outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
         ready_task = asyncio.create_task(self._when_watching(system, ready))
         try:
             await kopf.operator(
-                registry=handlers.registry(system.feed, sessions.login, system.watched),
+                registry=handlers.registry(system.feed, login, system.watched),
                 settings=handlers.settings(self._options.resync, self._options.watch_silence),
                 clusterwide=not self._options.namespaces,
                 namespaces=self._options.namespaces,
@@ -108,6 +114,5 @@ class Watches:
     async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
         await ready.wait()
         self._state.watching = True
-        self._catch_signals()  # Kopf has put its own handlers in place, which do not know of the lease
         await asyncio.sleep(relist.QUIET)
         system.opened()
