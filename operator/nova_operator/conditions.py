@@ -57,7 +57,7 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         "Converged": converged,
         "Degraded": Verdict("True", trouble.reason, trouble.message)
         if trouble
-        else Verdict("False", reasons.AS_EXPECTED, "nothing needs attention"),
+        else Verdict("False", reasons.AS_EXPECTED, "; ".join(("nothing needs attention", *seen.risks))),
         "CircuitOpen": circuit_verdict(seen, upstreams),
     }
     if progressing.status == "True":

@@ -56,6 +56,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     without_effect: tuple[str, ...] = ()
     """What of the spec does nothing in this cluster, in words that say what to do."""
 
+    risks: tuple[str, ...] = ()
+    """What works worse than it could, because of how somebody else's pod is."""
+
     drain_needed: int = 0
     """Seconds that a pod needs to leave, by the spec."""
 

@@ -29,6 +29,7 @@ from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.effect import without_effect
 from nova_operator.desired.metadata import Manifest, workload_name
+from nova_operator.desired.pod_warnings import workload_warnings
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
 from nova_operator.last_good import Stored
 from nova_operator.mirror import Mirror, ServiceKey
@@ -235,6 +236,7 @@ class Reconciler:
             sidecar_image=self._sidecar_image(service) if service else "",
             ignored=reading.ignored if reading else (),
             without_effect=without_effect(service, self.defaults.platform) if service and not obstacle else (),
+            risks=workload_warnings(service, deployment, self.defaults.platform) if service else (),
             drain_needed=spec.drain_needed(service) if service else 0,
             grace_period=spec.grace_period(service, deployment) if service else 0,
             missed=self._missed(key),
