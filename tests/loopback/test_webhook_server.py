@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import uvloop
 from prometheus_client import CollectorRegistry, generate_latest
 
 from nova_operator.admission.certificates import Pair, make
@@ -101,7 +102,8 @@ def served(test: Callable[[Door, Pair], Awaitable[None]], **bounds: Any) -> None
             await server.stop()
             await asyncio.sleep(0)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the operator runs on
+        runner.run(run())
 
 
 def test_a_review_is_answered() -> None:

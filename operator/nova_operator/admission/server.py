@@ -215,7 +215,7 @@ class _Connection(web.RequestHandler):
     def _expire(self) -> None:
         transport = self.transport
         self.force_close()
-        if isinstance(transport, asyncio.Transport):
+        if transport is not None:
             transport.abort()  # one that reads nothing would keep a closed one open
 
 
