@@ -14,7 +14,9 @@ from nova_api.proxy import Outbound
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import NovaService, NovaServiceSpec, closes_within
 from nova_operator.desired.autoscaler import autoscaling_warnings
+from nova_operator.desired.defaults import Platform
 from nova_operator.desired.effect import edge_warnings
+from nova_operator.desired.pod_warnings import workload_warnings
 
 _EVERY_PATH: Final = ("*", "/*")
 _IN_CLUSTER: Final = (".svc", ".svc.cluster.local")
@@ -27,7 +29,7 @@ def warnings(service: NovaService, missing: Collection[str] = ()) -> tuple[str, 
     that `nova_operator.desired` refuses.
     """
     found = [warning for rule in _RULES for warning in rule(service.spec)]
-    found += [*autoscaling_warnings(service), *edge_warnings(service)]
+    found += [*autoscaling_warnings(service), *edge_warnings(service), *workload_warnings(service, None, Platform())]
     outbound = resolve(service).outbound
     found += [warning for rule in _UPSTREAM_RULES for upstream in outbound for warning in rule(upstream)]
     found += [
