@@ -3,7 +3,7 @@
     nova-operator [--namespace NS]... [--sidecar-image IMAGE] [--sidecar-pull-policy POLICY]
                   [--sidecar-requests cpu=50m,memory=64Mi] [--sidecar-poll SECONDS]
                   [--leader-election-namespace NS] [--metrics-port 8080] [--log-level LEVEL]
-                  [--kubeconfig FILE] [--workers N] [--resync SECONDS]
+                  [--kubeconfig FILE] [--workers N] [--resync SECONDS] [--discovery SECONDS]
                   [--webhook-port PORT --webhook-secret NS/NAME --webhook-name HOST ...]
 
 GET /healthz, /readyz and /metrics on the metrics port. No environment variables. SIGTERM ends it within two seconds.
@@ -17,6 +17,12 @@ What it needs to be allowed, in every namespace it serves (a ClusterRole, or a R
     ""                     services configmaps serviceaccounts
                                                            get list watch create patch delete
     policy                 poddisruptionbudgets            get list watch create patch delete
+    autoscaling            horizontalpodautoscalers        get list watch create patch delete
+    networking.k8s.io      networkpolicies ingresses       get list watch create patch delete
+    gateway.networking.k8s.io
+                           httproutes                      get list watch create patch delete    (where there are some)
+    monitoring.coreos.com  podmonitors                     get list watch create patch delete    (where there are some)
+    ""                     secrets                         create      (the key of session cookies; none is ever read)
     ""                     pods                            get list watch patch
     ""                     pods/eviction                   create      (pods without sidecar, where asked to)
     events.k8s.io          events                          create
@@ -33,10 +39,10 @@ and with webhooks, by name (--webhook-secret, --webhook-configuration):
                                                            get patch
 
 Two replicas may run with a lease; only one acts, both answer the webhooks. It opens connections to pods on TCP port
-15020 (the sidecars' status). It writes no annotations to objects it does not own, apart from nova.dev/config-hash on the pods of its services and
-nova.dev/adoption on a Deployment that workloadRef names. NovaServices with workloadRef have the finalizer
-nova.dev/give-back, so that the Deployment is given back first; all others go at once, and the garbage collector does
-the rest.
+15020 (the sidecars' status). It writes no annotations to objects it does not own, apart from nova.dev/config-hash on
+the pods of its services and nova.dev/adoption on a Deployment that workloadRef names. NovaServices with workloadRef
+have the finalizer nova.dev/give-back, so that the Deployment is given back first; all others go at once, and the
+garbage collector does the rest.
 """
 
 from __future__ import annotations
