@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 NOT_OF_HTTP = {"failureCodes", "grpcConnections", "idempotentPaths"}
 """Shown in grpc.yaml, and idempotentPaths at an upstream, where it belongs."""
-TO_BE_SHOWN = {"rollout", "template"}
+TO_BE_SHOWN = {"template"}
 QUEUE = {"acquireTimeout", "maxQueue"}
 """Only without early rejection, which the example has."""
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
