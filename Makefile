@@ -10,11 +10,11 @@ PYTEST := $(BIN)/python -m pytest
 COMPILED := $(patsubst %,tests/loopback/test_%.py,http1_basic smuggling http2_frames grpc_policies limiter breaker drain reload websocket)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-soak crds images chart clean
+.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak crds images chart clean
 
 help:  ## list the verbs
 	@echo "usage: make VERB"
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Debian and Ubuntu ship venv as a package of its own; with root it is installed, without it the message says so.
 $(STAMP): pyproject.toml
@@ -65,6 +65,9 @@ lint: $(STAMP)  ## format, lint, types, import rules and generated files
 
 bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProxy and nginx
 	$(BIN)/python -m tests.bench
+
+bench-operator: $(STAMP)  ## a thousand NovaServices, beside a bare client on the same API server
+	$(BIN)/python -m tests.bench.operator
 
 bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors and tasks must stay flat
 	$(BIN)/python -m tests.bench.soak

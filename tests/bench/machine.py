@@ -50,10 +50,11 @@ def cpu_ns(root: int) -> int:
 
     /proc/PID/schedstat counts in nanoseconds, which matters at a fixed low rate: /proc/PID/stat counts in 10 ms ticks.
     """
-    return sum(_cpu_ns_of(pid) for pid in process_tree(root))
+    return sum(thread_group_ns(pid) for pid in process_tree(root))
 
 
-def _cpu_ns_of(pid: int) -> int:
+def thread_group_ns(pid: int) -> int:
+    """CPU time of one process in nanoseconds, without its children."""
     try:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
     except OSError:
