@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -45,6 +46,7 @@ class Pair(msgspec.Struct, frozen=True):
     certificate: bytes
     key: bytes
     authority: bytes
+    """Empty where somebody else made the certificate and keeps it to themselves."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def write(secret: dict[str, Any], stored: Stored) -> dict[str, Any]:
 def bundle(stored: Stored) -> bytes:
     """The authorities that an API server must trust, PEM: each once."""
     pairs = [pair.authority for pair in (stored.current, stored.coming) if pair is not None]
-    return b"".join(dict.fromkeys([*pairs, *([stored.previous] if stored.previous else [])]))
+    return b"".join(dict.fromkeys([*pairs, stored.previous]))
 
 
 def step(stored: Stored, names: Sequence[str], now: datetime, lifetime: timedelta, *, settled: bool) -> Stored:
@@ -164,7 +166,8 @@ def _usable(pair: Pair, names: Sequence[str], now: datetime) -> bool:
     """Whether calls with it succeed now: in time, for all names, and with the key that belongs to it."""
     certificate = x509.load_pem_x509_certificate(pair.certificate)
     in_time = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
-    return in_time and set(map(_general, names)) <= set(_names(certificate)) and _fits(certificate, pair.key)
+    named = set(map(_general, names)) <= set(_names(certificate))
+    return in_time and named and _fits(certificate, pair.key) and _proves(pair.authority, certificate)
 
 
 def _names(certificate: x509.Certificate) -> Sequence[x509.GeneralName]:
@@ -182,6 +185,16 @@ def _fits(certificate: x509.Certificate, key: bytes) -> bool:
     return private.public_key() == certificate.public_key()
 
 
+def _proves(authority: bytes, certificate: x509.Certificate) -> bool:
+    issuer = _load(authority)
+    try:
+        if issuer is not None:
+            certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return issuer is not None
+
+
 def _is_due(pair: Pair, now: datetime) -> bool:
     certificate = x509.load_pem_x509_certificate(pair.certificate)
     lifetime = certificate.not_valid_after_utc - (certificate.not_valid_before_utc + SKEW)
@@ -189,8 +202,10 @@ def _is_due(pair: Pair, now: datetime) -> bool:
 
 
 def _pair(data: dict[str, bytes], prefix: str) -> Pair | None:
-    pair = Pair(*(data.get(f"{prefix}{part}", b"") for part in ("tls.crt", "tls.key", "ca.crt")))
-    return pair if pair.key and _load(pair.certificate) is not None and _load(pair.authority) is not None else None
+    certificate, key, authority = (data.get(f"{prefix}{part}", b"") for part in ("tls.crt", "tls.key", "ca.crt"))
+    if not key or _load(certificate) is None:
+        return None
+    return Pair(certificate, key, authority if _load(authority) is not None else b"")
 
 
 def _load(certificate: bytes) -> x509.Certificate | None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from cryptography import x509
 
@@ -93,8 +94,10 @@ def test_one_that_has_expired_is_replaced_at_once_by_the_coming_one_if_there_is_
             Pair(make(NAMES, BORN, LIFE).certificate, make(NAMES, BORN, LIFE).key, make(NAMES, BORN, LIFE).authority)
         ),
         Stored(Pair(make(NAMES, BORN, LIFE).certificate, b"no key", make(NAMES, BORN, LIFE).authority)),
+        Stored(msgspec.structs.replace(make(NAMES, BORN, LIFE), authority=make(NAMES, BORN, LIFE).authority)),
+        Stored(msgspec.structs.replace(make(NAMES, BORN, LIFE), authority=b"")),
     ],
-    ids=["other names", "not yet valid", "another key", "no key"],
+    ids=["other names", "not yet valid", "another key", "no key", "another authority", "no authority"],
 )
 def test_one_that_no_call_could_use_is_replaced_at_once(broken: Stored) -> None:
     mended = step(broken, NAMES, BORN, LIFE, settled=False)
@@ -120,6 +123,13 @@ def test_the_secret_gives_back_what_was_written_and_takes_rubbish_for_nothing() 
         == read({"data": {"tls.crt": "§", "tls.key": "eA==", "ca.crt": "eA=="}})
         == Stored()
     )
+
+
+def test_one_of_somebody_elses_may_keep_its_authority_to_itself() -> None:
+    given = make(NAMES, BORN, LIFE)
+    secret = write({}, Stored(given))
+    del secret["data"]["ca.crt"]
+    assert read(secret) == Stored(msgspec.structs.replace(given, authority=b""))
 
 
 def test_each_renewal_has_an_authority_of_its_own_whose_key_is_nowhere() -> None:
