@@ -15,6 +15,7 @@ from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.v1alpha1 import GROUP, NovaService
 from nova_cli.documents import DocumentError, parse
+from nova_cli.workloads import adopted, is_deployment
 from nova_operator.admission.risks import warnings
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults, Platform
@@ -26,7 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "render",
         help="print the manifests that the operator would apply for a NovaService",
-        description="Print, as YAML, the manifests that the operator would apply for each NovaService of a file.",
+        description="Print, as YAML, the manifests that the operator would apply for each NovaService of a file. A"
+        " Deployment that workloadRef names is taken from the same file, and printed with its sidecar.",
     )
     parser.add_argument("-f", "--file", required=True, metavar="FILE", help="NovaServices as YAML; - is standard input")
     parser.add_argument(
@@ -66,9 +68,11 @@ def run(options: argparse.Namespace) -> int:
         ),
     )
     manifests: list[dict[str, Any]] = []
-    for where, service in services(options.file, options.namespace):
+    name, documents = _load(options.file)
+    for where, service in services(name, documents, options.namespace):
         try:
             manifests.extend(desired_state(service, defaults))
+            manifests.extend(adopted(service, documents, options.namespace, defaults))
             risks = warnings(service)
         except ConfigError as error:
             raise DocumentError(f"{where}: {error}") from error
@@ -78,15 +82,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
+def services(name: str, documents: list[Any], namespace: str) -> Iterator[tuple[str, NovaService]]:
     """The NovaServices of a file, each with the words that name it in messages. Raises DocumentError."""
-    name = "<stdin>" if file == "-" else file
-    documents = _load(file, name)
     found = False
     for number, document in enumerate(documents, start=1):
         where = name if len(documents) == 1 else f"{name} (document {number})"
         if _is_foreign(document):
-            print(f"{where}: skipped, it is a {document['kind']}", file=sys.stderr)
+            if not is_deployment(document):
+                print(f"{where}: skipped, it is a {document['kind']}", file=sys.stderr)
             continue
         found = True
         yield where, _decode(document, namespace, where)
@@ -94,9 +97,11 @@ def services(file: str, namespace: str) -> Iterator[tuple[str, NovaService]]:
         raise DocumentError(f"{name}: $: expected a NovaService, found none")
 
 
-def _load(file: str, name: str) -> list[Any]:
+def _load(file: str) -> tuple[str, list[Any]]:
+    """What the file is called in messages, and its documents."""
+    name = "<stdin>" if file == "-" else file
     try:
-        return parse(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+        return name, parse(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
     except OSError as error:
         raise DocumentError(f"{name}: expected a file that can be read: {error.strerror}") from error
     except ConfigError as error:

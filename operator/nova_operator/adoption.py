@@ -89,6 +89,12 @@ def adopt(service: NovaService, live: Manifest, defaults: Defaults, settled: tup
     return Write(_guarded(live, wanted), why, adoption)
 
 
+def preview(service: NovaService, deployment: Manifest, defaults: Defaults) -> Manifest:
+    """A Deployment, as its owner writes it, with the service's sidecar. Raises as `adopt` does."""
+    _refuse_made(service, deployment)
+    return _lay_over(service, own_of(deployment), defaults)
+
+
 def give_back(live: Manifest) -> Manifest | None:
     """The patch that makes the spec its owner's alone; None where it is. `let_go` comes after it."""
     spec = own_of(live)["spec"]
