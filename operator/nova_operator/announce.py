@@ -19,6 +19,7 @@ from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.events import Allowance, Event, manifest
 from nova_operator.kinds import EVENT
+from nova_operator.metrics import Metrics
 
 BURST_OF_ALL: Final = 500.0
 REFILL_OF_ALL: Final = 25.0
@@ -37,8 +38,9 @@ log = structlog.get_logger()
 class Announcer:
     """`instance` names this replica in the events."""
 
-    def __init__(self, cluster: Cluster, instance: str) -> None:
+    def __init__(self, cluster: Cluster, instance: str, metrics: Metrics) -> None:
         self._cluster = cluster
+        self._metrics = metrics
         self._instance = instance
         self._waiting: deque[tuple[Manifest, dict[str, str]]] = deque()
         self._wake = asyncio.Event()
@@ -57,11 +59,13 @@ class Announcer:
         for event in events:
             log.info("kubernetes event", **about, reason=event.reason, note=event.note)
             if not allowance.take(now) or not self._everybody.take(now):
+                self._metrics.event("bounded")
                 continue
             document = manifest(event, service, self._instance, uuid4().hex[:16], stamp)
             self._waiting.append((document, {**about, "reason": event.reason}))
             if len(self._waiting) > MOST_WAITING:
                 _, dropped = self._waiting.popleft()
+                self._metrics.event("bounded")
                 log.warning("kubernetes event not written", **dropped, error="too many are waiting")
             self._wake.set()
 
@@ -73,7 +77,9 @@ class Announcer:
                 document, about = self._waiting.popleft()
                 try:
                     await self._cluster.create(EVENT, document)
+                    self._metrics.event("written")
                 except ClusterError as error:
+                    self._metrics.event("failed")
                     log.warning("kubernetes event not written", **about, error=str(error))
                 await asyncio.sleep(PACE if len(self._waiting) > AT_ONCE else 0)
             self._wake.clear()

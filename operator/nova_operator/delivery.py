@@ -56,7 +56,8 @@ class _Delivery:
 
 
 class Delivery:
-    """The sidecars of all services. `look_soon` asks for a turn of `look`, `on_change` hears of new reports."""
+    """The sidecars of all services. `look_soon` asks for a turn of `look`, `on_change` hears of new reports,
+    `count` how many sidecars were asked and how many answered."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Delivery:
         random: Random,
         on_change: Callable[[ServiceKey], None],
         look_soon: Callable[[ServiceKey], None],
+        count: Callable[[int, int], None] = lambda _asked, _answered: None,
     ) -> None:
         self._cluster = cluster
         self._sidecars = sidecars
@@ -76,6 +78,7 @@ class Delivery:
         self._random = random
         self._on_change = on_change
         self._look_soon = look_soon
+        self._count = count
         self._services: dict[ServiceKey, _Delivery] = {}
 
     def __repr__(self) -> str:
@@ -130,7 +133,9 @@ class Delivery:
             return None
         await self._nudge(service, delivery)
         pods = self._reachable(service)
-        if self._remember(delivery, pods, await self._sidecars.read(pods)):
+        answers = await self._sidecars.read(pods)
+        self._count(len(pods), len(answers))
+        if self._remember(delivery, pods, answers):
             self._on_change(service)
         return self._pause(service, delivery)
 

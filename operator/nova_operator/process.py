@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -46,6 +47,7 @@ class Process:
         self._options = options
         self._metrics = Metrics()
         self._state = State(pulse=Pulse(options.watch_silence))
+        self._metrics.watch_silence.set_function(lambda: self._state.pulse.longest(time.monotonic()))
         self._stop = asyncio.Event()
         self._me = f"{socket.gethostname()}_{uuid4().hex[:8]}"
 

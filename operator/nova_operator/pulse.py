@@ -29,8 +29,12 @@ class Pulse:
     def __repr__(self) -> str:
         return f"<Pulse watches={len(self._heard)}>"
 
+    def opened(self, watch: str, now: float) -> None:
+        """A watch was opened; that it could be says nothing if it was open before and silent."""
+        self._heard.setdefault(watch, now)
+
     def heard(self, watch: str, now: float) -> None:
-        """Something came over a watch, or it was opened."""
+        """Something came over a watch."""
         self._heard[watch] = now
 
     def begin(self) -> None:

@@ -63,3 +63,19 @@ CANARY_WITHDRAWN: Final = "CanaryWithdrawn"
 CANARY_PROMOTED: Final = "CanaryPromoted"
 CIRCUIT_OPENED: Final = "CircuitOpened"
 CIRCUIT_CLOSED: Final = "CircuitClosed"
+
+DEGRADING: Final = (
+    SPEC_INVALID,
+    CHILD_REJECTED,
+    CONFLICT,
+    CONFIG_REJECTED,
+    CRASH_LOOPING,
+    IMAGE_PULL_FAILED,
+    CONTAINER_REFUSED,
+    PODS_REFUSED,
+    UNSCHEDULABLE,
+    SIDECAR_MISSING,
+    PROGRESS_DEADLINE_EXCEEDED,
+    DRAIN_BUDGET_TOO_SMALL,
+)
+"""What Degraded may say: the values of a metric's label."""

@@ -32,13 +32,13 @@ from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.desired.pod_warnings import workload_warnings
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
 from nova_operator.last_good import Stored
+from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.observation import Observation, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
 from nova_operator.rollout.pilot import LONGEST_LOOK, Pilot
-from nova_operator.rollout_metrics import RolloutMetrics
 
 OBSTACLE_RETRY: Final = 10.0
 """Seconds until a refused write or a taken name is tried again: a quota may have grown, a namesake be gone."""
@@ -75,7 +75,7 @@ class Reconciler:
         *,
         doubt: Callable[[], None],
         missed: Callable[[ServiceKey], str] = lambda _: "",
-        rollout_metrics: RolloutMetrics,
+        metrics: Metrics,
         poll: float,
         resync: float,
         random: Random,
@@ -86,8 +86,8 @@ class Reconciler:
         self._children = Children(cluster, mirror, doubt)
         self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
-        self._reporter = Reporter(cluster, mirror, announcer, wall)
-        self._pilot = Pilot(cluster, mirror, delivery, rollout_metrics, look=min(LONGEST_LOOK, poll), wall=wall)
+        self._reporter = Reporter(cluster, mirror, announcer, metrics, wall)
+        self._pilot = Pilot(cluster, mirror, delivery, metrics.rollout, look=min(LONGEST_LOOK, poll), wall=wall)
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
         self._missed = missed
@@ -119,6 +119,7 @@ class Reconciler:
         document = self._mirror.get(NOVA_SERVICE, *key)
         if document is None:
             self._memories.pop(key, None)
+            self._reporter.forget(memory.told)
             self._children.forget(key)
             self._delivery.forget(key)
             self._adopter.forget(key)

@@ -16,6 +16,7 @@ from nova_operator.cluster import Cluster
 from nova_operator.desired.metadata import Manifest
 from nova_operator.events import Allowance, Event, transitions
 from nova_operator.kinds import NOVA_SERVICE
+from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror
 from nova_operator.observation import Observation
 
@@ -26,16 +27,27 @@ class Told(msgspec.Struct):
     allowance: Allowance = msgspec.field(default_factory=Allowance)
     asked: NovaServiceStatus | None = None
     kept: NovaServiceStatus | None = None
-    """What the API server kept of the status that it was asked to write: an older definition has fewer fields."""
+    """What the API server kept of the status that it was asked to write, where that is less: an older definition has
+    fewer fields."""
+
+    generation: int = 0
+    changed_at: float | None = None
+    """When this generation was first seen, in monotonic seconds; None once it has converged."""
+
+    degraded: str = ""
+    """Reason of Degraded, as it is counted."""
 
 
 class Reporter:
     """Writes what changed, and nothing where nothing did. `wall` gives the time."""
 
-    def __init__(self, cluster: Cluster, mirror: Mirror, announcer: Announcer, wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: Cluster, mirror: Mirror, announcer: Announcer, metrics: Metrics, wall: Callable[[], datetime]
+    ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._announcer = announcer
+        self._metrics = metrics
         self._wall = wall
 
     async def report(
@@ -52,12 +64,29 @@ class Reporter:
         overtaken = False
         if after != before and not (after == told.asked and before == told.kept):
             written = await self._write(document, after)
-            told.asked, told.kept = after, status.read(written.get("status"))
+            kept = status.read(written.get("status"))
+            told.asked, told.kept = (None, None) if kept == after else (after, kept)
             overtaken = _wanted_by_people(written) != _wanted_by_people(document)
         events = [Event("Normal", reasons.CREATED, "Create", "created the Deployment")] if created else []
         events += transitions(before, after)
+        self._measure(before, after, told, time.monotonic())
         await self._announcer.announce(events, document, told.allowance, time.monotonic(), wall)
         return overtaken
+
+    def forget(self, told: Told) -> None:
+        """The service is gone."""
+        self._metrics.degraded(told.degraded, "")
+
+    def _measure(self, before: NovaServiceStatus, after: NovaServiceStatus, told: Told, now: float) -> None:
+        if told.generation != after.observed_generation:
+            told.generation = after.observed_generation
+            told.changed_at = now if before.observed_generation != after.observed_generation else None
+        if told.changed_at is not None and status.holds(after, "Converged"):
+            self._metrics.converged(now - told.changed_at)
+            told.changed_at = None
+        degraded = next((one.reason for one in after.conditions if one.type == "Degraded" and one.status == "True"), "")
+        self._metrics.degraded(told.degraded, degraded)
+        told.degraded = degraded
 
     async def _write(self, document: Manifest, after: NovaServiceStatus) -> Manifest:
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}

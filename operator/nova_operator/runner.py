@@ -26,7 +26,8 @@ Job = Callable[[ServiceKey], Awaitable[float | None]]
 """Works on a service; returns the seconds until it wants to be looked at again, None if it is gone."""
 
 Count = Callable[[str, float], None]
-"""Told the result (see `metrics.RESULTS`) and the duration of each run."""
+"""Told the result (see `metrics.RESULTS`) and the duration of each run; beside it, what kind of error ended one
+(`metrics.ERRORS`)."""
 
 log = structlog.get_logger()
 
@@ -35,7 +36,14 @@ class Runner:
     """Runs `job` for each service that was added, one run per service at a time, `workers` runs at most."""
 
     def __init__(
-        self, work: Work, job: Job, workers: int, random: Random, count: Count = lambda _result, _seconds: None
+        self,
+        work: Work,
+        job: Job,
+        workers: int,
+        random: Random,
+        *,
+        count: Count = lambda _result, _seconds: None,
+        error: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._name = work
         self._job = job
@@ -44,6 +52,7 @@ class Runner:
         self._idle: deque[asyncio.Future[ServiceKey]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._count = count
+        self._error = error
 
     def __repr__(self) -> str:
         return f"<Runner {self._name} {self._queue!r} idle={len(self._idle)}/{self._workers}>"
@@ -60,6 +69,10 @@ class Runner:
     def lag(self) -> float:
         """Seconds by which it is behind."""
         return self._queue.lag(time.monotonic())
+
+    def failing(self) -> int:
+        """Keys that could not be worked on the last time."""
+        return self._queue.failing()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -106,13 +119,16 @@ class Runner:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
+            self._error("cancelled")
             self._failed(key, "retried", started)  # only a call inside was cancelled, by Kopf as it stopped
         except ClusterError as error:
+            self._error(_reason(error))
             patience = (error.retry_after or 0.0) if isinstance(error, UnavailableError) else 0.0
             wait = self._failed(key, "retried", started, patience)
             level = log.debug if isinstance(error, StaleError) else log.warning
             level("work postponed", **self._about(key), error=str(error), retry_in=round(wait, 1))
         except Exception:  # a fault of ours must not end the work on other services
+            self._error("internal")
             wait = self._failed(key, "failed", started)
             log.exception("work failed", **self._about(key), retry_in=round(wait, 1))
         else:
@@ -125,3 +141,9 @@ class Runner:
     def _failed(self, key: ServiceKey, result: str, started: float, at_least: float = 0.0) -> float:
         self._count(result, time.monotonic() - started)
         return self._queue.failed(key, time.monotonic(), at_least)
+
+
+def _reason(error: ClusterError) -> str:
+    if isinstance(error, UnavailableError):
+        return "unavailable"
+    return "stale" if isinstance(error, StaleError) else "refused"

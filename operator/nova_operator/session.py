@@ -53,7 +53,7 @@ def _answers(pulse: Pulse) -> type[aiohttp.ClientResponse]:
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             started = await super().start(connection)
             if self.url.query.get("watch") == "true" and self.status == 200:
-                pulse.heard(self.url.path, time.monotonic())
+                pulse.opened(self.url.path, time.monotonic())
                 self.content = _Heard(self.content, pulse, self.url.path)  # type: ignore[assignment]  # stands in for it
             return started
 

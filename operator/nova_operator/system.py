@@ -51,7 +51,7 @@ class System:
         random = SystemRandom()
         self.mirror = Mirror()
         self.missed = Missed()
-        self.looks = Runner("look", self._look, LOOKERS, random)
+        self.looks = Runner("look", self._look, LOOKERS, random, error=metrics.error)
         self._delivery = Delivery(
             cluster,
             sidecars,
@@ -60,8 +60,9 @@ class System:
             random=random,
             on_change=self._reports_changed,
             look_soon=self.looks.add,
+            count=metrics.sidecars,
         )
-        self._announcer = Announcer(cluster, identity)
+        self._announcer = Announcer(cluster, identity, metrics)
         self._reconciler = Reconciler(
             cluster,
             self.mirror,
@@ -70,16 +71,20 @@ class System:
             defaults,
             doubt=self.discovery.doubt,
             missed=self.missed.words,
-            rollout_metrics=metrics.rollout,
+            metrics=metrics,
             poll=poll,
             resync=resync,
             random=random,
         )
-        self.services = Runner("reconcile", self.reconcile, workers, random, metrics.reconcile)
+        self.services = Runner(
+            "reconcile", self.reconcile, workers, random, count=metrics.reconcile, error=metrics.error
+        )
         self._relist = Relist(self._read_anew)
         self._namespaces: tuple[str | None, ...] = ()
         self.feed = Feed(self.mirror, self.services.add, self._relist.told, self.services.lag)
         metrics.queue_depth.set_function(self.services.overdue)
+        metrics.queue_age.set_function(self.services.lag)
+        metrics.failing.set_function(self.services.failing)
         metrics.services.set_function(lambda: sum(1 for _ in self.mirror.services()))
 
     def __repr__(self) -> str:

@@ -66,6 +66,10 @@ class WorkQueue(Generic[K]):
         """Seconds for which the key whose turn is next has been waiting for it; 0 if nobody waits."""
         return max(0.0, now - self._heap[0][0]) if self._heap else 0.0
 
+    def failing(self) -> int:
+        """Keys that could not be worked on the last time."""
+        return len(self._failures)
+
     def next_due(self) -> float | None:
         """When the next turn is, at the earliest; None if nothing waits."""
         return self._heap[0][0] if self._heap else None

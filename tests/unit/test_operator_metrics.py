@@ -4,7 +4,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from nova_operator.metrics import RESULTS, Metrics
+from nova_operator import reasons
+from nova_operator.metrics import ERRORS, EVENTS, READS, RESULTS, Metrics
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 
@@ -44,3 +45,21 @@ def test_a_reconcile_and_a_request_are_counted() -> None:
     assert 'nova_operator_reconciles_total{result="retried"} 1.0' in lines
     assert 'nova_operator_reconcile_duration_seconds_bucket{le="0.5"} 1.0' in lines
     assert 'nova_operator_api_requests_total{code="none",method="PATCH"} 1.0' in lines
+
+
+def test_every_series_of_a_bounded_label_is_there_from_the_start() -> None:
+    lines = set(Metrics().render().decode().splitlines())
+    expected = {f'nova_operator_errors_total{{reason="{reason}"}} 0.0' for reason in ERRORS}
+    expected |= {f'nova_operator_sidecar_reads_total{{result="{result}"}} 0.0' for result in READS}
+    expected |= {f'nova_operator_events_total{{result="{result}"}} 0.0' for result in EVENTS}
+    expected |= {f'nova_operator_services_degraded{{reason="{reason}"}} 0.0' for reason in reasons.DEGRADING}
+    assert expected <= lines
+
+
+def test_a_service_counts_as_degraded_for_one_reason_at_a_time() -> None:
+    metrics = Metrics()
+    for before, after in [("", "Conflict"), ("Conflict", "Conflict"), ("Conflict", "CrashLooping")]:
+        metrics.degraded(before, after)
+    lines = metrics.render().decode().splitlines()
+    assert 'nova_operator_services_degraded{reason="Conflict"} 0.0' in lines
+    assert 'nova_operator_services_degraded{reason="CrashLooping"} 1.0' in lines
