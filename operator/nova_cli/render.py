@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             manifests.extend(desired_state(service, defaults))
             manifests.extend(adopted(service, documents, options.namespace, defaults))
-            risks = warnings(service)
+            risks = warnings(service, platform=defaults.platform)
         except ConfigError as error:
             raise DocumentError(f"{where}: {error}") from error
         for risk in risks:

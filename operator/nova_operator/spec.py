@@ -45,9 +45,11 @@ def drain_needed(service: NovaService) -> int:
 
 
 def grace_period(service: NovaService, deployment: Manifest | None) -> int:
-    """Seconds that a pod has, by its Deployment where there is one."""
+    """Seconds that a pod has, by its Deployment where there is one; injection lengthens it on the pods themselves."""
     pod = ((((deployment or {}).get("spec") or {}).get("template") or {}).get("spec")) or {}
-    return int(pod.get("terminationGracePeriodSeconds") or math.ceil(service.spec.shutdown.grace_period))
+    wanted, reference = math.ceil(service.spec.shutdown.grace_period), service.spec.workload_ref
+    given = int(pod.get("terminationGracePeriodSeconds") or wanted)
+    return max(given, wanted) if reference is not None and reference.mode == "Inject" else given
 
 
 def wanted_replicas(service: NovaService | None, deployment: Manifest | None) -> int:

@@ -52,7 +52,9 @@ class Hooks:
         ignored = tuple(
             f"{path}: this operator is older than the definition and ignores it" for path in reading.ignored
         )
-        return Answer(warnings=ignored + warnings(reading.service, await self._missing(reading.service)))
+        return Answer(
+            warnings=ignored + warnings(reading.service, await self._missing(reading.service), self._defaults.platform)
+        )
 
     async def inject(self, request: Request) -> Answer:
         """The sidecar for a pod that asks for it."""

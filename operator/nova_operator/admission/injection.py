@@ -18,6 +18,7 @@ from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.pod import lay_over
+from nova_operator.desired.pod_warnings import pod_warnings
 
 
 class InjectionError(Exception):
@@ -51,7 +52,8 @@ def inject(pod: Manifest, name: str, document: Manifest | None, defaults: Defaul
     except ConfigError as error:
         raise InjectionError(f"NovaService {name} and this pod do not go together: {error}") from error
     before: dict[str, Any] = {"metadata": pod.get("metadata") or {}, "spec": pod["spec"]}
-    return Answer(patch=tuple(json_patch(before, laid)))
+    told = pod_warnings(service, laid["spec"], defaults.platform, "spec")
+    return Answer(patch=tuple(json_patch(before, laid)), warnings=told)
 
 
 def _service(name: str, document: Manifest | None) -> NovaService:

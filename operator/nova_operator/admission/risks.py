@@ -22,14 +22,15 @@ _EVERY_PATH: Final = ("*", "/*")
 _IN_CLUSTER: Final = (".svc", ".svc.cluster.local")
 
 
-def warnings(service: NovaService, missing: Collection[str] = ()) -> tuple[str, ...]:
+def warnings(service: NovaService, missing: Collection[str] = (), platform: Platform | None = None) -> tuple[str, ...]:
     """What to tell whoever wrote a service, each on one line and at most 256 characters.
 
-    `missing` are the hosts of upstreams that are known not to exist in the cluster. Raises ConfigError for a service
-    that `nova_operator.desired` refuses.
+    `missing` are the hosts of upstreams that are known not to exist in the cluster; `platform` is what its API server
+    can do, a recent one when left out. Raises ConfigError for a service that `nova_operator.desired` refuses.
     """
     found = [warning for rule in _RULES for warning in rule(service.spec)]
-    found += [*autoscaling_warnings(service), *edge_warnings(service), *workload_warnings(service, None, Platform())]
+    found += [*autoscaling_warnings(service), *edge_warnings(service)]
+    found += workload_warnings(service, None, platform or Platform())
     outbound = resolve(service).outbound
     found += [warning for rule in _UPSTREAM_RULES for upstream in outbound for warning in rule(upstream)]
     found += [

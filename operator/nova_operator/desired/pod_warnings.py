@@ -55,8 +55,10 @@ def _own_hook(service: NovaService, pod: Manifest, platform: Platform, where: st
 
 
 def _short_time(service: NovaService, pod: Manifest, platform: Platform, where: str) -> Iterator[str]:
+    """Injection lengthens it on each pod, and leaves the Deployment's own."""
     given, needed = pod.get("terminationGracePeriodSeconds"), math.ceil(service.spec.shutdown.grace_period)
-    if isinstance(given, int) and given < needed:
+    reference = service.spec.workload_ref
+    if isinstance(given, int) and given < needed and (reference is None or reference.mode != "Inject"):
         yield (
             f"{where}.terminationGracePeriodSeconds {given} is shorter than shutdown.gracePeriod {needed}s: a pod that"
             " leaves is killed before its last requests are done"

@@ -31,6 +31,13 @@ def test_a_pod_gets_what_a_template_gets() -> None:
     assert after["metadata"]["labels"] == {names.LABEL_INJECT: "shop", "app": "shop", names.LABEL_SERVICE: "shop"}
 
 
+def test_what_works_worse_than_it_could_is_told() -> None:
+    own = {"preStop": {"exec": {"command": ["./goodbye"]}}}
+    asked = pod(containers=[{"name": "web", "image": "x:1", "lifecycle": own}], terminationGracePeriodSeconds=30)
+    (warning,) = inject(asked, "shop", document(**INJECT), DEFAULTS).warnings
+    assert warning.startswith("spec.containers[web].lifecycle.preStop is kept as it is")
+
+
 def test_a_pod_that_has_it_is_not_asked_about_again() -> None:
     asked = pod()
     assert asked_for(asked) == "shop"
