@@ -57,6 +57,13 @@ class Tls(Model, frozen=True, kw_only=True):
     directory: str = ""
 
 
+class Canary(Model, frozen=True, kw_only=True):
+    """Where an upstream has its canary, and the share of the requests that it gets, in percent."""
+
+    address: Address
+    weight: Annotated[int, Meta(ge=1, le=100)]
+
+
 class Outbound(Model, frozen=True, kw_only=True):
     """A listener for traffic from the app to one upstream."""
 
@@ -66,6 +73,8 @@ class Outbound(Model, frozen=True, kw_only=True):
     upstream: Address
     endpoints: Address | None = None
     """Where its pods are found one by one; None: at `upstream`, which is always the name that the app uses."""
+    canary: Canary | None = None
+    """A new version of it that is being tried; None: there is none."""
     tls: Tls | None = None
     timeout: TimeoutPolicy = TimeoutPolicy()
     circuit_breaker: BreakerPolicy = BreakerPolicy()

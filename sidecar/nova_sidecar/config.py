@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -93,6 +94,19 @@ def _read_all(descriptor: int, limit: int) -> bytes:
 def _require_packages(config: ProxyConfig) -> None:
     if config.tracing.mode == "Enforce" and not available():
         raise ConfigError("$.tracing.mode", "expected Off, since OpenTelemetry is not installed (nova[tracing])")
+    if config.affinity is not None and config.affinity.store is not None:
+        _require_store(config.affinity.store.url)
+
+
+def _require_store(url: str) -> None:
+    if find_spec("redis") is None:
+        raise ConfigError("$.affinity.store", "expected none, since redis-py is not installed (nova[store])")
+    from nova_sidecar.store.place import place  # noqa: PLC0415 - only where there is one
+
+    try:
+        place(url)
+    except ValueError as error:
+        raise ConfigError("$.affinity.store.url", str(error)) from error
 
 
 def _keep_apart(config: ProxyConfig) -> None:
@@ -104,6 +118,8 @@ def _keep_apart(config: ProxyConfig) -> None:
     targets += [
         (f"$.outbound[{i}].endpoints", port.endpoints) for i, port in enumerate(config.outbound) if port.endpoints
     ]
+    canaries = [(i, port.canary) for i, port in enumerate(config.outbound) if port.canary]
+    targets += [(f"$.outbound[{i}].canary.address", canary.address) for i, canary in canaries]
     for path, target in targets:
         if (target.port in admin and _is_this_machine(target.host)) or (target.port and target in listeners):
             raise ConfigError(path, f"expected another address than {target.host}:{target.port}, the sidecar's own")

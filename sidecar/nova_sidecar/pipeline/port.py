@@ -34,6 +34,7 @@ from nova_sidecar.pipeline.filters import (
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.partitions import limiter_filter, shown
 from nova_sidecar.pipeline.protection import Guard, ProtectionFilter
+from nova_sidecar.pipeline.split import Split, canary_settings
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
 from nova_sidecar.pipeline.upgrade import UpgradeFilter
@@ -138,6 +139,9 @@ class Port:
         self._exchange: type[Exchange] = Exchange
         self.desk: SessionDesk | None = None
         self._affinity: AffinityFilter | None = None
+        self.split: Split | None = None
+        """Who has a share of the requests; None where nobody has."""
+        self._split_ended: list[Port] = []
         if isinstance(settings, Outbound):
             self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
             self.breaker.on_transition.append(self._log_transition)
@@ -145,6 +149,7 @@ class Port:
         # until the next configuration
         self._take_over(settings, config)
         self._connect(settings)
+        self._share(settings, config)
 
     # --- configuration
 
@@ -155,6 +160,23 @@ class Port:
             self.retrier.configure(settings.retry)
         self._take_over(settings, config)
         self._reconnect(settings)
+        self._share(settings, config)
+
+    def _share(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        """Give a canary its share of the requests, or no longer; what is under way there has time to end."""
+        found = canary_settings(settings) if isinstance(settings, Outbound) else None
+        if found is None or not isinstance(settings, Outbound) or settings.canary is None:
+            if self.split is not None:
+                ended: Port = self.split.port
+                self._split_ended.append(ended)
+                self.loop.call_later(float(config.drain.timeout), ended.close)
+                self.split = None
+        elif self.split is None:
+            port = type(self)(found, config, self._shared, self.stats)
+            self.split = Split(port, settings.canary.weight, self._shared.rng.random())
+        else:
+            self.split.port.configure(found, config)
+            self.split.configure(settings.canary.weight)
 
     def _connect(self, settings: Inbound | Outbound) -> None:
         """Make what opens connections."""
@@ -251,15 +273,17 @@ class Port:
         if self.desk is None:
             self._exchange, self._affinity = Exchange, None
             return
-        from nova_sidecar.pipeline.affinity import AffinityExchange, AffinityFilter  # noqa: PLC0415 - only where on
+        from nova_sidecar.pipeline.affinity import AffinityExchange  # noqa: PLC0415 - only where it is on
 
         self._exchange = AffinityExchange
-        self._affinity = AffinityFilter(settings.listen.port, self.desk, self.stats)
+        self._affinity = self.desk.filter(settings.listen.port, self.stats)
 
     def protect(self) -> None:
         """Put the chain into force that fits how the sidecar itself is."""
         chain = self._chain
         self.chain = chain._replace(request=chain.overloaded) if self._shared.guard.shedding else chain
+        if self.split is not None:
+            self.split.port.protect()
 
     def _build(self, settings: Inbound | Outbound, config: ProxyConfig) -> Chain:
         stats, shared = self.stats, self._shared
@@ -318,6 +342,9 @@ class Port:
     def begin(self, connection: DownstreamConnection, head: RequestHead) -> None:
         """A request: through the filters, then upstream."""
         now = self.clock()
+        if self.split is not None and (canary := self.split.turn(now)) is not None:
+            canary.begin(connection, head)
+            return
         exchange = self._exchange(self, connection, head, now)
         connection.exchange = exchange
         self.stats.in_flight += 1
@@ -401,6 +428,8 @@ class Port:
     def leave(self) -> None:
         """From now on every response closes its connection."""
         self.leaving = True
+        if self.split is not None:
+            self.split.port.leave()
 
     def close_idle(self) -> None:
         """Close the connections of clients that have no exchange under way."""
@@ -413,6 +442,8 @@ class Port:
         for connection in list(self.connections):
             connection.abort()
         self.upstreams.close()
+        for port in (*self._split_ended, *(() if self.split is None else (self.split.port,))):
+            port.close()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
@@ -425,6 +456,8 @@ class Port:
             shown["breaker"] = self.breaker.snapshot(now)
             shown["retry"] = self.retrier.snapshot(now)
             shown["fallback"] = self.fallback.snapshot() if self.fallback is not None else NOTHING
+        if self.split is not None:
+            shown["canary"] = self.split.port.snapshot(now)
         return shown
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from nova_api.policies import AccessLogPolicy
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.announce import breaker_moved, endpoint_changed
 from nova_sidecar.pipeline.port import Shared, endpoints_of, found_at, tls_of
+from nova_sidecar.pipeline.split import Split, canary_settings
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
@@ -44,6 +45,9 @@ class RelayPort:
         self.breaker: Breaker | None = None
         self._tickets: dict[Relay, int] = {}
         self._refusals: dict[Relay, Reason] = {}
+        self.split: Split | None = None
+        """Who has a share of the connections; None where nobody has."""
+        self._split_ended: list[RelayPort] = []
         stats.relays = stats.relays or dict.fromkeys(RelayEnd, 0)
         if isinstance(settings, Outbound):
             self.breaker = Breaker(settings.circuit_breaker, shared.rng, shared.clock())
@@ -64,6 +68,7 @@ class RelayPort:
             answer=self._answered,
         )
         self.dispatcher.pool.ejector.on_change.append(self._log_ejection)
+        self._share(settings, config)
 
     def configure(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
         """Take over new values; of connections that are there already, the longest silence changes."""
@@ -80,6 +85,21 @@ class RelayPort:
         )
         for relay in self.connections:
             relay.limit(self._idle)
+        self._share(settings, config)
+
+    def _share(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        """Give a canary its share of the connections, or no longer; those it has go on until it leaves."""
+        found = canary_settings(settings) if isinstance(settings, Outbound) else None
+        if found is None or not isinstance(settings, Outbound) or settings.canary is None:
+            if self.split is not None:
+                self._split_ended.append(self.split.port)
+                self.split = None
+        elif self.split is None:
+            port = RelayPort(found, config, self._shared, self.stats)
+            self.split = Split(port, settings.canary.weight, self._shared.rng.random())
+        else:
+            self.split.port.configure(found, config)
+            self.split.configure(settings.canary.weight)
 
     def _take_over(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
         self.settings = settings
@@ -91,7 +111,8 @@ class RelayPort:
 
     def accept(self) -> Side:
         """A client has come."""
-        return Relay(self, self._shared.wheel, self.clock, self._idle).downstream
+        canary = self.split.turn(self.clock()) if self.split is not None else None
+        return Relay(canary or self, self._shared.wheel, self.clock, self._idle).downstream
 
     def connected(self, relay: Relay) -> None:
         """A client is connected: find it an upstream, or refuse it."""
@@ -190,6 +211,8 @@ class RelayPort:
         for relay in list(self.connections):
             relay.cut()
         self.dispatcher.close()
+        for port in (*self._split_ended, *(() if self.split is None else (self.split.port,))):
+            port.close()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
@@ -201,6 +224,8 @@ class RelayPort:
         }
         if self.breaker is not None:
             shown["breaker"] = self.breaker.snapshot(now)
+        if self.split is not None:
+            shown["canary"] = self.split.port.snapshot(now)
         return shown
 
     def __repr__(self) -> str:

@@ -160,6 +160,10 @@ class Breaker:
             self._open_time.configure(policy)
         self._calm()
 
+    def refuses(self, now: float) -> bool:
+        """Whether a request would be refused for an open breaker; unlike `admit` it changes nothing."""
+        return self.state == OPEN and now < self._open_time.until and self._policy.mode not in ("Shadow", "Off")
+
     def open_seconds(self, now: float) -> float:
         """Seconds spent open since the start, the present open time included."""
         return self._open_time.total(now, under_way=self.state == OPEN)

@@ -103,6 +103,9 @@ class CallPort(Port):
     def begin_call(self, session: DownstreamSession, number: int, head: RequestHead, prefix: bytes, end: int) -> None:
         """A request: through the filters, then upstream."""
         now = self.clock()
+        if self.split is not None and (canary := self.split.turn(now)) is not None:
+            canary.begin_call(session, number, head, prefix, end)
+            return
         call = Call(self, session, number, head, prefix, now)
         if end:
             call.read_end = True
