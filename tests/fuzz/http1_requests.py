@@ -8,13 +8,13 @@ from nova_sidecar.wire.chunked import LAST_CHUNK, ChunkedReader, chunk
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import MAX_HEAD, Malformed
 from nova_sidecar.wire.head import check_start, head_end, without_empty_lines
-from nova_sidecar.wire.memo import GENERATION_BYTES
 from nova_sidecar.wire.request import RequestHead, RequestReader
 from tests.loopback.support.message import chunked, request
 
 from .driver import attributes
+from .http1 import broken, check_bound
 from .llhttp import Opinion, origin_form
-from .mutate import mutated, pieces, shuffled
+from .mutate import pieces
 
 HIDDEN = request("GET", "/hidden")
 """A request in a body: a difference in framing makes it one more request."""
@@ -130,10 +130,7 @@ class Requests:
 
     def make(self, rng: Random) -> bytes:
         """Broken in its bytes, or in the order of its lines."""
-        data = rng.choice(MORE)
-        if rng.random() < 0.2:
-            data = b"\r\n".join(shuffled(data.split(b"\r\n"), rng))
-        return mutated(data, rng, SPICE)
+        return broken(MORE, rng, SPICE)
 
     def check(self, data: bytes, rng: Random) -> str:
         """Whole and in pieces, with and without memory, and by llhttp."""
@@ -155,8 +152,7 @@ class Requests:
 
     def _bounded(self) -> None:
         heads = self._heads
-        for kept in (heads.memo.young, heads.memo._old):
-            assert sum(map(len, kept)) <= GENERATION_BYTES
+        check_bound(heads.memo)
         assert len(heads._lines) <= 256
         assert max(len(heads._fields._learned), len(heads._fields._names)) <= 512
 

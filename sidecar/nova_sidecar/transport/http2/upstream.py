@@ -11,9 +11,10 @@ Rules:
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.transport.http2.known import KnownResponses
@@ -33,10 +34,12 @@ from nova_sidecar.wire.http2.frames import (
     ErrorCode,
     pack,
 )
-from nova_sidecar.wire.http2.hpack import Decoder, ListTooLarge
+from nova_sidecar.wire.http2.hpack import Decoder, Fields, ListTooLarge
 
 if TYPE_CHECKING:
     from nova_sidecar.wire.http2.heads import ResponseHead, ResponseReader, Trailers
+
+T = TypeVar("T")
 
 MAX_LIST: Final = 64 * 1024
 """Bytes of a header list that is taken from an upstream."""
@@ -263,29 +266,25 @@ class UpstreamSession(Session):
             stream.caller.on_response_head(head, end)  # type: ignore[attr-defined]  # as above
 
     def _read_head(self, number: int, block: bytes) -> "ResponseHead | None":
-        try:
-            head = self._owner.reader.read(self._decoder.decode(block))
-        except ListTooLarge:
-            self._too_large(number)
-        except Malformed:
-            self.reset(number, ErrorCode.PROTOCOL_ERROR)
-        else:
-            if self._heads.generation == self._decoder.generation:
-                self._heads.keep_head(block, head)
-            return head
-        return None
+        head = self._read(number, block, self._owner.reader.read)
+        if head is not None and self._heads.generation == self._decoder.generation:
+            self._heads.keep_head(block, head)
+        return head
 
     def _read_trailers(self, number: int, block: bytes) -> "Trailers | None":
+        trailers = self._read(number, block, self._owner.reader.trailers)
+        if trailers is not None and self._heads.generation == self._decoder.generation:
+            self._heads.keep_trailers(block, trailers)
+        return trailers
+
+    def _read(self, number: int, block: bytes, read: Callable[[Fields], T]) -> T | None:
+        """What a block that is new says; None when its stream has been ended for it."""
         try:
-            trailers = self._owner.reader.trailers(self._decoder.decode(block))
+            return read(self._decoder.decode(block))
         except ListTooLarge:
             self._too_large(number)
         except Malformed:
             self.reset(number, ErrorCode.PROTOCOL_ERROR)
-        else:
-            if self._heads.generation == self._decoder.generation:
-                self._heads.keep_trailers(block, trailers)
-            return trailers
         return None
 
     def _stray_headers(self, stream: Stream | None, number: int, block: bytes) -> None:
