@@ -128,6 +128,13 @@ class Mirror:
         """All services."""
         return (ServiceKey(namespace, name) for kind, namespace, name in self._objects if kind is NOVA_SERVICE)
 
+    def naming(self, text: str) -> Iterator[ServiceKey]:
+        """The services whose document has this text in it."""
+        wanted = text.encode()
+        for (kind, namespace, name), entry in self._objects.items():
+            if kind is NOVA_SERVICE and wanted in entry.body:
+                yield ServiceKey(namespace, name)
+
     @contextmanager
     def asking(self) -> Iterator[Heard]:
         """Around a question to the API server; hand what it gives to the method that takes the answer over."""

@@ -23,7 +23,7 @@ from nova_operator import last_good, reasons, spec, status
 from nova_operator.adopter import Adopter
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
-from nova_operator.cluster import Cluster, ClusterError
+from nova_operator.cluster import Cluster, ClusterError, RefusedError
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
@@ -63,7 +63,7 @@ class _Memory:
 class Reconciler:
     """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds;
     `doubt` is called when an optional kind was not there; `missed` says what there is to say of pods without
-    sidecar."""
+    sidecar, `on_share` hears of services whose callers have to send a canary another share."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Reconciler:
         doubt: Callable[[], None],
         missed: Callable[[ServiceKey], str] = lambda _: "",
         metrics: Metrics,
+        on_share: Callable[[ServiceKey], None],
         poll: float,
         resync: float,
         random: Random,
@@ -87,7 +88,9 @@ class Reconciler:
         self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, metrics, wall)
-        self._pilot = Pilot(cluster, mirror, delivery, metrics.rollout, look=min(LONGEST_LOOK, poll), wall=wall)
+        self._pilot = Pilot(
+            cluster, mirror, delivery, metrics.rollout, look=min(LONGEST_LOOK, poll), wall=wall, on_share=on_share
+        )
         self.defaults = defaults
         """Replaced when the API server comes to serve more, or less."""
         self._missed = missed
@@ -125,21 +128,32 @@ class Reconciler:
             self._adopter.forget(key)
             self._pilot.forget(key)
             return None
-        if "deletionTimestamp" in document["metadata"]:  # the garbage collector takes the children away
-            await self._adopter.leave(document)
-        else:
-            outcome, overtaken = await self._put_into_force(key, document, memory)
-            if overtaken:
-                return 0.0
-            if outcome.waiting:
-                memory.look_at = 0.0
-                return WAITING_RETRY
-            if outcome.obstacle is not None and outcome.obstacle.reason != reasons.SPEC_INVALID:
-                if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
-                    memory.look_at = 0.0  # nobody tells when somebody else's object goes
-                return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
+        if "deletionTimestamp" in document["metadata"]:
+            return await self._take_leave(key, document, memory)
+        outcome, overtaken = await self._put_into_force(key, document, memory)
+        if overtaken:
+            return 0.0
+        if outcome.waiting:
+            memory.look_at = 0.0
+            return WAITING_RETRY
+        if outcome.obstacle is not None and outcome.obstacle.reason != reasons.SPEC_INVALID:
+            if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
+                memory.look_at = 0.0  # nobody tells when somebody else's object goes
+            return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
         if self._pilot.leads(key):
             return self._pilot.look  # a hold may be over
+        return max(0.1, memory.look_at - time.monotonic())
+
+    async def _take_leave(self, key: ServiceKey, document: Manifest, memory: _Memory) -> float:
+        """The garbage collector takes the children away; what was adopted is given back first."""
+        try:
+            await self._adopter.leave(document)
+        except RefusedError as error:
+            trouble = Trouble(reasons.CHILD_REJECTED, f"a Deployment cannot be given back: {error}")
+            config_hash = status.read(document.get("status")).config_hash
+            seen = self._observe(key, None, None, config_hash, trouble)
+            await self._reporter.report(document, None, seen, memory.told, created=False)
+            return OBSTACLE_RETRY
         return max(0.1, memory.look_at - time.monotonic())
 
     def _next_look(self) -> float:
@@ -169,6 +183,7 @@ class Reconciler:
         except ConfigError as error:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
         else:
+            desired = self._pilot.with_canaries(reading.service, desired)
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
             course = await self._pilot.steer(key, document, reading.service, desired, rollout)
             desired, rollout = course.desired, course.status

@@ -72,6 +72,7 @@ class System:
             doubt=self.discovery.doubt,
             missed=self.missed.words,
             metrics=metrics,
+            on_share=self._share_changed,
             poll=poll,
             resync=resync,
             random=random,
@@ -152,6 +153,12 @@ class System:
 
     async def _look(self, service: ServiceKey) -> float | None:
         return await self._delivery.look(service)
+
+    def _share_changed(self, service: ServiceKey) -> None:
+        """The canary of a service gets another share: all that may call it have to be told. To ask too many costs a
+        look at the mirror each, and no call."""
+        for caller in list(self.mirror.naming(service.name)):
+            self.services.add(caller)
 
     def _reports_changed(self, service: ServiceKey) -> None:
         self.services.add(service)

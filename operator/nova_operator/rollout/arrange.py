@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from nova_api import names
 from nova_operator.desired.metadata import Manifest, resealed
 from nova_operator.desired.track import marked
-from nova_operator.rollout.wanted import Wanted, selector
+from nova_operator.rollout.wanted import Traffic, Wanted, selector
 
 
 def arrange(
@@ -33,9 +33,9 @@ def _arranged(service: str, manifest: Manifest, wanted: Wanted, stable: Manifest
     elif kind == "Service" and manifest["spec"].get("selector") == selector(service, "all"):
         narrowed = manifest["spec"] | {"selector": selector(service, wanted.traffic)}
         yield manifest if wanted.traffic == "all" else resealed(manifest | {"spec": narrowed})
-        if own and wanted.canary_service:
-            yield _canary_service(service, manifest)
-    elif kind == "HTTPRoute" and wanted.canary_service:
+        if own and wanted.canary_service is not None:
+            yield _canary_service(service, manifest, wanted.canary_service)
+    elif kind == "HTTPRoute" and wanted.canary_service is not None:
         yield _weighted(service, manifest, wanted.canary_weight)
     else:
         yield manifest
@@ -67,9 +67,9 @@ def _canary(service: str, manifest: Manifest, replicas: int) -> Manifest:
     return resealed(manifest | {"metadata": metadata, "spec": spec})
 
 
-def _canary_service(service: str, manifest: Manifest) -> Manifest:
+def _canary_service(service: str, manifest: Manifest, traffic: Traffic) -> Manifest:
     metadata = manifest["metadata"] | {"name": names.canary(service)}
-    spec = manifest["spec"] | {"selector": selector(service, "canary")}
+    spec = manifest["spec"] | {"selector": selector(service, traffic)}
     return resealed(manifest | {"metadata": metadata, "spec": spec})
 
 

@@ -75,7 +75,7 @@ class Conductor:
     def children(self, rollout: Rollout, status: RolloutStatus, scene: Scene) -> tuple[Manifest, ...]:
         """The children that follow from a status."""
         deployment = _deployment(scene.desired)
-        if deployment is None or scene.stable is None or status.phase in {"Idle", "Promoted"}:
+        if deployment is None:
             return scene.desired
         return arrange(scene.metadata["name"], scene.desired, _wanted(rollout, status, scene, deployment), scene.stable)
 
@@ -147,6 +147,14 @@ def _wanted(rollout: Rollout, status: RolloutStatus, scene: Scene, deployment: M
         stable_tracked=_is_tracked(scene.stable),
         autoscaled="replicas" not in deployment["spec"],
     )
+
+
+def callers_share(rollout: Rollout, status: RolloutStatus, scene: Scene) -> int:
+    """Share of the requests that callers send to the canary, in percent; 0 where they are not who weighs."""
+    deployment = _deployment(scene.desired)
+    if rollout.weights != "Callers" or deployment is None or not is_under_way(status):
+        return 0
+    return _wanted(rollout, status, scene, deployment).canary_weight
 
 
 def _version(deployment: Manifest | None, trouble: str = "") -> Version | None:

@@ -21,8 +21,10 @@ from nova_operator.delivery import Delivery
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.rollout.conduct import Conductor, Scene
+from nova_operator.rollout.callers import with_canaries
+from nova_operator.rollout.conduct import Conductor, Scene, callers_share
 from nova_operator.rollout.machine import is_under_way
+from nova_operator.rollout.wanted import UNDER_WAY
 from nova_operator.rollout_metrics import RolloutMetrics
 
 LONGEST_LOOK: Final = 2.0
@@ -39,7 +41,8 @@ class Course(msgspec.Struct, frozen=True):
 
 
 class Pilot:
-    """`look` is the time between two looks at a canary, in seconds; `wall` gives the time."""
+    """`look` is the time between two looks at a canary, in seconds; `wall` gives the time; `on_share` hears of services
+    whose callers have to send a canary another share."""
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Pilot:
         *,
         look: float,
         wall: Callable[[], datetime],
+        on_share: Callable[[ServiceKey], None],
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
@@ -57,7 +61,10 @@ class Pilot:
         self._metrics = metrics
         self.look = look
         self._wall = wall
+        self._on_share = on_share
         self._conductors: dict[ServiceKey, Conductor] = {}
+        self._shares: dict[ServiceKey, int] = {}
+        """Share of the requests that callers send the canaries of their upstreams, as far as somebody asked."""
         metrics.canaries.set_function(lambda: len(self._conductors))
 
     def __repr__(self) -> str:
@@ -70,6 +77,19 @@ class Pilot:
     def forget(self, key: ServiceKey) -> None:
         """The service is gone."""
         self._conductors.pop(key, None)
+        self._shares.pop(key, None)
+
+    def weight(self, namespace: str, name: str) -> int:
+        """Share of the requests that callers send to a service's canary, in percent; 0 without one."""
+        key = ServiceKey(namespace, name)
+        if key not in self._shares:  # nobody has steered it since this process began
+            document = self._mirror.get(NOVA_SERVICE, *key)
+            self._shares[key] = 0 if document is None else _written_share(document)
+        return self._shares[key]
+
+    def with_canaries(self, service: NovaService, desired: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+        """The children with the canaries of what the service calls in its proxy document."""
+        return with_canaries(service, desired, self.weight) if service.spec.upstreams else desired
 
     async def steer(
         self,
@@ -95,7 +115,13 @@ class Pilot:
             about = {"service": key.name, "namespace": key.namespace}
             log.info("canary", **about, phase=after.phase, step=after.step, canary=after.canary, note=after.message)
         self._keep(key, conductor, after)
+        self._tell_callers(key, callers_share(rollout, after, scene))
         return Course(conductor.children(rollout, after, scene), after)
+
+    def _tell_callers(self, key: ServiceKey, share: int) -> None:
+        known, self._shares[key] = self._shares.get(key, 0), share
+        if known != share:
+            self._on_share(key)
 
     def _keep(self, key: ServiceKey, conductor: Conductor, after: RolloutStatus) -> None:
         under_way = is_under_way(after)
@@ -137,6 +163,14 @@ class Pilot:
             self._metrics.ended("withdrawn")
         elif is_under_way(before) and after.phase in {"Promoted", "Aborted"}:
             self._metrics.ended("promoted" if after.phase == "Promoted" else "aborted")
+
+
+def _written_share(document: Manifest) -> int:
+    """As far as the status tells; whether the canary has pods, only `steer` knows."""
+    weights = ((document["spec"].get("rollout")) or {}).get("weights")
+    rollout = (document.get("status") or {}).get("rollout") or {}
+    under_way = rollout.get("phase") in UNDER_WAY and rollout.get("holdSince")
+    return int(rollout.get("weight", 0)) if weights == "Callers" and under_way else 0
 
 
 def _decision(status: RolloutStatus) -> tuple[Any, ...]:

@@ -8,8 +8,9 @@ as many as the stable version has, which is a share of one half.
 
 Traffic. With weights Replicas the Service selects the pods of both, and requests spread as the pods do; at 100 percent
 it selects the canary's alone. With HTTPRoute and Callers it selects the stable ones alone until then, and the canary's
-share comes through a Service of its own. A canary that is taken back gets no more requests at once: the Service then
-selects the stable version alone, before the canary's pods are removed.
+share comes through a Service of its own. That one is there before and after a canary too, and selects the others then:
+a caller or a gateway that hears late of the end of a canary reaches the stable version by it. A canary that is taken
+back gets no more requests at once: the Services then select the stable version alone, before its pods are removed.
 
 Selecting one version takes a label on the pods of both. Where the stable pods were made before there was one, the
 Service goes on selecting all.
@@ -48,8 +49,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     canary_weight: int = 0
     """Share of requests that an HTTPRoute or the callers send the canary, in percent."""
 
-    canary_service: bool = False
-    """Whether the canary has a Service of its own."""
+    canary_service: Traffic | None = None
+    """Whose pods the canary's own Service selects; None: it has none."""
 
 
 def sizes(replicas: int, weight: int, *, autoscaled: bool) -> tuple[int, int]:
@@ -74,27 +75,24 @@ def wanted(
     autoscaled: bool = False,
 ) -> Wanted:
     """What follows from a status. `canary_available`: its pods that can take requests now."""
-    if status.phase == "Aborted":
-        return Wanted(old_template=True, traffic="stable" if stable_tracked else "all")
-    if status.phase not in UNDER_WAY:
-        return Wanted()
-    stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
-    everything = canary_available >= canary and status.weight >= 100
     own = rollout.weights != "Replicas"
+    if status.phase == "Aborted":
+        traffic: Traffic = "stable" if stable_tracked else "all"
+        return Wanted(old_template=True, traffic=traffic, canary_service=traffic if own else None)
+    if status.phase not in UNDER_WAY:
+        return Wanted(canary_service="all" if own and rollout.strategy == "Canary" else None)
+    stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
+    promoting = status.phase == "Promoting"
+    everything = canary_available >= canary and status.weight >= 100
+    traffic = "canary" if everything else "stable" if own and stable_tracked else "all"
     return Wanted(
-        old_template=status.phase != "Promoting",
-        stable_replicas=None if status.phase == "Promoting" or autoscaled else max(stable, replicas - canary_available),
+        old_template=not promoting,
+        stable_replicas=None if promoting or autoscaled else max(stable, replicas - canary_available),
         canary_replicas=canary,
-        traffic=_traffic(own=own, everything=everything, tracked=stable_tracked),
-        canary_weight=0 if canary_available == 0 else status.weight,
-        canary_service=own,
+        traffic=traffic,
+        canary_weight=0 if canary_available == 0 or (promoting and everything) else status.weight,
+        canary_service=("canary" if canary_available else traffic) if own else None,
     )
-
-
-def _traffic(*, own: bool, everything: bool, tracked: bool) -> Traffic:
-    if everything:
-        return "canary"
-    return "stable" if own and tracked else "all"
 
 
 def selector(service: str, traffic: Traffic) -> dict[str, str]:

@@ -57,13 +57,14 @@ def test_replicas_spread_requests_by_pods_until_the_last_step() -> None:
     assert want(at(50), 5).traffic == "all"
     assert want(at(100), 9).traffic == "all"
     assert want(at(100), 10).traffic == "canary"
-    assert want(at(50), 5).canary_service is False
+    assert want(at(50), 5).canary_service is None
 
 
 def test_a_route_sends_the_canary_its_share_and_the_service_goes_to_the_stable_version() -> None:
     one = want(at(50), 5, rollout=ROUTE)
-    assert (one.traffic, one.canary_service, one.canary_weight) == ("stable", True, 50)
-    assert want(at(50), 0, rollout=ROUTE).canary_weight == 0
+    assert (one.traffic, one.canary_service, one.canary_weight) == ("stable", "canary", 50)
+    starting = want(at(50), 0, rollout=ROUTE)
+    assert (starting.canary_service, starting.canary_weight) == ("stable", 0)
     assert want(at(100), 10, rollout=ROUTE).traffic == "canary"
     assert want(at(50), 5, rollout=ROUTE, stable_tracked=False).traffic == "all"
 
@@ -77,6 +78,13 @@ def test_what_was_taken_back_gets_no_request_and_has_no_pod() -> None:
 def test_a_promotion_gives_the_stable_version_the_template_and_all_its_pods_while_the_canary_serves() -> None:
     one = want(at(100, "Promoting"), 10)
     assert (one.old_template, one.stable_replicas, one.canary_replicas, one.traffic) == (False, None, 10, "canary")
+
+
+def test_who_hears_late_of_the_end_of_a_canary_reaches_the_stable_version() -> None:
+    assert want(at(0, "Aborted"), 0, rollout=ROUTE).canary_service == "stable"
+    assert want(at(0, "Promoted"), 0, rollout=ROUTE).canary_service == "all"
+    promoting = want(at(100, "Promoting"), 10, rollout=ROUTE)
+    assert (promoting.traffic, promoting.canary_weight, promoting.canary_service) == ("canary", 0, "canary")
 
 
 @pytest.mark.parametrize("phase", ["Idle", "Promoted"])
