@@ -55,6 +55,8 @@ class Watches:
             try:
                 outdated = await self._watch(sessions, system)
             except Exception as error:  # Kopf has no family of errors of its own
+                if _is_cancelled():  # while Kopf was ending, which then hides it behind the error that ended it
+                    raise asyncio.CancelledError from error
                 log.warning("watches ended", error=f"{type(error).__name__}: {error}", retry_in=RETRY)
             else:
                 if outdated:
@@ -116,3 +118,8 @@ class Watches:
         self._state.watching = True
         await asyncio.sleep(relist.QUIET)
         system.opened()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
