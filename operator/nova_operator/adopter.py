@@ -74,7 +74,11 @@ class Adopter:
         reference = service.spec.workload_ref
         target = reference.name if reference is not None and reference.mode == "Adopt" else None
         if _holds(document):
-            await self._give_back_others(key, target)
+            try:
+                await self._give_back_others(key, target)
+            except RefusedError as error:
+                message = f"a Deployment cannot be given back: {error}"
+                return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
         await self._set_finalizer(document, wanted=target is not None)
         if reference is not None:
             await self._read(key.namespace, reference.name)
@@ -84,7 +88,7 @@ class Adopter:
 
     async def leave(self, document: Manifest) -> None:
         """The service is being deleted: give back what it has adopted, and let it go. Raises ClusterError; then it has
-        to be tried again, for the service stays until it is done."""
+        to be tried again, for the service stays until it is done. RefusedError: somebody has to act."""
         if not _holds(document):
             return
         key = ServiceKey(document["metadata"]["namespace"], document["metadata"]["name"])

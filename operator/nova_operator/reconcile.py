@@ -133,16 +133,22 @@ class Reconciler:
         outcome, overtaken = await self._put_into_force(key, document, memory)
         if overtaken:
             return 0.0
-        if outcome.waiting:
-            memory.look_at = 0.0
-            return WAITING_RETRY
-        if outcome.obstacle is not None and outcome.obstacle.reason != reasons.SPEC_INVALID:
-            if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
-                memory.look_at = 0.0  # nobody tells when somebody else's object goes
-            return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
+        if (pause := self._pause(outcome, memory)) is not None:
+            return pause
         if self._pilot.leads(key):
             return self._pilot.look  # a hold may be over
         return max(0.1, memory.look_at - time.monotonic())
+
+    def _pause(self, outcome: Outcome, memory: _Memory) -> float | None:
+        """Seconds until it is tried again, if something was in the way of which no watch tells when it goes."""
+        if outcome.waiting:
+            memory.look_at = 0.0
+            return WAITING_RETRY
+        if outcome.obstacle is None or outcome.obstacle.reason == reasons.SPEC_INVALID:
+            return None
+        if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
+            memory.look_at = 0.0
+        return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
 
     async def _take_leave(self, key: ServiceKey, document: Manifest, memory: _Memory) -> float:
         """The garbage collector takes the children away; what was adopted is given back first."""
@@ -150,8 +156,8 @@ class Reconciler:
             await self._adopter.leave(document)
         except RefusedError as error:
             trouble = Trouble(reasons.CHILD_REJECTED, f"a Deployment cannot be given back: {error}")
-            config_hash = status.read(document.get("status")).config_hash
-            seen = self._observe(key, None, None, config_hash, trouble)
+            before = status.read(document.get("status"))
+            seen = self._observe(key, None, None, before.config_hash, trouble, rollout=before.rollout)
             await self._reporter.report(document, None, seen, memory.told, created=False)
             return OBSTACLE_RETRY
         return max(0.1, memory.look_at - time.monotonic())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, SERVICE
-from tests.cluster.api import NAMESPACE, Api, eventually, until
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, SERVICE, Kind
+from tests.cluster.api import NAMESPACE, Api, ApiError, Object, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
 from tests.cluster.workload import adopt, adopted, delete, has_sidecar, is_adopted, nova, said, web
 
+POLICIES = Kind("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+BINDINGS = Kind(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"
+)
 SECONDS_FOR_RETRY = 30.0
 """The operator looks again after 10 to 12 s."""
 
@@ -145,3 +150,49 @@ def test_a_namespace_goes_with_all_that_is_adopted_in_it(api: Api, doomed: str, 
     adopted(api, doomed, "inside")
     api.delete(NAMESPACE, None, doomed)
     until(lambda: api.find(NOVA_SERVICE, doomed, nova("inside")) is None, SECONDS_FOR_RETRY)
+
+
+@contextmanager
+def frozen(api: Api, namespace: str, name: str) -> Iterator[None]:
+    """A policy that lets nobody change a Deployment."""
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [{**rule, "resourceNames": [name]}]},
+        "validations": [{"expression": "false", "message": "it is frozen"}],
+    }
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    binding = {"policyName": "frozen", "validationActions": ["Deny"], "matchResources": here}
+    api.create(POLICIES, None, {"metadata": {"name": "frozen"}, "spec": policy})
+    api.create(BINDINGS, None, {"metadata": {"name": "frozen"}, "spec": binding})
+    try:
+        yield
+    finally:
+        api.delete(BINDINGS, None, "frozen")
+        api.delete(POLICIES, None, "frozen")
+
+
+def test_a_refusal_to_give_back_is_said_and_waited_out(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    before = adopted(api, namespace, "frozen")
+    probe = {"metadata": {"annotations": {"probe": "1"}}}
+    with frozen(api, namespace, "frozen"):
+        until(lambda: refuses(api, namespace, "frozen", probe))
+        api.delete(NOVA_SERVICE, namespace, nova("frozen"))
+
+        def told() -> None:
+            message = api.message(namespace, nova("frozen"), "Degraded")
+            assert message.startswith("a Deployment cannot be given back")
+            assert "it is frozen" in message
+
+        eventually(told)
+    until(lambda: api.find(NOVA_SERVICE, namespace, nova("frozen")) is None, SECONDS_FOR_RETRY)
+    after = said(api.deployment(namespace, "frozen"))
+    assert after["spec"] == before["spec"]
+
+
+def refuses(api: Api, namespace: str, name: str, change: Object) -> bool:
+    """Whether a change is refused by now."""
+    try:
+        api.patch(DEPLOYMENT, namespace, name, change)
+    except ApiError as error:
+        return "it is frozen" in error.message
+    return False
