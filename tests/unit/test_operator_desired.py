@@ -47,7 +47,7 @@ def upstream(name: str, host: str, port: int = 9090) -> dict[str, Any]:
     return {"name": name, "host": host, "port": port}
 
 
-@pytest.mark.parametrize("name", ["minimal", "full"])
+@pytest.mark.parametrize("name", ["minimal", "full", "template"])
 def test_the_manifests_are_the_golden_ones(name: str) -> None:
     document = yaml.safe_load((GOLDEN / f"{name}.in.yaml").read_text())
     manifests = list(desired_state(convert(document, NovaService), DEFAULTS))
