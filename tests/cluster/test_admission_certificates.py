@@ -1,6 +1,7 @@
 """The webhooks' certificate on a real API server: made, renewed under calls, put back, the same for all replicas."""
 
 import base64
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nova_operator.admission.certificates import Stored, make, read, write
+from nova_operator.admission.certificates import Pair, Stored, make, read, write
 from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
 from nova_operator.kube import path_of
 from tests.cluster.api import Api, ApiError, Object, until
@@ -133,6 +134,22 @@ def test_given_certificates_are_used_and_never_written(api: Api, namespace: str,
         until(lambda: answers(api, namespace))
         assert stored(entrance) == Stored(given)
         assert bundles(entrance) == {given.authority, b""}
+
+        other = make((HOST,), datetime.now(UTC), NINETY_DAYS)
+        half = write({}, Stored(Pair(given.certificate, other.key, given.authority)))["data"]
+        api.patch(SECRET, namespace, entrance.name, {"data": half})
+        until(lambda: operator.said("webhook certificate not usable"))
+        assert answers(api, namespace)
+
+
+def test_a_port_that_is_taken_ends_the_operator_with_a_sentence(entrance: Door) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", entrance.port))
+        taken.listen()
+        with entrance.operator(ready=False) as operator:
+            assert operator.process.wait(timeout=30) == 1
+            (ended,) = [line for line in operator.lines() if line["event"] == "ended"]
+            assert "address already in use" in ended["error"]
 
 
 def test_the_key_stays_in_the_secret(api: Api, namespace: str, entrance: Door) -> None:

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry, generate_latest
 
+from nova_operator.admission import server
 from nova_operator.admission.certificates import Pair, make
 from nova_operator.admission.review import Answer, Request
 from nova_operator.admission.server import MAX_BODY, WebhookServer
@@ -41,8 +42,8 @@ async def broken(_: Request) -> Answer:
 class Door:
     """A running server and how to speak to it."""
 
-    def __init__(self, server: WebhookServer, port: int, registry: CollectorRegistry) -> None:
-        self.server = server
+    def __init__(self, running: WebhookServer, port: int, registry: CollectorRegistry) -> None:
+        self.server = running
         self.port = port
         self._registry = registry
 
@@ -93,13 +94,13 @@ def served(test: Callable[[Door, Pair], Awaitable[None]], **bounds: Any) -> None
     async def run() -> None:
         registry = CollectorRegistry()
         hooks = {"/validate": ("novaservices", yes), "/inject": ("pods", broken)}
-        server = WebhookServer(hooks, AdmissionMetrics(registry), **bounds)
+        running = WebhookServer(hooks, AdmissionMetrics(registry), **bounds)
         worn = pair()
-        server.wear(worn)
+        running.wear(worn)
         try:
-            await test(Door(server, await server.start(0), registry), worn)
+            await test(Door(running, await running.start(0), registry), worn)
         finally:
-            await server.stop()
+            await running.stop()
             await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the operator runs on
@@ -140,6 +141,23 @@ def test_what_is_no_review_gets_a_status_and_not_a_word(status: int, head: str, 
         assert "nova_operator_admission_bad_requests_total 1.0" in door.samples()
 
     served(test)
+
+
+def test_bodies_have_a_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is half sent takes its whole length from the others, until it is given up."""
+    monkeypatch.setattr(server, "MAX_BODIES", len(BODY) + 10)
+
+    async def test(door: Door, worn: Pair) -> None:
+        async with door.connection(worn) as (reader, writer):
+            writer.write(f"{post('/validate', BODY)}\r\nHost: x\r\n\r\n".encode() + BODY[:5])
+            async with asyncio.timeout(10):
+                while repr(door.server).endswith("bytes=0>"):  # noqa: ASYNC110 - the server tells nobody
+                    await asyncio.sleep(0.01)
+            assert (await door.ask(worn, post("/validate", BODY), BODY))[:2] == (503, b"")
+            assert b" 408 " in await reader.readline()
+        assert (await door.ask(worn, post("/validate", BODY), BODY))[0] == 200
+
+    served(test, body_timeout=1.5)
 
 
 def test_a_fault_of_ours_is_not_told(capfd: pytest.CaptureFixture[str]) -> None:

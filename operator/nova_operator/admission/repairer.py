@@ -74,7 +74,11 @@ class Repairer:
             words[service] = describe((pod["metadata"]["name"] for pod in pods), action)
         for service in self._missed.replace(words):
             self._changed(service)
-            log.info("pods without sidecar", service=service.name, namespace=service.namespace, note=words.get(service))
+            about = {"service": service.name, "namespace": service.namespace}
+            if service in words:
+                log.info("pods without sidecar", **about, note=words[service])
+            else:
+                log.info("every pod has its sidecar", **about)
         return min(BUSY, self._poll) if self._memories.keys() & found.keys() else self._poll
 
     def _forget(self, found: Mapping[ServiceKey, object]) -> None:
