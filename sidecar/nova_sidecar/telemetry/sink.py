@@ -3,13 +3,17 @@
 A container's stdout is a pipe. When its reader stalls, a plain write blocks, and with it every request of the pod.
 ``O_NONBLOCK`` is no way out: the flag belongs to the open file, which other processes share (the app under
 ``nova dev``, a shell), and they would get errors from it. So this writer asks `poll` first and writes at most
-``PIPE_BUF`` bytes, which POSIX promises will then neither block nor be torn (write(2), pipe(7)). What does not fit
+``PIPE_BUF`` bytes, which POSIX promises will then neither block nor be torn (write(2), pipe(7)). An empty pipe takes as
+much as it holds, and a file anything: then a whole batch goes by one call, and wakes the reader once. What does not fit
 waits in a bounded buffer; beyond it lines are dropped and counted, because logs must not take the service down.
 """
 
 import asyncio
+import fcntl
 import os
 import select
+import stat
+import termios
 import time
 from typing import Final
 
@@ -24,7 +28,7 @@ class LineSink:
     `dropped` counts the lines that were lost because the reader was too slow or gone.
     """
 
-    __slots__ = ("_fd", "_limit", "_loop", "_pending", "_poll", "_timer", "dropped")
+    __slots__ = ("_capacity", "_fd", "_is_pipe", "_limit", "_loop", "_pending", "_poll", "_timer", "dropped")
 
     def __init__(self, descriptor: int, *, limit: int = LIMIT) -> None:
         self._fd = descriptor
@@ -32,6 +36,8 @@ class LineSink:
         self._pending = bytearray()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
+        self._is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        self._capacity = _capacity(descriptor, is_pipe=self._is_pipe)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
@@ -79,15 +85,34 @@ class LineSink:
         pending = self._pending
         start = 0
         try:
-            while start < len(pending) and self._poll.poll(0):
-                start += os.write(self._fd, bytes(pending[start : _chunk_end(pending, start)]))
+            while start < len(pending) and (room := self._room()):
+                start += os.write(self._fd, bytes(pending[start : _chunk_end(pending, start, room)]))
         except OSError:  # the reader is gone; there is nobody left to tell but the counter
             self.dropped += pending.count(b"\n", start)
             start = len(pending)
         del pending[:start]
 
+    def _room(self) -> int:
+        """Bytes that a write takes now without waiting; 0 when it would wait."""
+        if not self._poll.poll(0):
+            return 0
+        return CHUNK if self._is_pipe and _unread(self._fd) else self._capacity
 
-def _chunk_end(pending: bytearray, start: int) -> int:
-    """End of the last whole line within a chunk, so that lines of several writers do not mix; of the chunk for a
+
+def _capacity(descriptor: int, *, is_pipe: bool) -> int:
+    """Bytes that fit where nothing is unread; of what is neither a pipe nor a file, what POSIX promises."""
+    if is_pipe:
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else CHUNK
+    found = os.fstat(descriptor)
+    unbounded = stat.S_ISREG(found.st_mode) or found.st_rdev == os.stat(os.devnull).st_rdev
+    return LIMIT if unbounded else CHUNK
+
+
+def _unread(descriptor: int) -> bool:
+    return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+
+
+def _chunk_end(pending: bytearray, start: int, room: int) -> int:
+    """End of the last whole line within the room, so that lines of several writers do not mix; of the room for a
     line longer than that."""
-    return pending.rfind(b"\n", start, start + CHUNK) + 1 or start + CHUNK
+    return pending.rfind(b"\n", start, start + room) + 1 or start + room

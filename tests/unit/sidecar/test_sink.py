@@ -1,6 +1,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,39 @@ def test_a_reader_that_stalls_costs_no_waiting_and_loses_nothing_up_to_the_limit
         got += pipe.read()
     assert got == text
     assert sink.dropped == 0
+
+
+def test_a_batch_goes_into_an_empty_pipe_by_one_call_and_in_chunks_behind_others(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def write(descriptor: int, text: bytes) -> int:
+        sizes.append(len(text))
+        return real(descriptor, text)
+
+    real = os.write
+    monkeypatch.setattr(os, "write", write)
+    sink = LineSink(pipe.writer)
+    sink.write(lines(200), 200)
+    sink.write(lines(100), 100)
+    assert sizes == [20_000, 4000, 4000, 2000]
+    assert len(pipe.read()) == 30_000
+
+
+def test_another_writer_that_fills_the_pipe_is_waited_for(pipe: Pipe) -> None:
+    sink = LineSink(pipe.writer)
+    os.write(pipe.writer, b"x" * (PIPE - 100))
+    sink.write(lines(1000), 1000)
+    assert pipe.read() == b"x" * (PIPE - 100)  # and less than a chunk of room was not used
+    sink.write(b"", 0)
+    assert pipe.read().endswith(b"\n")
+
+
+def test_a_file_takes_all_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        LineSink(file.fileno()).write(lines(5000), 5000)
+    assert (tmp_path / "log").read_bytes() == lines(5000)
 
 
 def test_what_fits_into_a_pipe_ends_with_a_whole_line(pipe: Pipe) -> None:
