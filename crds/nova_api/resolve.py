@@ -21,7 +21,7 @@ from nova_api.proxy import (
 )
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
-from nova_api.v1alpha1 import NovaService
+from nova_api.v1alpha1 import NovaService, knows_clients
 
 Place = Literal["pod", "local"]
 
@@ -134,7 +134,7 @@ def _endpoints(upstream: Upstream, path: str, *, local: bool) -> Address | None:
 def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
     """ClientIP is the Service's own affair; on a developer's machine there are no siblings, and the cookie is all."""
     spec = service.spec.session_affinity
-    if spec.type not in ("Cookie", "Redis"):
+    if not knows_clients(service.spec):
         return None
     cookie, metadata = spec.cookie, service.metadata
     return Affinity(

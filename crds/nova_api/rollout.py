@@ -77,7 +77,8 @@ class Rollout(Model, frozen=True, kw_only=True):
     """What happens when a step's time is over and traffic was too little for a verdict."""
 
     sticky: bool = False
-    """Whether a client stays with the version it got, by a signed cookie."""
+    """Whether a client stays with the version it got: by the signed cookie of sessionAffinity.cookie, whatever
+    sessionAffinity.type says, it stays at its pod as long as that is there."""
 
     rules = (
         Rule(

@@ -230,6 +230,13 @@ def closes_within(spec: NovaServiceSpec) -> float:
     return spec.web_socket.spread if any(port.protocol == "websocket" for port in spec.ports) else 0.0
 
 
+def knows_clients(spec: NovaServiceSpec) -> bool:
+    """Whether the sidecars know clients again by a signed cookie, and hand them over to each other: for the sake of
+    their pod, or of the version that they got of a canary."""
+    sticky = spec.rollout.strategy == "Canary" and spec.rollout.sticky
+    return sticky or spec.session_affinity.type in ("Cookie", "Redis")
+
+
 def _has_container_fields(spec: NovaServiceSpec) -> bool:
     given = (
         spec.image_pull_policy, spec.command, spec.args, spec.env, spec.readiness_probe, spec.liveness_probe,

@@ -193,4 +193,3 @@ def _namespace(file: Path) -> str:
 
     _, active = list_kube_config_contexts(config_file=str(file))
     return str(active["context"].get("namespace") or "default")
-

@@ -53,7 +53,13 @@ def route(shop: Scene) -> dict[str, int]:
 
 def test_a_route_sends_the_canary_its_share(api: Api, namespace: str, operator: OperatorProcess) -> None:
     with scene(api, namespace) as shop:
-        rollout = {"strategy": "Canary", "weights": "HTTPRoute", "steps": STEPS, "checks": {"mode": "Off"}}
+        rollout = {
+            "strategy": "Canary",
+            "weights": "HTTPRoute",
+            "steps": STEPS,
+            "sticky": True,
+            "checks": {"mode": "Off"},
+        }
         shop.settle(replicas=2, image=OLD, rollout=rollout, gateway={"parentRefs": [{"name": "public"}]})
         canary = names.canary(shop.name)
         assert route(shop) == {shop.name: 100, canary: 0}
@@ -63,6 +69,8 @@ def test_a_route_sends_the_canary_its_share(api: Api, namespace: str, operator: 
         def shared() -> None:
             assert route(shop) == {shop.name: 70, canary: 30}
             assert (selects(shop, shop.name), selects(shop, canary)) == ("stable", "canary")
+            assert selects(shop, names.endpoints(shop.name)) == ""  # a client may be at either
+            assert '"affinity":{' in document(shop)
 
         eventually(shared, SECONDS)
         say(shop, "promote")
@@ -72,6 +80,7 @@ def test_a_route_sends_the_canary_its_share(api: Api, namespace: str, operator: 
         def back() -> None:
             assert route(shop) == {shop.name: 100, canary: 0}
             assert (selects(shop, shop.name), selects(shop, canary)) == ("stable", "stable")
+            assert selects(shop, names.endpoints(shop.name)) == "stable"
 
         eventually(back, SECONDS)
 

@@ -20,12 +20,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from nova_api import names
-from nova_api.v1alpha1 import NovaService
+from nova_api.v1alpha1 import NovaService, knows_clients
 from nova_operator.desired import destinations
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.destinations import in_namespace, tcp
 from nova_operator.desired.metadata import Manifest, child, selector
-from nova_operator.desired.session_secret import knows_clients
 
 _DNS: Final = [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]
 
@@ -59,7 +58,7 @@ def _status(service: NovaService, defaults: Defaults) -> Manifest:
 
 
 def _siblings(service: NovaService, direction: str) -> list[Manifest]:
-    if not knows_clients(service):
+    if not knows_clients(service.spec):
         return []
     return [{direction: [{"podSelector": {"matchLabels": selector(service)}}], "ports": _inbound(service)}]
 

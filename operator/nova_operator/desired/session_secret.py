@@ -11,22 +11,16 @@ import base64
 from typing import Final
 
 from nova_api import names
-from nova_api.v1alpha1 import NovaService
+from nova_api.v1alpha1 import NovaService, knows_clients
 from nova_operator.desired.metadata import Manifest, child
 
 KEY_LENGTH: Final = 32
 """Bytes: as long as the output of the hash that signs (RFC 2104, section 3)."""
 
 
-def knows_clients(service: NovaService) -> bool:
-    """Whether the sidecars know clients again by a signed cookie, and hand them over to each other."""
-    affinity, rollout = service.spec.session_affinity, service.spec.rollout
-    return affinity.type in {"Cookie", "Redis"} or (rollout.strategy == "Canary" and rollout.sticky)
-
-
 def needs_session_secret(service: NovaService) -> bool:
     """Whether the operator has to make one: a cookie is signed, and nobody named a Secret."""
-    return knows_clients(service) and service.spec.session_affinity.cookie.secret is None
+    return knows_clients(service.spec) and service.spec.session_affinity.cookie.secret is None
 
 
 def session_secret(service: NovaService, key: bytes) -> Manifest:

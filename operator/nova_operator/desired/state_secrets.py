@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from nova_api import names
-from nova_api.v1alpha1 import NovaService
+from nova_api.v1alpha1 import NovaService, knows_clients
 from nova_operator.desired.metadata import Manifest
 
 SESSION_VOLUME: Final = "nova-session"
@@ -39,10 +39,9 @@ def state_mounts(service: NovaService) -> list[Manifest]:
 
 
 def _session(service: NovaService) -> str | None:
-    affinity = service.spec.session_affinity
-    if affinity.type not in ("Cookie", "Redis"):
+    if not knows_clients(service.spec):
         return None
-    return affinity.cookie.secret or names.session_secret(service.metadata.name)
+    return service.spec.session_affinity.cookie.secret or names.session_secret(service.metadata.name)
 
 
 def _store(service: NovaService) -> str | None:

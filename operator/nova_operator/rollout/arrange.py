@@ -31,8 +31,9 @@ def _arranged(service: str, manifest: Manifest, wanted: Wanted, stable: Manifest
         if wanted.canary_replicas is not None:
             yield _canary(service, manifest, wanted.canary_replicas)
     elif kind == "Service" and manifest["spec"].get("selector") == selector(service, "all"):
-        narrowed = manifest["spec"] | {"selector": selector(service, wanted.traffic)}
-        yield manifest if wanted.traffic == "all" else resealed(manifest | {"spec": narrowed})
+        traffic = wanted.siblings if manifest["metadata"]["name"] == names.endpoints(service) else wanted.traffic
+        narrowed = manifest["spec"] | {"selector": selector(service, traffic)}
+        yield manifest if traffic == "all" else resealed(manifest | {"spec": narrowed})
         if own and wanted.canary_service is not None:
             yield _canary_service(service, manifest, wanted.canary_service)
     elif kind == "HTTPRoute" and wanted.canary_service is not None:

@@ -12,6 +12,9 @@ share comes through a Service of its own. That one is there before and after a c
 a caller or a gateway that hears late of the end of a canary reaches the stable version by it. A canary that is taken
 back gets no more requests at once: the Services then select the stable version alone, before its pods are removed.
 
+Clients that are to stay with their version are handed over from pod to pod. The headless Service, by which the pods
+know each other, has those of both versions then; once only one version is to serve, the others' clients move to it.
+
 Selecting one version takes a label on the pods of both. Where the stable pods were made before there was one, the
 Service goes on selecting all.
 """
@@ -46,6 +49,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """None: there is no canary."""
 
     traffic: Traffic = "all"
+    siblings: Traffic = "all"
+    """Whose pods the headless Service has."""
+
     canary_weight: int = 0
     """Share of requests that an HTTPRoute or the callers send the canary, in percent."""
 
@@ -78,7 +84,7 @@ def wanted(
     own = rollout.weights != "Replicas"
     if status.phase == "Aborted":
         traffic: Traffic = "stable" if stable_tracked else "all"
-        return Wanted(old_template=True, traffic=traffic, canary_service=traffic if own else None)
+        return Wanted(old_template=True, traffic=traffic, siblings=traffic, canary_service=traffic if own else None)
     if status.phase not in UNDER_WAY:
         return Wanted(canary_service="all" if own and rollout.strategy == "Canary" else None)
     stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
@@ -90,6 +96,7 @@ def wanted(
         stable_replicas=None if promoting or autoscaled else max(stable, replicas - canary_available),
         canary_replicas=canary,
         traffic=traffic,
+        siblings="all" if rollout.sticky and not everything else traffic,
         canary_weight=0 if canary_available == 0 or (promoting and everything) else status.weight,
         canary_service=("canary" if canary_available else traffic) if own else None,
     )

@@ -1,5 +1,7 @@
 """What the app made of its requests, in a few numbers: by these the operator compares a canary with its siblings.
 
+What session affinity handed over to another pod is that pod's, and not counted here.
+
 They are read every two seconds while a canary is under way, so they are sums over the inbound ports, made when somebody
 asks. They count since the process began and never fall.
 """
@@ -16,12 +18,15 @@ _FAILED_CODES: Final = (2, 4, 13, 14, 15)
 def traffic(ports: Iterable[PortStats]) -> dict[str, Any]:
     """Requests, failed ones, and durations by bucket, of all inbound ports together."""
     inbound = [port for port in ports if port.direction == "inbound"]
-    durations = zip(*(port.duration.buckets for port in inbound), strict=True)
+    others = [port.handed_over for port in inbound if port.handed_over is not None]
+    durations = [0] * (len(DURATION_BOUNDS) + 1)
+    for sign, histogram in (*((1, port.duration) for port in inbound), *((-1, other.duration) for other in others)):
+        durations = [total + sign * count for total, count in zip(durations, histogram.buckets, strict=True)]
     return {
-        "requests": sum(sum(port.responses) for port in inbound),
-        "failed": sum(map(_failed, inbound)),
+        "requests": sum(sum(port.responses) for port in inbound) - sum(sum(other.responses) for other in others),
+        "failed": sum(map(_failed, inbound)) - sum(other.responses[0] + other.responses[5] for other in others),
         "bounds": DURATION_BOUNDS,
-        "durations": [sum(counts) for counts in durations] or [0] * (len(DURATION_BOUNDS) + 1),
+        "durations": durations,
     }
 
 

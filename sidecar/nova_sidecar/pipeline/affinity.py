@@ -25,6 +25,7 @@ from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.filters import AccessLogFilter
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.state import WAITING
+from nova_sidecar.pipeline.stats import HandedOver
 from nova_sidecar.pipeline.upgrade import field
 from nova_sidecar.policy.affinity import MARK, Decision, Result
 from nova_sidecar.policy.limiter import QUEUED, Queued
@@ -48,7 +49,7 @@ _UNREACHED: Final = frozenset((Reason.CONNECT_FAILURE, Reason.NO_ENDPOINT, Reaso
 class AffinityExchange(Exchange):
     """See the module."""
 
-    __slots__ = ("affinity", "cookie", "session", "sibling")
+    __slots__ = ("affinity", "cookie", "pod", "session", "sibling")
 
     def __init__(self, port: "Port", downstream: "DownstreamConnection", head: "RequestHead", now: float) -> None:
         super().__init__(port, downstream, head, now)
@@ -56,6 +57,8 @@ class AffinityExchange(Exchange):
         self.cookie = b""
         """A line that goes with the response."""
         self.session = b""
+        self.pod = b""
+        """Whose the session is, as the store has it."""
         self.sibling: Sibling | None = None
 
     def hand_over(self, sibling: "Sibling", now: float) -> None:
@@ -66,7 +69,7 @@ class AffinityExchange(Exchange):
         self.start_attempt(now)
 
     def take_back(self, now: float) -> None:
-        """The sibling is not to be had: the app here takes it, through what follows the filter."""
+        """The sibling is not to be had: the app here takes it."""
         assert self.port.desk is not None  # noqa: S101 - it was handed over
         self.sibling = None
         self.dispatcher = self.port.dispatcher
@@ -76,8 +79,12 @@ class AffinityExchange(Exchange):
         self.endpoint = None
         self.attempts = self.stale = 0
         self.upstream_seconds = 0.0
+        self.port.desk.move(self, lost=True)
+        self.go_on(now)
+
+    def go_on(self, now: float) -> None:
+        """Through what follows the filter, and to the app."""
         self.state = WAITING
-        self.port.desk.move(self)
         for on_request in self.chain.after_affinity:
             answer = on_request(self, now)
             if answer is not None:
@@ -142,7 +149,7 @@ class AffinityExchange(Exchange):
 class AffinityFilter:
     """Whose request it is. One per port, whose number its siblings have too; cookies are judged by the clock `wall`."""
 
-    __slots__ = ("_counts", "_desk", "_number", "_wall")
+    __slots__ = ("_counts", "_desk", "_handed_over", "_number", "_wall")
 
     replaces: Final = frozenset((MARK,))
     shows: Final = frozenset((b"cookie",))
@@ -156,7 +163,10 @@ class AffinityFilter:
         self._wall = wall
         if stats.affinity is None:
             stats.affinity = dict.fromkeys(Result, 0)
+        if stats.handed_over is None:
+            stats.handed_over = HandedOver()
         self._counts = stats.affinity
+        self._handed_over = stats.handed_over
 
     def on_request(self, handled: Handled, now: float) -> Reject | Queued | None:
         """Let it pass where it is this pod's, hand it over where it is a sibling's."""
@@ -166,9 +176,11 @@ class AffinityFilter:
         exchange.affinity = decision.result
         if decision.result is Result.LOCAL and not decision.issue:
             return None
-        return self._carry_out(exchange, decision, now)
+        return self.carry_out(exchange, decision, now)
 
-    def _carry_out(self, exchange: AffinityExchange, decision: Decision, now: float) -> Queued | None:
+    def carry_out(self, exchange: AffinityExchange, decision: Decision, now: float) -> Queued | None:
+        """Do what was decided; None: it is to be served here."""
+        exchange.affinity = decision.result
         if decision.cookie is not None:
             exchange.session = decision.cookie.session
         if decision.address:
@@ -177,7 +189,7 @@ class AffinityFilter:
                 exchange.hand_over(sibling, now)
                 return QUEUED
             exchange.affinity = Result.FAILED
-            self._desk.move(exchange)
+            self._desk.move(exchange, lost=True)
         elif decision.issue:
             self._desk.move(exchange)
         elif decision.result is Result.UNSURE:
@@ -186,9 +198,11 @@ class AffinityFilter:
 
     def on_complete(self, handled: Handled, now: float) -> None:
         """Count what became of it."""
-        result = cast(AffinityExchange, handled).affinity
-        if result is not None:
-            self._counts[result] += 1
+        exchange = cast(AffinityExchange, handled)
+        if exchange.affinity is not None:
+            self._counts[exchange.affinity] += 1
+        if exchange.sibling is not None:
+            self._handed_over.count(exchange.status, now - exchange.started)
 
     def logging(self, log: AccessLog, make: Callable[[AccessLog], AccessLogFilter]) -> "AffinityAccessLogFilter":
         """The port's filter of the access log, with what this one knows."""

@@ -86,14 +86,29 @@ class WebSocketStats:
         self.duration.observe(seconds)
 
 
+class HandedOver:
+    """Exchanges that another pod of the service answered; they are counted by the port as well."""
+
+    __slots__ = ("duration", "responses")
+
+    def __init__(self) -> None:
+        self.responses = [0] * 6
+        self.duration = Histogram()
+
+    def count(self, status: int, seconds: float) -> None:
+        """Count one."""
+        self.responses[status // 100] += 1
+        self.duration.observe(seconds)
+
+
 class PortStats:
     """Everything counted for one inbound port or one upstream. It lives as long as the process: counters never fall."""
 
     __slots__ = (
         "affinity", "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
-        "duration", "fallbacks", "grpc", "in_flight", "name", "rejected", "relays", "responses", "retries",
-        "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
+        "duration", "fallbacks", "grpc", "handed_over", "in_flight", "name", "rejected", "relays", "responses",
+        "retries", "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
     )  # fmt: skip
 
     def __init__(self, direction: Direction, name: str) -> None:
@@ -127,6 +142,8 @@ class PortStats:
         """Relayed connections that are over, by how they ended; only on ports of protocol tcp."""
         self.affinity: dict[Result, int] | None = None
         """Requests by what session affinity made of them; only on ports that have it."""
+        self.handed_over: HandedOver | None = None
+        """Those that went to another pod; only on such ports."""
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0

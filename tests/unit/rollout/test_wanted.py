@@ -71,8 +71,16 @@ def test_a_route_sends_the_canary_its_share_and_the_service_goes_to_the_stable_v
 
 def test_what_was_taken_back_gets_no_request_and_has_no_pod() -> None:
     aborted = want(at(0, "Aborted"), 3)
-    assert aborted == Wanted(old_template=True, traffic="stable")
+    assert aborted == Wanted(old_template=True, traffic="stable", siblings="stable")
     assert want(at(0, "Aborted"), 3, stable_tracked=False).traffic == "all"
+
+
+def test_clients_that_stay_with_their_version_are_handed_over_while_both_serve() -> None:
+    sticky = Rollout(strategy="Canary", weights="HTTPRoute", sticky=True)
+    assert want(at(50), 5, rollout=sticky).siblings == "all"
+    assert want(at(50), 5, rollout=ROUTE).siblings == "stable"
+    assert want(at(100), 10, rollout=sticky).siblings == "canary"
+    assert want(at(0, "Aborted"), 0, rollout=sticky).siblings == "stable"
 
 
 def test_a_promotion_gives_the_stable_version_the_template_and_all_its_pods_while_the_canary_serves() -> None:
