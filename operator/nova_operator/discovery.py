@@ -54,7 +54,8 @@ class Discovery:
         while True:
             await asyncio.sleep(LEAST_PAUSE)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), self._every)
+                async with asyncio.timeout(self._every):  # without a task of its own, for which Kopf would wait
+                    await self._doubt.wait()
             try:
                 if await self.platform(known) != known:
                     return

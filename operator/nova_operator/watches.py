@@ -79,11 +79,11 @@ class Watches:
             self._catch_signals()  # Kopf has just put its own handlers in place, which know nothing of the lease, and
             return await sessions.login()  # forget a signal that comes while a watch fails
 
-        ready, outdated = asyncio.Event(), asyncio.Event()
-        outdated_task = asyncio.create_task(self._when_outdated(system, outdated))
+        ready = asyncio.Event()
+        outdated = asyncio.create_task(system.discovery.changed(system.platform))
         ready_task = asyncio.create_task(self._when_watching(system, ready))
-        try:
-            await kopf.operator(
+        watching = asyncio.create_task(  # not by Kopf's stop flag: it waits 5 s for whoever waits for that
+            kopf.operator(
                 registry=handlers.registry(system.feed, login, system.watched),
                 settings=handlers.settings(self._options.resync, self._options.watch_silence),
                 clusterwide=not self._options.namespaces,
@@ -92,17 +92,18 @@ class Watches:
                 # Kopf would otherwise make one from the user's name, and a container's user has none
                 identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
                 ready_flag=ready,
-                stop_flag=outdated,
             )
+        )
+        try:
+            await asyncio.wait({watching, outdated}, return_when=asyncio.FIRST_COMPLETED)
+            if not watching.done():
+                return True
+            await watching
         finally:
-            ready_task.cancel()
-            outdated_task.cancel()
-        return outdated.is_set()
-
-    async def _when_outdated(self, system: System, outdated: asyncio.Event) -> None:
-        """Started before Kopf, which would end it too early otherwise."""
-        await system.discovery.changed(system.platform)
-        outdated.set()
+            for task in (watching, ready_task, outdated):
+                task.cancel()
+            await asyncio.gather(watching, ready_task, outdated, return_exceptions=True)
+        return False
 
     async def _prime(self, system: System) -> None:
         while True:
@@ -116,6 +117,7 @@ class Watches:
     async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
         await ready.wait()
         self._state.watching = True
+        self._catch_signals()  # again: the login may have come before Kopf put its own in place
         await asyncio.sleep(relist.QUIET)
         system.opened()
 
