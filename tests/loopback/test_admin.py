@@ -17,7 +17,7 @@ from nova_api.units import Duration
 
 from .conftest import StartSidecar
 from .support.certificates import Authority
-from .support.fleet import ALONE
+from .support.fleet import STORED
 from .support.message import request
 from .support.peer import Peer
 from .support.ports import free_ports
@@ -82,6 +82,7 @@ def test_status_is_what_the_operator_reads(sidecar: Sidecar, status: Address) ->
     found = ask(status, "GET", "/status").json()
     assert found.pop("uptimeSeconds") > 0
     assert found.pop("version")
+    assert found.pop("traffic")["requests"] == sidecar.metric("nova_requests_total", direction="inbound")
     assert found == {
         "service": "shop",
         "namespace": "default",
@@ -209,7 +210,7 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP),
             outbound(APP, "relayed", protocol="tcp"),
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
-            affinity=ALONE,
+            affinity=STORED,
         )
     )
     found = {}

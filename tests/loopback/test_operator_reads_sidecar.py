@@ -65,6 +65,8 @@ def test_the_operator_understands_what_a_sidecar_says(tmp_path: Path) -> None:
         try:
             said = await report_with(reader, proxy.digest(first))
             assert said.breakers == {"auth": "closed"}
+            assert said.traffic is not None
+            assert (said.traffic.requests, len(said.traffic.durations)) == (0, len(said.traffic.bounds) + 1)
             nonsense = b'{"format": "nonsense"}'
             file.write_bytes(nonsense)
             refused = await report_with(reader, proxy.digest(first), refused=True)
