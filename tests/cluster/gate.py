@@ -115,6 +115,7 @@ class Gate:
         await runner.cleanup()
         await self._admin.close()
         await self._bearer.close()
+        await asyncio.sleep(0.25)  # TLS connections say goodbye, which nothing waits for (aiohttp, graceful shutdown)
 
     def _session(self, *, as_admin: bool) -> ClientSession:
         context = ssl.create_default_context(cadata=_decode(self._cluster["certificate-authority-data"]).decode())

@@ -16,15 +16,16 @@ from urllib.request import ProxyHandler, build_opener
 
 from tests.cluster.api import until
 
+PROGRAM = ("-m", "nova_operator.main")
 _HTTP = build_opener(ProxyHandler({}))
 
 
 class OperatorProcess:
     """One replica and its log."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *arguments: str, program: tuple[str, ...] = PROGRAM) -> None:
         self.log = log
-        command = [sys.executable, "-m", "nova_operator.main", f"--kubeconfig={kubeconfig}", "--metrics-port=0"]
+        command = [sys.executable, *program, f"--kubeconfig={kubeconfig}", "--metrics-port=0"]
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
@@ -81,9 +82,11 @@ class OperatorProcess:
 
 
 @contextmanager
-def running(kubeconfig: Path, log: Path, *arguments: str, ready: bool = True) -> Iterator[OperatorProcess]:
+def running(
+    kubeconfig: Path, log: Path, *arguments: str, ready: bool = True, program: tuple[str, ...] = PROGRAM
+) -> Iterator[OperatorProcess]:
     """A replica that is ended with the block."""
-    operator = OperatorProcess(kubeconfig, log, *arguments)
+    operator = OperatorProcess(kubeconfig, log, *arguments, program=program)
     try:
         if ready:
             until(operator.ready, 30)
