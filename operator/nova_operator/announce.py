@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
@@ -31,17 +31,22 @@ PACE: Final = 0.05
 
 AT_ONCE: Final = 20
 MOST_WAITING: Final = 1000
+LONGEST_HOLD: Final = 10.0
+"""Seconds that an event waits for services that are due."""
 
 log = structlog.get_logger()
 
 
 class Announcer:
-    """`instance` names this replica in the events."""
+    """`instance` names this replica in the events; `busy` says whether services wait for their turn."""
 
-    def __init__(self, cluster: Cluster, instance: str, metrics: Metrics) -> None:
+    def __init__(
+        self, cluster: Cluster, instance: str, metrics: Metrics, busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self._cluster = cluster
         self._metrics = metrics
         self._instance = instance
+        self._busy = busy
         self._waiting: deque[tuple[Manifest, dict[str, str]]] = deque()
         self._wake = asyncio.Event()
         self._everybody = Allowance(BURST_OF_ALL, REFILL_OF_ALL)
@@ -74,6 +79,7 @@ class Announcer:
         while True:
             await self._wake.wait()
             while self._waiting:
+                await self._let_work_pass()
                 document, about = self._waiting.popleft()
                 try:
                     await self._cluster.create(EVENT, document)
@@ -83,3 +89,10 @@ class Announcer:
                     log.warning("kubernetes event not written", **about, error=str(error))
                 await asyncio.sleep(PACE if len(self._waiting) > AT_ONCE else 0)
             self._wake.clear()
+
+    async def _let_work_pass(self) -> None:
+        """Services come first, for a while."""
+        patience = LONGEST_HOLD
+        while self._busy() and patience > 0:
+            await asyncio.sleep(0.5)
+            patience -= 0.5

@@ -22,7 +22,7 @@ WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
 BURST: Final = 0.02
 """Seconds for which news of children are gathered: a write is often followed by several events."""
 
-LONGEST_BURST: Final = 1.0
+LONGEST_BURST: Final = 5.0
 """The same while the operator is behind: what is in motion is looked at less often then, to have done with the rest."""
 
 

@@ -29,6 +29,10 @@ LOOKERS: Final = 64
 """Services whose sidecars are asked at once; more than workers, since a silent sidecar takes a second."""
 
 
+BEHIND: Final = 0.5
+"""Seconds that the next service has waited for its turn: then Events wait, too."""
+
+
 class System:
     """Works against a cluster and the sidecars in it. `poll`, `resync` and `discovery` in seconds, see
     `options`."""
@@ -62,7 +66,7 @@ class System:
             look_soon=self.looks.add,
             count=metrics.sidecars,
         )
-        self._announcer = Announcer(cluster, identity, metrics)
+        self._announcer = Announcer(cluster, identity, metrics, lambda: self.services.lag() > BEHIND)
         self._reconciler = Reconciler(
             cluster,
             self.mirror,

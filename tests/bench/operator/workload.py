@@ -65,7 +65,7 @@ class Crowd:
 def document(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     """A NovaService."""
     upstream = {"name": "stock", "host": "stock.shop.svc.cluster.local", "port": 80}
-    body = {"image": "registry.example/app:1", "ports": [{"port": 8080}], "upstreams": [upstream]}
+    body = {"image": "registry.example/app:1", "replicas": 2, "ports": [{"port": 8080}], "upstreams": [upstream]}
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {**body, **spec}}
 
