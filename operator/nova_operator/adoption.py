@@ -60,12 +60,14 @@ class Write(msgspec.Struct, frozen=True):
 
 
 def read(deployment: Manifest) -> Adoption | None:
-    """What the annotation says; None where there is none that can be read."""
+    """What the annotation says; None where there is none that can be read, or that speaks of anything else than what is
+    laid over: whoever may change the Deployment may change it too."""
     text = (deployment["metadata"].get("annotations") or {}).get(ANNOTATION)
     try:
-        return None if text is None else msgspec.json.decode(text, type=Adoption)
+        adoption = None if text is None else msgspec.json.decode(text, type=Adoption)
     except msgspec.DecodeError:
         return None
+    return adoption if adoption is not None and all(map(_can_be_ours, adoption.changes)) else None
 
 
 def adopt(service: NovaService, live: Manifest, defaults: Defaults, settled: tuple[str, str] | None) -> Write | None:
@@ -136,6 +138,17 @@ def own_of(live: Manifest) -> Manifest:
     return own
 
 
+def holder(live: Manifest, service: NovaService) -> str | None:
+    """Name of the other NovaService that the Deployment was adopted by, if there is one."""
+    adoption = read(live)
+    return None if adoption is None or adoption.service == service.metadata.name else adoption.service
+
+
+def is_marked(deployment: Manifest) -> bool:
+    """Whether the watches, which see labelled objects only, tell of it."""
+    return names.LABEL_SERVICE in (deployment["metadata"].get("labels") or {})
+
+
 def merge_patch(before: Manifest, after: Manifest) -> Manifest:
     """The JSON merge patch (RFC 7396) that makes the one into the other; neither may hold nulls where they differ."""
     patch: Manifest = {name: None for name in before if name not in after}
@@ -147,6 +160,12 @@ def merge_patch(before: Manifest, after: Manifest) -> Manifest:
         elif name not in before or there != value:
             patch[name] = value
     return patch
+
+
+def _can_be_ours(change: Change) -> bool:
+    """Labels of the Deployment, and its pod template."""
+    steps = all(isinstance(step, str) or len(step) == 1 for step in change.at)
+    return steps and (change.at[:2] == ("metadata", "labels") or change.at[:2] == ("spec", "template"))
 
 
 def _lay_over(service: NovaService, own: Manifest, defaults: Defaults) -> Manifest:
@@ -204,14 +223,3 @@ def _guarded(live: Manifest, wanted: Manifest) -> Manifest:
     metadata = {name: live["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
     kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
     return {**kind, **patch, "metadata": {**patch.get("metadata", {}), **metadata}}
-
-
-def holder(live: Manifest, service: NovaService) -> str | None:
-    """Name of the other NovaService that the Deployment was adopted by, if there is one."""
-    adoption = read(live)
-    return None if adoption is None or adoption.service == service.metadata.name else adoption.service
-
-
-def is_marked(deployment: Manifest) -> bool:
-    """Whether the watches, which see labelled objects only, tell of it."""
-    return names.LABEL_SERVICE in (deployment["metadata"].get("labels") or {})

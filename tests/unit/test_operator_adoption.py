@@ -302,7 +302,28 @@ def test_the_annotation_says_whose_it_is() -> None:
     assert found is not None
     assert (found.service, found.uid) == ("shop", "u-1")
     assert read(deployment()) is None
-    assert read(deployment(annotations={adoption.ANNOTATION: "{"})) is None
+    assert own_of(deployment()) == deployment()
+    assert give_back(deployment()) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        "",
+        "{}",
+        '[{"at": []}]',
+        '[{"at": ["metadata", "annotations"], "set": 1}]',
+        '[{"at": ["spec", "replicas"], "set": 2}]',
+        '[{"at": ["spec", "template", {}]}]',
+        '[{"at": ["spec", "template", {"a": "b", "c": "d"}]}]',
+    ],
+)
+def test_an_annotation_that_nova_cannot_have_written_is_none(changes: str) -> None:
+    forged = deployment(
+        annotations={adoption.ANNOTATION: f'{{"service":"a","uid":"b","hash":"c","changes":{changes}}}'}
+    )
+    assert read(forged) is None
+    assert own_of(forged) == forged
     assert own_of(deployment()) == deployment()
     assert give_back(deployment()) is None
 
