@@ -11,7 +11,7 @@ GET /healthz, /readyz and /metrics on the metrics port. No environment variables
 What it needs to be allowed, in every namespace it serves (a ClusterRole, or a Role each with --namespace):
 
     nova.dev               novaservices                    get list watch patch    (the finalizer of workloadRef)
-    nova.dev               novaservices/status             get patch
+    nova.dev               novaservices/status             patch
     nova.dev               novaservices/finalizers         update      (owner references that block deletion)
     apps                   deployments                     get list watch create patch delete
     ""                     services configmaps serviceaccounts
@@ -23,7 +23,7 @@ What it needs to be allowed, in every namespace it serves (a ClusterRole, or a R
                            httproutes                      get list watch create patch delete    (where there are some)
     monitoring.coreos.com  podmonitors                     get list watch create patch delete    (where there are some)
     ""                     secrets                         create      (the key of session cookies; none is ever read)
-    ""                     pods                            get list watch patch
+    ""                     pods                            list watch patch
     ""                     pods/eviction                   create      (pods without sidecar, where asked to)
     events.k8s.io          events                          create
 

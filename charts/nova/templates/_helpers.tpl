@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch, patch]
 - apiGroups: [nova.dev]
   resources: [novaservices/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [nova.dev]
   resources: [novaservices/finalizers]
   verbs: [update]
@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [create]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 {{- /* Only for pods that came without the sidecar, and where their NovaService asks for it (nova.dev/repair). */}}
 - apiGroups: [""]
   resources: [pods/eviction]
