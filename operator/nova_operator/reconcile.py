@@ -189,7 +189,7 @@ class Reconciler:
         except ConfigError as error:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
         else:
-            desired = self._pilot.with_canaries(reading.service, desired)
+            desired = self._pilot.prepare(key, reading.service, desired, rollout)
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
             course = await self._pilot.steer(key, document, reading.service, desired, rollout)
             desired, rollout = course.desired, course.status

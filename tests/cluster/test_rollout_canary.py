@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nova_api import names
-from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, SERVICE
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, SERVICE
 from nova_operator.rollout.command import command_for
 from nova_operator.status import read
 from tests.cluster.api import Api, Object, eventually, until
@@ -276,4 +276,17 @@ def test_a_service_that_never_ran_has_nothing_to_protect(shop: Scene) -> None:
     shop.change(image=NEW)
     eventually(lambda: _is(stable_image(shop), NEW))
     assert deployment(shop, names.canary(shop.name)) is None
+    shop.converges()
+
+
+def test_ports_do_not_change_by_a_canary(shop: Scene) -> None:
+    begin(shop)
+    shop.change(image=NEW, ports=[{"port": 8080, "appPort": 9090}])
+    assert "strategy Rolling" in reaches(shop, "Aborted")["message"]
+    document = shop.find(CONFIG_MAP)
+    assert document is not None
+    assert '"app":{"host":"127.0.0.1","port":8080}' in document["data"][names.CONFIG_KEY]
+    assert deployment(shop, names.canary(shop.name)) is None
+    shop.change(rollout={"strategy": "Rolling"})
+    eventually(lambda: _is(stable_image(shop), NEW), PATIENCE)
     shop.converges()

@@ -45,6 +45,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """The Deployments that there are."""
 
     canary: Manifest | None
+    unfit: str = ""
+    """See `machine.Seen`."""
+
     pods: tuple[PodView, ...]
     reports: Mapping[str, SidecarReport]
 
@@ -125,6 +128,7 @@ def _seen(scene: Scene, deployment: Manifest, judgement: Judgement) -> Seen:
         replicas=_replicas(scene, deployment),
         judgement=judgement,
         command=read_command(scene.metadata),
+        unfit=scene.unfit,
         autoscaled=autoscaled,
     )
 

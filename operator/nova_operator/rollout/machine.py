@@ -71,6 +71,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the canary in this step."""
 
     command: Command | None = None
+    unfit: str = ""
+    """Why the template of the spec cannot be tried by a canary; empty where it can."""
+
     autoscaled: bool = False
 
 
@@ -103,6 +106,10 @@ def _other_template(
     """The stable version has another template than the spec."""
     if before.canary == seen.desired and before.phase == "Aborted" and not _told("retry", before, seen):
         return before
+    if seen.unfit and stable.available > 0:
+        return replace(
+            _start(rollout, before, stable, seen.desired, now), phase="Aborted", weight=0, message=seen.unfit
+        )
     if before.phase in UNDER_WAY and before.canary == seen.desired:
         return _under_way(rollout, before, seen, now)
     if before.phase not in UNDER_WAY and stable.available == 0:

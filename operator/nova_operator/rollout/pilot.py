@@ -19,11 +19,12 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.cluster import Cluster, StaleError
 from nova_operator.delivery import Delivery
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.rollout.callers import with_canaries
 from nova_operator.rollout.conduct import Conductor, Scene, callers_share
 from nova_operator.rollout.machine import is_under_way
+from nova_operator.rollout.ports import ADVICE, keep_ports
 from nova_operator.rollout.wanted import UNDER_WAY
 from nova_operator.rollout_metrics import RolloutMetrics
 
@@ -65,6 +66,8 @@ class Pilot:
         self._conductors: dict[ServiceKey, Conductor] = {}
         self._shares: dict[ServiceKey, int] = {}
         """Share of the requests that callers send the canaries of their upstreams, as far as somebody asked."""
+        self._unfit: set[ServiceKey] = set()
+        """Services whose spec has other ports than their stable version."""
         metrics.canaries.set_function(lambda: len(self._conductors))
 
     def __repr__(self) -> str:
@@ -78,6 +81,7 @@ class Pilot:
         """The service is gone."""
         self._conductors.pop(key, None)
         self._shares.pop(key, None)
+        self._unfit.discard(key)
 
     def weight(self, namespace: str, name: str) -> int:
         """Share of the requests that callers send to a service's canary, in percent; 0 without one."""
@@ -87,8 +91,17 @@ class Pilot:
             self._shares[key] = 0 if document is None else _written_share(document)
         return self._shares[key]
 
-    def with_canaries(self, service: NovaService, desired: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
-        """The children with the canaries of what the service calls in its proxy document."""
+    def prepare(
+        self, key: ServiceKey, service: NovaService, desired: tuple[Manifest, ...], before: RolloutStatus
+    ) -> tuple[Manifest, ...]:
+        """The children with the proxy document that both versions of the service can run, and with the canaries of what
+        it calls in it."""
+        self._unfit.discard(key)
+        if service.spec.rollout.strategy == "Canary" and before.phase != "Promoting":
+            there = self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name))
+            desired, moved = keep_ports(desired, self._mirror.get(DEPLOYMENT, *key), there)
+            if moved:
+                self._unfit.add(key)
         return with_canaries(service, desired, self.weight) if service.spec.upstreams else desired
 
     async def steer(
@@ -143,6 +156,7 @@ class Pilot:
             desired=desired,
             stable=stable,
             canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
+            unfit=ADVICE if key in self._unfit else "",
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
         )

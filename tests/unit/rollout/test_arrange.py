@@ -13,6 +13,7 @@ from nova_operator.desired.metadata import ANNOTATION_MANIFEST_HASH, Manifest
 from nova_operator.desired.track import marked_hash, marked_track
 from nova_operator.rollout.arrange import arrange
 from nova_operator.rollout.callers import service_of, with_canaries
+from nova_operator.rollout.ports import keep_ports
 from nova_operator.rollout.wanted import Wanted
 
 DEFAULTS = Defaults(sidecar_image="sidecar:test", sidecar_requests={"cpu": "50m"}, platform=Platform(http_routes=True))
@@ -95,6 +96,29 @@ def test_a_route_shares_the_requests() -> None:
     assert shares == {"shop": (80, 70), "shop-canary": (80, 30)}
     assert found["Service/shop-canary"]["spec"]["selector"][names.LABEL_TRACK] == "canary"
     assert found["Service/shop-canary"]["spec"]["ports"] == found["Service/shop"]["spec"]["ports"]
+
+
+def config_map(found: tuple[Manifest, ...]) -> Manifest:
+    return next(one for one in found if one["kind"] == "ConfigMap")
+
+
+def deployment(found: tuple[Manifest, ...]) -> Manifest:
+    return next(one for one in found if one["kind"] == "Deployment")
+
+
+def test_ports_stay_while_the_stable_version_has_another_template() -> None:
+    old = children(image="app:1", ports=[{"port": 80, "appPort": 8080}])
+    new = children(ports=[{"port": 80, "appPort": 9090}], backpressure={"maxConcurrency": 7})
+    kept, moved = keep_ports(new, deployment(old), config_map(old))
+    document = proxy.decode(config_map(kept)["data"][names.CONFIG_KEY].encode())
+    assert (moved, document.inbound[0].app.port, document.backpressure.max_concurrency) == (True, 8080, 7)
+    assert keep_ports(new, deployment(new), config_map(old)) == (new, False)  # it has the template
+    assert keep_ports(new, None, None) == (new, False)
+
+
+def test_other_configuration_is_free_to_change() -> None:
+    old, new = children(image="app:1"), children(timeout="5s")
+    assert keep_ports(new, deployment(old), config_map(old)) == (new, False)
 
 
 @pytest.mark.parametrize(
