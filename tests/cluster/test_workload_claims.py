@@ -78,8 +78,8 @@ def test_what_is_in_the_way_is_said_and_when_it_goes_the_service_continues(
     api.patch(DEPLOYMENT, namespace, "unsuitable", off)
     delete(api, namespace, "taken")
     api.delete(SERVICE, namespace, "named")
-    for name in ("missing", "unsuitable", "taken", "named"):
-        until(lambda name=name: is_adopted(api.deployment(namespace, name)), SECONDS_FOR_RETRY)
+    waiting = ("missing", "unsuitable", "taken", "named")
+    until(lambda: all(is_adopted(api.deployment(namespace, name)) for name in waiting), SECONDS_FOR_RETRY)
     assert api.deployment(namespace, "taken")["metadata"]["labels"] == {"nova.dev/service": "rival"}
     assert api.get(SERVICE, namespace, "named")["metadata"]["uid"] != theirs["metadata"]["uid"]
 
