@@ -187,7 +187,7 @@ def test_two_that_take_each_other_for_the_right_one_do_not_send_it_to_and_fro(fl
     """A pod whose address has gone to another one: the cookie names the address, and both believe the list."""
     a, b = fleet.start_all(2)
     cookie = given(a)
-    fleet.affinity = with_fields(fleet.affinity, siblings="")  # type: ignore[type-var,assignment]  # any struct will do
+    fleet.affinity = with_fields(fleet.affinity, siblings="")
     a.sidecar.stop()
     app = says("stranger")
     b.app.answer = app
@@ -374,7 +374,7 @@ def test_another_lifetime_or_header_is_taken_over_and_no_session_is_lost_meanwhi
     asking = threading.Thread(target=ask_on)
     asking.start()
     for seconds, header in ((7200, "x-request-id"), (1800, "x-other-id")):
-        longer = with_fields(fleet.affinity, timeout=Duration(seconds))  # type: ignore[type-var]  # any struct will do
+        longer = with_fields(fleet.affinity, timeout=Duration(seconds))
         fleet.reload(b, affinity=longer, correlation=CorrelationPolicy(header=header))
         eventually(lambda s=seconds: f"Max-Age={s}" in (b.ask().get("set-cookie") or ""))  # type: ignore[misc]  # bound
         assert b.ask(cookie).all(header) != []

@@ -89,6 +89,7 @@ class Proxy:
         self._ports: dict[Key, Port] = {}
         self._removed: list[Port] = []
         self._former_siblings: list[Siblings] = []
+        self._finishing: list[asyncio.Task[None]] = []
         self._doors: dict[Place, _Door] = {}
         self._shared = Shared(
             access_log=access_log,
@@ -164,9 +165,10 @@ class Proxy:
         if before is now:
             return
         if now is not None:
-            now.start()
+            now.start(before)
         if before is not None:
             before.stop()
+            self._finishing.append(self._shared.loop.create_task(before.finish(now)))
         if before is not None and now is None:
             before.siblings.retire()
             self._former_siblings.append(before.siblings)
@@ -306,6 +308,7 @@ class Proxy:
         for port in ports:
             port.close()
         self._exchange_desks(self._shared.desk, None)
+        await asyncio.gather(*self._finishing)
         for siblings in self._former_siblings:
             siblings.close()
         self._shared.wheel.close()

@@ -6,8 +6,9 @@ request in between is taken for one of an unknown pod; connections to siblings g
 
 import os
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nova_api import names
 from nova_api.policies import BreakerPolicy
@@ -22,14 +23,18 @@ from nova_sidecar.transport.siblings import Sibling, Siblings
 from nova_sidecar.wire.response import ResponseReader
 
 if TYPE_CHECKING:
-    from nova_sidecar.pipeline.affinity import AffinityExchange
+    from nova_sidecar.pipeline.affinity import AffinityExchange, AffinityFilter
     from nova_sidecar.pipeline.port import Shared
+    from nova_sidecar.pipeline.stored import StoredSessions
+    from nova_sidecar.store.guarded import GuardedStore
+
+_SESSION_BYTES: Final = 16
 
 
 class SessionDesk:
     """See the module. `start` puts it into force; until then it knows no keys."""
 
-    __slots__ = ("_files", "_header", "_reader", "affinity", "policy", "siblings")
+    __slots__ = ("_files", "_header", "_reader", "affinity", "policy", "sessions", "siblings", "store")
 
     def __init__(
         self, policy: AffinityPolicy, config: ProxyConfig, shared: "Shared", before: "SessionDesk | None"
@@ -43,14 +48,35 @@ class SessionDesk:
         purpose = f"{config.namespace}/{config.service}"
         self.affinity: Affinity = Affinity(form, purpose, before.affinity if before is not None else None)
         self.siblings: Siblings = before.siblings if before is not None else _siblings(self._reader, shared)
+        self.store: GuardedStore | None = _store(policy, shared, before)
+        self.sessions = self._stored(config) if self.store is not None else None
         self._files = SecretFiles(policy.cookie.directory, (names.SESSION_KEY,), self._rekey)
+
+    def _stored(self, config: ProxyConfig) -> "StoredSessions":
+        from nova_sidecar.pipeline.stored import StoredSessions  # noqa: PLC0415 - only where there is a store
+
+        assert self.store is not None  # noqa: S101 - asked just before
+        prefix = f"nova:{config.namespace}/{config.service}:session:"
+        return StoredSessions(self.store, self.affinity, prefix=prefix, lifetime=float(self.policy.timeout))
+
+    def filter(self, port: int, stats: PortStats) -> "AffinityFilter":
+        """The filter of one port."""
+        from nova_sidecar.pipeline.affinity import AffinityFilter  # noqa: PLC0415 - it imports exchanges, which are ports'
+
+        if self.sessions is None:
+            return AffinityFilter(port, self, stats)
+        from nova_sidecar.pipeline.stored import StoredAffinityFilter  # noqa: PLC0415 - only where there is a store
+
+        return StoredAffinityFilter(port, self, stats, self.sessions)
 
     def fits(self, policy: AffinityPolicy, config: ProxyConfig) -> bool:
         """Whether it does what this configuration asks for."""
         return policy == self.policy and _correlation(config) == self._header
 
-    def start(self) -> None:
-        """Read the keys and look for siblings from now on."""
+    def start(self, before: "SessionDesk | None") -> None:
+        """Read the keys and look for siblings from now on, in place of the former one."""
+        if self.store is not None and (before is None or before.store is not self.store):
+            self.store.start()
         if self.policy.cookie.directory:
             self._files.start()
         else:
@@ -58,8 +84,15 @@ class SessionDesk:
         self.siblings.configure(self.policy.siblings, self._reader, self.affinity.replace)
 
     def stop(self) -> None:
-        """Another one is in force, which has the siblings."""
+        """Another one is in force, which has the siblings, or affinity is off."""
         self._files.close()
+
+    async def finish(self, after: "SessionDesk | None") -> None:
+        """End what belongs to it alone; `after` has the rest."""
+        if self.store is not None and (after is None or after.store is not self.store):
+            await self.store.close()
+        if self.sessions is not None:
+            await self.sessions.finish()
 
     def met(self, address: str, listens_at: str) -> None:
         """A client has reached this pod at this address. Where all of the pod's addresses are listened at, loopback is
@@ -67,10 +100,17 @@ class SessionDesk:
         if address == listens_at or not address.startswith(("127.", "::1")):
             self.affinity.here(address)
 
-    def move(self, exchange: "AffinityExchange") -> None:
-        """The exchange's session belongs to this pod from now on; a pod that leaves takes on none."""
-        if not exchange.port.leaving:
-            exchange.cookie = self.affinity.issue(exchange.session, time.time())
+    def move(self, exchange: "AffinityExchange", *, lost: bool = False) -> None:
+        """The exchange's session belongs to this pod from now on; `lost`: since its own one could not be reached. A pod
+        that leaves takes on none."""
+        if exchange.port.leaving:
+            return
+        if self.sessions is not None:
+            if not exchange.session:
+                exchange.session = urlsafe_b64encode(os.urandom(_SESSION_BYTES)).rstrip(b"=")
+            elif lost:
+                self.sessions.move(exchange.session, exchange.pod, exchange.port.clock())
+        exchange.cookie = self.affinity.issue(exchange.session, time.time())
 
     def lost(self, sibling: Sibling, now: float) -> None:
         """A sibling could not be reached; perhaps it is gone."""
@@ -85,7 +125,8 @@ class SessionDesk:
 
     def snapshot(self) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
-        return {"siblings": self.affinity.siblings, "named": self.affinity.own is not None}
+        store = self.store.snapshot() if self.store is not None else {}
+        return {"siblings": self.affinity.siblings, "named": self.affinity.own is not None, "store": store}
 
     def __repr__(self) -> str:
         return f"<SessionDesk {self.affinity!r}>"
@@ -99,6 +140,25 @@ def _correlation(config: ProxyConfig) -> bytes:
 def _attributes(cookie: SessionCookie) -> str:
     secure = "; Secure" if cookie.secure else ""
     return f"Path={cookie.path}; HttpOnly; SameSite={cookie.same_site}{secure}"
+
+
+def _store(policy: AffinityPolicy, shared: "Shared", before: SessionDesk | None) -> "GuardedStore | None":
+    """The former one, where it is the same; its connections go on."""
+    wanted = policy.store
+    if wanted is None:
+        return None
+    if before is not None and before.policy.store == wanted:
+        return before.store
+    from nova_sidecar.store.guarded import MOST, GuardedStore  # noqa: PLC0415 - only where there is one
+    from nova_sidecar.store.redis_store import RedisBackend  # noqa: PLC0415 - 12 MB
+
+    return GuardedStore(
+        RedisBackend(wanted.url, MOST),
+        timeout=float(wanted.timeout),
+        directory=wanted.directory,
+        rng=shared.rng,
+        clock=shared.clock,
+    )
 
 
 def _siblings(reader: ResponseReader, shared: "Shared") -> Siblings:

@@ -181,20 +181,29 @@ class Affinity:
 
     def decide(self, header: bytes | None, received: bool, now: float) -> Decision:
         """What to do with a request that has this Cookie field; `received` says that a sibling has handed it over."""
-        if header is None:
-            return RECEIVED if received else NEW
-        cookie = self._read_before.get(header)
-        if cookie is None:
-            decision = self._read(header)
-            cookie = decision.cookie
-            if cookie is None:
-                return RECEIVED if received else decision
-        age = now - cookie.issued
-        if age > self._timeout:
-            return RECEIVED if received else _EXPIRED
-        if cookie.pod in self._own and age < self._half:
+        cookie = self._read_before.get(header) if header is not None else None
+        if cookie is None or now - cookie.issued > self._timeout:
+            found = self.recall(header, received, now)
+            if isinstance(found, Decision):
+                return found
+            cookie = found
+        if cookie.pod in self._own and now - cookie.issued < self._half:
             return RECEIVED if received else LOCAL
         return self.route(cookie, cookie.pod, received, now)
+
+    def recall(self, header: bytes | None, received: bool, now: float) -> Cookie | Decision:
+        """The valid cookie in this field, or what to do without one."""
+        decision = NEW
+        if header is not None:
+            cookie = self._read_before.get(header)
+            if cookie is None:
+                decision = self._read(header)
+                cookie = decision.cookie
+            if cookie is not None:
+                if now - cookie.issued <= self._timeout:
+                    return cookie
+                decision = _EXPIRED
+        return RECEIVED if received else decision
 
     def route(self, cookie: Cookie, pod: bytes, received: bool, now: float) -> Decision:
         """What to do with a request that belongs to `pod`, which a store may know better than its cookie."""
@@ -210,6 +219,10 @@ class Affinity:
         if self._addresses is None or (age < YOUNG and pod not in self._former):
             return UNSURE
         return Decision(Result.REISSUED, issue=True, cookie=cookie)
+
+    def gone(self, cookie: Cookie, pod: bytes, now: float) -> bool:
+        """Whether a session's pod is gone for good, so that another one is to take it over."""
+        return self.route(cookie, pod, False, now).result is Result.REISSUED
 
     def lives(self, pod: bytes) -> bool:
         """Whether a pod of that name is known, this one included."""

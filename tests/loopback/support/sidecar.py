@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +22,8 @@ from .nameserver import NameServer
 from .peer import Peer
 from .ports import free_ports
 from .waiting import eventually
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "nova-sidecar"
 _RESOLVING = Path(__file__).with_name("resolving.py")
@@ -284,8 +286,8 @@ def run_once(document_text: bytes, directory: Path) -> subprocess.CompletedProce
     return subprocess.run([COMMAND, "--config", file], capture_output=True, text=True, timeout=15, check=False)
 
 
-def with_fields(config: ProxyConfig, **fields: Any) -> ProxyConfig:
-    """The document with some fields replaced."""
+def with_fields(config: S, **fields: Any) -> S:
+    """A document, or a part of one, with some fields replaced."""
     return msgspec.structs.replace(config, **fields)
 
 

@@ -1,0 +1,40 @@
+"""What policies may ask of a store. Keys are text, values bytes that are never empty, lifetimes seconds."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class StoreError(Exception):
+    """No answer that could be used; the message says why, without credentials or values."""
+
+
+class Store(Protocol):
+    """One store. Every method raises StoreError, and may be called by many at once."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a key, None where there is none."""
+        ...
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Set a key for so long."""
+        ...
+
+    async def hold(self, key: str, value: bytes, seconds: float, instead_of: bytes = b"") -> bytes:
+        """Who holds a key, for so long from now on: whoever does, or `value`, where nobody does or `instead_of` did.
+
+        One step for all who ask at once: each gets the same answer.
+        """
+        ...
+
+
+class Backend(Store, Protocol):
+    """A store as the guard has it."""
+
+    def login(self, files: Mapping[str, bytes]) -> None:
+        """Use these credentials from now on: `username`, `password` and `ca.crt`, each of which may be missing. Raises
+        ValueError for what cannot be used."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
