@@ -65,11 +65,6 @@ def canary(service: str) -> str:
     return f"{service}-canary"
 
 
-def stable(service: str) -> str:
-    """Name of the Service of all that is no canary."""
-    return f"{service}-stable"
-
-
 def session_secret(service: str) -> str:
     """Name of the Secret that the operator makes to sign cookies with."""
     return f"{service}-session"

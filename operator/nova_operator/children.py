@@ -217,7 +217,7 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
     if kind is CONFIG_MAP:
         return (names.config_map(service),)
     if kind is SERVICE:
-        return service, names.endpoints(service), names.stable(service), names.canary(service)
+        return service, names.endpoints(service), names.canary(service)
     if kind is DEPLOYMENT:
         return service, names.canary(service)
     return (service,)

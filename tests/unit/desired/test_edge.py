@@ -100,6 +100,16 @@ def test_grpc_goes_by_http2(name: str, on_ingress: dict[str, str], on_service: d
     assert annotations({"className": name, "port": "calls"}) == (on_ingress, on_service)
 
 
+def test_a_silent_web_socket_is_let_be() -> None:
+    ports = [{"name": "live", "port": 80, "appPort": 8080, "protocol": "websocket"}]
+    one = service(ingress={"className": "nginx"}, ports=ports)
+    found = ingress_annotations(one, one.spec.ports[0])
+    assert {name.rpartition("/")[2]: value for name, value in found.items()} == {
+        "proxy-read-timeout": "3600",
+        "proxy-send-timeout": "3600",
+    }
+
+
 @pytest.mark.parametrize("name", ["nginx", "traefik", "haproxy"])
 def test_without_affinity_there_is_nothing_to_say(name: str) -> None:
     assert annotations({"className": name}) == ({}, {})
@@ -141,15 +151,6 @@ def test_a_route_keeps_clients_where_it_can() -> None:
     assert able is not None
     assert "sessionPersistence" not in plain["spec"]["rules"][0]
     assert able["spec"]["rules"][0]["sessionPersistence"]["absoluteTimeout"] == "90s"
-
-
-def test_a_route_shares_requests_by_weights() -> None:
-    manifest = http_route(service(gateway=GATEWAY), EVERYTHING, {"shop-stable": 90, "shop-canary": 10})
-    assert manifest is not None
-    assert manifest["spec"]["rules"][0]["backendRefs"] == [
-        {"name": "shop-stable", "port": 80, "weight": 90},
-        {"name": "shop-canary", "port": 80, "weight": 10},
-    ]
 
 
 @pytest.mark.parametrize(
