@@ -81,6 +81,14 @@ class Api:
         found: Object = self.call("GET", path_of(kind, namespace, name))
         return found
 
+    def warned(self, kind: Kind, namespace: str, body: Object) -> list[str]:
+        """Create an object; the warnings that came with the answer (RFC 9111 names the header, Kubernetes uses it)."""
+        document = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **body}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = Request(self._server + path_of(kind, namespace), document, headers, method="POST")
+        with self._opener.open(request, timeout=20) as answer:
+            return list(answer.headers.get_all("Warning") or [])
+
     def list(self, kind: Kind, namespace: str | None, labels: str = "") -> list[Object]:
         """The objects that a label selector picks."""
         query = f"?labelSelector={labels}" if labels else ""
@@ -92,14 +100,6 @@ class Api:
         document = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
         created: Object = self.call("POST", path_of(kind, namespace), document)
         return created
-
-    def warned(self, kind: Kind, namespace: str, body: Object) -> list[str]:
-        """Create an object; the warnings that came with the answer (RFC 9111 names the header, Kubernetes uses it)."""
-        document = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **body}).encode()
-        headers = {"Content-Type": "application/json"}
-        request = Request(self._server + path_of(kind, namespace), document, headers, method="POST")
-        with self._opener.open(request, timeout=20) as answer:
-            return list(answer.headers.get_all("Warning") or [])
 
     def patch(self, kind: Kind, namespace: str | None, name: str, change: Object, *, subresource: str = "") -> Object:
         """JSON merge patch."""
