@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -85,14 +86,14 @@ class Process:
     async def _serve(self, configuration: Configuration, api: ApiClient) -> None:
         kube = Kube(api, self._metrics)
         platform = await self._connect(kube)
-        webhooks = await self._answer_reviews(kube, platform)
+        webhooks = await self._answer_reviews(platform)
         try:
             await self._take_part(configuration, kube, platform)
         finally:
             if webhooks is not None:
                 await webhooks.close()
 
-    async def _answer_reviews(self, kube: Kube, platform: Platform) -> Replica | None:
+    async def _answer_reviews(self, platform: Platform) -> Replica | None:
         """Serve the webhooks, whoever leads. Raises OSError for the port."""
         if self._options.webhook_port is None:
             return None
@@ -103,9 +104,16 @@ class Process:
 
         self._state.webhooks = False
         admission = self._metrics.admission
-        replica = wiring.replica(kube, self._options, self._defaults(platform), admission, ready)
+        replica = wiring.replica(self._another_way, self._options, self._defaults(platform), admission, ready)
         await replica.start(self._options.webhook_port)
         return replica
+
+    @contextlib.asynccontextmanager
+    async def _another_way(self) -> AsyncIterator[Kube]:
+        """To the API server, for another thread."""
+        configuration = await access.configuration(self._options.kubeconfig)
+        async with access.client(configuration) as api:
+            yield Kube(api, self._metrics)
 
     async def _take_part(self, configuration: Configuration, kube: Kube, platform: Platform) -> None:
         """Lead, once the others let it."""

@@ -6,7 +6,7 @@ refused. What is decided is decided by the code that the reconciler uses: a serv
 become Ready=False there, with the same words.
 
     risks, review, injection, validation, certificates, repair   pure: no clock, no cluster, no loop
-    hooks, server, watch, replica                                every replica
+    hooks, server, watch, replica                                every replica, in a thread of their own
     keeper, repairer                                             the leader
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/

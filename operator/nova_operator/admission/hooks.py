@@ -7,6 +7,7 @@ moment before. That takes one read per pod and a few per NovaService, within a d
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, Literal
 
 import structlog
@@ -19,6 +20,7 @@ from nova_operator.admission.risks import services_called, warnings
 from nova_operator.admission.validation import check, needs_no_look
 from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.desired.defaults import Defaults
+from nova_operator.events import Allowance
 from nova_operator.kinds import NOVA_SERVICE, SERVICE
 
 Policy = Literal["Ignore", "Fail"]
@@ -40,6 +42,7 @@ class Hooks:
         self._cluster = cluster
         self._defaults = defaults
         self._policy = policy
+        self._lines = Allowance()
 
     async def validate(self, request: Request) -> Answer:
         """Whether a NovaService may be stored, and what its author should know."""
@@ -72,7 +75,8 @@ class Hooks:
 
     def _without(self, service: str, request: Request, why: str) -> Answer:
         about = {"service": service, "namespace": request.namespace, "pod": _name(request)}
-        log.warning("sidecar not injected", **about, error=why)
+        if self._lines.take(time.monotonic()):  # whoever reaches the port may ask, and must not fill the log
+            log.warning("sidecar not injected", **about, error=why)
         if self._policy == "Fail":
             return Answer(allowed=False, message=f"no sidecar for this pod: {why}")
         return Answer(warnings=(f"this pod runs without the sidecar: {why}",))

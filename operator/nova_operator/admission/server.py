@@ -25,6 +25,7 @@ from aiohttp import web
 from nova_operator.admission.certificates import Pair
 from nova_operator.admission.review import Answer, Request, ReviewError, decode, encode
 from nova_operator.admission_metrics import AdmissionMetrics
+from nova_operator.events import Allowance
 
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes of a review: an object before and after, of which etcd takes 1.5 MiB each, and room for escapes."""
@@ -64,6 +65,7 @@ class WebhookServer:
         self._head_timeout = head_timeout
         self._max_connections = max_connections
         self._bytes = 0
+        self._lines = Allowance()
         self._server: asyncio.Server | None = None
         self._connections: _Connections | None = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -152,7 +154,7 @@ class WebhookServer:
             log.exception("review failed", **about)
             self._metrics.review(name, "error", time.monotonic() - began)
             return 500, b""
-        if not answer.allowed:
+        if not answer.allowed and self._lines.take(began):
             log.info("admission refused", **about, error=answer.message)
         self._metrics.review(name, "true" if answer.allowed else "false", time.monotonic() - began)
         return 200, encode(review.uid, answer)

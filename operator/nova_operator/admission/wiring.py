@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from nova_operator.admission.hooks import Hooks
 from nova_operator.admission.keeper import Keeper
@@ -14,13 +15,20 @@ from nova_operator.options import Options
 
 
 def replica(
-    cluster: Cluster, options: Options, defaults: Defaults, metrics: AdmissionMetrics, ready: Callable[[], None]
+    connect: Callable[[], AbstractAsyncContextManager[Cluster]],
+    options: Options,
+    defaults: Defaults,
+    metrics: AdmissionMetrics,
+    ready: Callable[[], None],
 ) -> Replica:
     """What each replica runs."""
+
+    def hooks(cluster: Cluster) -> Hooks:
+        return Hooks(cluster, defaults, options.injection_policy)
+
     namespace, _, secret = (options.webhook_secret or "").partition("/")
-    hooks = Hooks(cluster, defaults, options.injection_policy)
     poll = options.webhook_certificate_poll
-    return Replica(cluster, hooks, metrics, namespace, secret, poll=poll, ready=ready)
+    return Replica(connect, hooks, metrics, namespace, secret, poll=poll, ready=ready)
 
 
 def keeper(cluster: Cluster, options: Options) -> Keeper:
