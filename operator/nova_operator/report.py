@@ -12,7 +12,7 @@ from nova_api.model import builtins
 from nova_api.status import NovaServiceStatus
 from nova_operator import reasons, status
 from nova_operator.announce import Announcer
-from nova_operator.cluster import Cluster
+from nova_operator.cluster import Cluster, StaleError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.events import Allowance, Event, transitions
 from nova_operator.kinds import NOVA_SERVICE
@@ -94,6 +94,8 @@ class Reporter:
         patch["status"] = builtins(after)
         written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
         self._mirror.put(NOVA_SERVICE, written)
+        if written["metadata"]["uid"] != metadata["uid"]:  # for a status the API server pays no heed to it
+            raise StaleError(f"NovaService {metadata['name']} was made anew while its status was written")
         return written
 
 
