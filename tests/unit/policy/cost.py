@@ -18,6 +18,7 @@ from nova_api.policies import (
 from nova_api.units import Share
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.adaptive import AdaptiveLimit
+from nova_sidecar.policy.affinity import Affinity, CookieForm
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.ejection import Ejector, Health
@@ -25,6 +26,7 @@ from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import FAILURE, SUCCESS
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.policy.rotation import Lifespan
+from nova_sidecar.policy.signing import Signer
 from nova_sidecar.policy.tenants import TenantPartitions
 
 CALLS = 100_000
@@ -51,6 +53,16 @@ def full_limiter() -> Limiter[str]:
     return limiter
 
 
+def known_affinity() -> Affinity:
+    """A pod with a hundred siblings; `COOKIE` is that of one of its clients."""
+    affinity = Affinity(CookieForm("nova-session", 3600.0), "market/shop")
+    affinity.rekey((bytes(32),))
+    affinity.here("10.0.0.1")
+    affinity.replace(tuple(f"10.0.0.{number}" for number in range(1, 101)))
+    return affinity
+
+
+COOKIE = known_affinity().issue(b"", 1000.0).removeprefix(b"set-cookie: ").partition(b";")[0]
 EJECTOR: Ejector[Health] = Ejector(EndpointBreakerPolicy())
 EJECTOR.replace([Health(), Health()])
 NAMES: dict[str, Any] = {
@@ -68,6 +80,10 @@ NAMES: dict[str, Any] = {
     "lifespan": Lifespan(PoolPolicy(), Random(1)),
     "ids": CorrelationIds(os.urandom),
     "deadline": deadline,
+    "affinity": known_affinity(),
+    "cookie": COOKIE,
+    "signer": Signer((bytes(32),), "test"),
+    "signed": Signer((bytes(32),), "test").sign(b"v1.0123456789abcdef..6b49d200"),
     "SUCCESS": SUCCESS,
 }
 LINES = {
@@ -90,6 +106,11 @@ LINES = {
     "deadline: begin": "deadline.begin(1.0, 15.0)",
     "deadline: begin with the caller's": "deadline.begin(1.0, 15.0, b'1500')",
     "deadline: bound an attempt": "deadline.attempt_ends(1.0, 5.0, 16.0)",
+    "affinity: a local hit": "affinity.decide(cookie, False, 1000.0)",
+    "affinity: no cookie": "affinity.decide(None, False, 1000.0)",
+    "affinity: others' cookies": "affinity.decide(b'theme=dark; lang=en', False, 1000.0)",
+    "affinity: issue": "affinity.issue(b'', 1000.0)",
+    "signing: verify": "signer.verify(signed)",
     "deadline: pass on": "deadline.encode(1.0, 6.0)",
 }
 
