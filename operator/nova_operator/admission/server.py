@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from nova_operator.admission.callers import Connection, Connections, response
 from nova_operator.admission.certificates import Pair
 from nova_operator.admission.review import Answer, Request, ReviewError, decode, encode
 from nova_operator.admission_metrics import AdmissionMetrics
@@ -39,7 +40,6 @@ HEAD_TIMEOUT: Final = 5.0
 """Seconds in which a new connection must send a request's head; also for the TLS handshake."""
 
 ANSWER_TIMEOUT: Final = 8.0
-IDLE_TIMEOUT: Final = 120.0
 
 Hook = Callable[[Request], Awaitable[Answer]]
 """Answers a review."""
@@ -67,7 +67,7 @@ class WebhookServer:
         self._bytes = 0
         self._lines = Allowance()
         self._server: asyncio.Server | None = None
-        self._connections: _Connections | None = None
+        self._connections: Connections | None = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._context.set_alpn_protocols(["http/1.1"])
@@ -87,7 +87,7 @@ class WebhookServer:
     async def start(self, port: int) -> int:
         """Listen on all addresses; returns the port, which matters for 0. Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
-        self._connections = _Connections(self._answer, self._metrics, self._head_timeout, self._max_connections)
+        self._connections = Connections(self._answer, self._metrics, self._head_timeout, self._max_connections)
         self._server = await loop.create_server(
             self._connections, None, port, ssl=self._context, ssl_handshake_timeout=self._head_timeout, backlog=128
         )
@@ -104,13 +104,13 @@ class WebhookServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         connection = request.protocol
-        assert isinstance(connection, _Connection)  # noqa: S101 - `_Connections` makes no others
+        assert isinstance(connection, Connection)  # noqa: S101 - `Connections` makes no others
         connection.busy()
         try:
             status, body = await self._respond(request)
         finally:
             connection.idle()
-        return _response(status, body)
+        return response(status, body)
 
     async def _respond(self, request: web.BaseRequest) -> tuple[int, bytes]:
         refused = self._refuse(request)
@@ -158,87 +158,6 @@ class WebhookServer:
             log.info("admission refused", **about, error=answer.message)
         self._metrics.review(name, "true" if answer.allowed else "false", time.monotonic() - began)
         return 200, encode(review.uid, answer)
-
-
-def _response(status: int, body: bytes) -> web.Response:
-    response = web.Response(status=status, body=body, headers={"Server": "nova", "Content-Type": "application/json"})
-    if status not in {200, 500}:
-        response.force_close()  # the body may not have been read
-    return response
-
-
-class _Connection(web.RequestHandler):
-    """Closes itself when it has been silent for too long; aiohttp waits for a head for as long as for the next call."""
-
-    __slots__ = ("_expiry", "_metrics", "_patience")
-
-    def __init__(self, manager: web.Server, patience: float, metrics: AdmissionMetrics) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(
-            manager, loop=loop, auto_decompress=False, keepalive_timeout=2 * IDLE_TIMEOUT,
-            lingering_time=0.0, tcp_keepalive=False,
-        )  # fmt: skip
-        self._patience = patience
-        self._metrics = metrics
-        self._expiry: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._expire_in(self._patience)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.busy()
-        super().connection_lost(exc)
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """What aiohttp itself refuses, such as a head that is none: neither the caller nor the log gets its words."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way, there cannot be another one")
-        self._metrics.bad_requests.inc()
-        return _response(status, b"")
-
-    def busy(self) -> None:
-        """A request is being answered: others see to the time."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
-    def idle(self) -> None:
-        """It was answered."""
-        if self.transport is not None:
-            self._expire_in(IDLE_TIMEOUT)
-
-    def _expire_in(self, seconds: float) -> None:
-        self.busy()
-        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
-
-    def _expire(self) -> None:
-        transport = self.transport
-        self.force_close()
-        if transport is not None:
-            transport.abort()  # one that reads nothing would keep a closed one open
-
-
-class _Connections(web.Server):
-    """Makes the connections, up to a number; one too many is closed before it has said anything."""
-
-    def __init__(
-        self,
-        answer: Callable[[web.BaseRequest], Awaitable[web.Response]],
-        metrics: AdmissionMetrics,
-        patience: float,
-        most: int,
-    ) -> None:
-        super().__init__(answer)
-        self._metrics = metrics
-        self._patience = patience
-        self._most = most
-
-    def __call__(self) -> web.RequestHandler:
-        patience = self._patience if len(self.connections) < self._most else 0.0
-        return _Connection(self, patience, self._metrics)
 
 
 @contextlib.contextmanager
