@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import time
@@ -31,6 +30,8 @@ REQUESTS: Final = "nova_operator_api_requests_total"
 ASK: Final = 0.02
 PATIENCE: Final = 60.0
 NOISE_PER_SECOND: Final = 50
+NOISE_AT_ONCE: Final = 8
+"""Requests; one by one, a busy API server would not take that many in a second."""
 NETWORK: Final = 200
 """Of the addresses that fake kubelets give to pods."""
 
@@ -118,23 +119,21 @@ async def changes(client: Client, crowd: Crowd, count: int, random: Random) -> T
 
 async def beside_noise(client: Client, crowd: Crowd, count: int, random: Random) -> tuple[Times, float]:
     """The same while the first service changes all the time; also how often it really changed in a second."""
-    noisy, made, began = crowd.services[0], 0, time.monotonic()
+    noisy, numbers, began = crowd.services[0], itertools.count(), time.monotonic()
 
     async def noise() -> None:
-        nonlocal made
-        for number in itertools.count():
+        for number in numbers:
             await asyncio.sleep(began + number / NOISE_PER_SECOND - time.monotonic())
             await client.merge(noisy.path, _threshold(number + 2))
-            made += 1
 
-    task = asyncio.create_task(noise())
+    tasks = [asyncio.create_task(noise()) for _ in range(NOISE_AT_ONCE)]
     try:
         taken = await changes(client, crowd, count, random)
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    return taken, made / (time.monotonic() - began)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return taken, next(numbers) / (time.monotonic() - began)
 
 
 async def delivery(client: Client, api: Api, services: int, times: int) -> Times:
