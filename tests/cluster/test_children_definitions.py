@@ -23,6 +23,8 @@ def test_definitions_come_change_and_go(api: Api, namespace: str, operator: Oper
     api.service(namespace, "shop", **GATEWAY)
     until(lambda: api.conditions(namespace, "shop"))
     assert api.conditions(namespace, "shop")["Ready"] == ("False", "RollingOut")  # nothing is in the way
+    assert api.conditions(namespace, "shop")["FieldsIgnored"] == ("True", "NoEffect")
+    assert "gateway: the cluster has no HTTPRoutes" in api.message(namespace, "shop", "FieldsIgnored")
 
     with installed(api, POD_MONITOR, POD_MONITOR_SPEC):
         until(lambda: api.find(POD_MONITOR, namespace, "shop"), 30)
@@ -32,13 +34,14 @@ def test_definitions_come_change_and_go(api: Api, namespace: str, operator: Oper
 
             install(api, HTTP_ROUTE, http_route_spec(persistence=True))
             eventually(lambda: has_persistence(api.get(HTTP_ROUTE, namespace, "shop")), 30)
+            until(lambda: "FieldsIgnored" not in (api.conditions(namespace, "shop") or {"FieldsIgnored"}))
 
             api.delete(HTTP_ROUTE, namespace, "shop")  # it is watched
             until(lambda: api.find(HTTP_ROUTE, namespace, "shop"))
         until(operator.ready, 30)
         works_on(api, namespace, 101)
     works_on(api, namespace, 102)
-    assert api.conditions(namespace, "shop")["Ready"] == ("False", "RollingOut")
+    until(lambda: api.conditions(namespace, "shop").get("Ready") == ("False", "RollingOut"))
     assert operator.process.poll() is None
 
 

@@ -25,6 +25,12 @@ Controller = Literal["nginx", "traefik", "haproxy"]
 
 _CONTROLLERS: Final[tuple[Controller, ...]] = ("nginx", "traefik", "haproxy")
 _NGINX: Final = "nginx.ingress.kubernetes.io"
+_NGINX_BY_PROTOCOL: Final[dict[str, dict[str, str]]] = {
+    "grpc": {f"{_NGINX}/backend-protocol": "GRPC"},
+    "websocket": {f"{_NGINX}/proxy-read-timeout": "3600", f"{_NGINX}/proxy-send-timeout": "3600"},
+}
+"""It would close a WebSocket that is silent for a minute; the others let it be for an hour."""
+
 _TRAEFIK: Final = "traefik.ingress.kubernetes.io/service"
 _HAPROXY: Final = "haproxy-ingress.github.io"
 _HAPROXY_TECHNOLOGIES: Final = "haproxy.org"
@@ -111,7 +117,7 @@ def session_persistence(service: NovaService) -> Manifest:
 
 
 def _nginx(service: NovaService, port: ServicePort) -> dict[str, str]:
-    found = {f"{_NGINX}/backend-protocol": "GRPC"} if port.protocol == "grpc" else {}
+    found = dict(_NGINX_BY_PROTOCOL.get(port.protocol, {}))
     if keeps_clients(service):
         cookie = service.spec.session_affinity.cookie
         found |= {
