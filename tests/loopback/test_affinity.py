@@ -362,6 +362,26 @@ def test_it_is_switched_off_and_on_while_requests_are_under_way(fleet: Fleet) ->
     eventually(lambda: b.ask(cookie).body == b"a")
 
 
+def test_a_sibling_that_dies_after_it_was_switched_off_costs_no_request(fleet: Fleet) -> None:
+    a, b = fleet.start_all(2)
+    cookie = given(a)
+    off = threading.Event()
+
+    def answer(_: Call) -> bytes:
+        assert off.wait(10)
+        fleet.kill(a)
+        return b""
+
+    a.app.answer = answer
+    with b.connect() as held:
+        held.send(request("GET", "/held", f"Cookie: {cookie}"))
+        eventually(lambda: a.sidecar.stats()["inbound"]["web"]["inFlight"] == 1)
+        fleet.reload(b, affinity=None)
+        eventually(lambda: cookie_of(b.ask()) is None)
+        off.set()
+        assert held.response().body == b"b"
+
+
 def test_another_lifetime_or_header_is_taken_over_and_no_session_is_lost_meanwhile(fleet: Fleet) -> None:
     a, b = fleet.start_all(2)
     cookie = given(a)

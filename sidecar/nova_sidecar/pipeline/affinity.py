@@ -69,8 +69,7 @@ class AffinityExchange(Exchange):
         self.start_attempt(now)
 
     def take_back(self, now: float) -> None:
-        """The sibling is not to be had: the app here takes it."""
-        assert self.port.desk is not None  # noqa: S101 - it was handed over
+        """The sibling is not to be had: the app here takes it. Affinity may have been switched off meanwhile."""
         self.sibling = None
         self.dispatcher = self.port.dispatcher
         self.trace = self.trace.removesuffix(_MARK_LINE)
@@ -79,7 +78,8 @@ class AffinityExchange(Exchange):
         self.endpoint = None
         self.attempts = self.stale = 0
         self.upstream_seconds = 0.0
-        self.port.desk.move(self, lost=True)
+        if self.port.desk is not None:
+            self.port.desk.move(self, lost=True)
         self.go_on(now)
 
     def go_on(self, now: float) -> None:
@@ -139,7 +139,9 @@ class AffinityExchange(Exchange):
             return
         now = self.port.clock()
         if reason in _UNREACHED:
-            self.port.desk.lost(sibling, now)  # type: ignore[union-attr]  # it was handed over
+            sibling.reach.failed(now)
+            if self.port.desk is not None:
+                self.port.desk.siblings.look_soon()
         elif not (reason is Reason.UPSTREAM_RESET and self.head.idempotent and self.body is None):
             super().attempt_failed(reason, why)
             return

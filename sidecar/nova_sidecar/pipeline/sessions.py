@@ -19,7 +19,7 @@ from nova_sidecar.policy.affinity import Affinity, CookieForm
 from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.signing import LEAST, SecretError, read_secrets
 from nova_sidecar.transport.secretfiles import SecretFiles
-from nova_sidecar.transport.siblings import Sibling, Siblings
+from nova_sidecar.transport.siblings import Siblings
 from nova_sidecar.wire.response import ResponseReader
 
 if TYPE_CHECKING:
@@ -111,11 +111,6 @@ class SessionDesk:
             elif lost:
                 self.sessions.move(exchange.session, exchange.pod, exchange.port.clock())
         exchange.cookie = self.affinity.issue(exchange.session, time.time())
-
-    def lost(self, sibling: Sibling, now: float) -> None:
-        """A sibling could not be reached; perhaps it is gone."""
-        sibling.reach.failed(now)
-        self.siblings.look_soon()
 
     def _rekey(self, files: Mapping[str, bytes]) -> None:
         found = files.get(names.SESSION_KEY)

@@ -31,6 +31,10 @@ def says(name: str, *lines: str) -> Callable[[Call], bytes]:
     return lambda _: response("200 OK", *lines, body=name.encode())
 
 
+TOGETHER = 45.0
+"""Seconds within which several sidecars that start at once must serve."""
+
+
 class Pod:
     """A sidecar and its app."""
 
@@ -107,7 +111,7 @@ class Fleet:
         pod = self._launch(**fields)
         if listed:
             self.list(*self._listed, pod.address)
-        pod.sidecar.wait_until_ready()
+        pod.sidecar.wait_until_ready(TOGETHER)
         return pod
 
     def start_all(self, count: int, **fields: Any) -> list[Pod]:
@@ -115,7 +119,7 @@ class Fleet:
         pods = [self._launch(**fields) for _ in range(count)]
         self.list(*[pod.address for pod in pods])
         for pod in pods:
-            pod.sidecar.wait_until_ready()
+            pod.sidecar.wait_until_ready(TOGETHER)
         self.settle()
         return pods
 

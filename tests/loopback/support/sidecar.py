@@ -111,10 +111,10 @@ class Sidecar:
         sidecar.wait_until_ready()
         return sidecar
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, within: float = START_SECONDS) -> None:
         """Wait until the process serves; one that does not is killed."""
         try:
-            eventually(self._is_ready, within=START_SECONDS)
+            eventually(self._is_ready, within=within)
         except BaseException:
             self.kill()
             raise

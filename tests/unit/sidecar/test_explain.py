@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from nova_api.errors import ConfigError
@@ -23,7 +24,7 @@ from nova_api.policies import (
     TracingPolicy,
     WindowPolicy,
 )
-from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig, Tls, encode
+from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
 from nova_api.units import Duration, Share
 from nova_sidecar.explain import Explanation, explain, parse, render
 from nova_sidecar.main import main
@@ -260,3 +261,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_path_may_be_anything_a_target_may() -> None:
     assert parse("GET /a/%20?b=c#d").path == "/a/%20"
+
+
+def test_whose_pod_a_request_belongs_to_is_told() -> None:
+    cookie = SessionCookie(name="cart", path="/", same_site="Lax", secure=False)
+    alone = Affinity(timeout=Duration(3600), cookie=cookie)
+    siblings = msgspec.structs.replace(alone, siblings="cart-endpoints.shop.svc")
+    stored = msgspec.structs.replace(siblings, store=Store(url="redis://redis", timeout=Duration(0.1)))
+    for affinity, mode, words in (
+        (None, "Off", "Does nothing."),
+        (alone, "Cookie", "Always served here: this sidecar knows no siblings."),
+        (siblings, "Cookie", "Handed over where a valid cookie cart names another pod"),
+        (stored, "Redis", "Handed over where the session that a valid cookie cart names is bound to another pod"),
+    ):
+        explanation = explain(config(inbound("web"), affinity=affinity), "GET /")
+        (step,) = [step for step in explanation.steps if step.policy == "affinity"]
+        assert (step.mode, words in " ".join(step.does)) == (mode, True)
+    assert not [
+        step for step in explain(config(inbound("rpc", "grpc")), "grpc:/a.B/C").steps if step.policy == "affinity"
+    ]
