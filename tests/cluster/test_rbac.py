@@ -80,6 +80,7 @@ def chart(api: Api, namespace: str, *, chosen: bool) -> Iterator[tuple[Object, l
     options = ["--set=webhooks.enabled=false,rbac.aggregate=false", f"--namespace={namespace}"]
     options += [f"--set=operator.namespaces={{{namespace}}}"] if chosen else []
     manifests = [one for one in yaml.safe_load_all(template(toolchain.helm(Console()), CHART, *options)) if one]
+    manifests = [one for one in manifests if "helm.sh/hook" not in one["metadata"].get("annotations", {})]
     accesses = [one for one in manifests if "rbac" in one["apiVersion"] or one["kind"] == "ServiceAccount"]
     for one in accesses:
         api.call("PATCH", f"{_path(one)}?fieldManager=tests&force=true", one, "application/apply-patch+yaml")
