@@ -19,6 +19,7 @@ from nova_api.proxy import (
     Store,
     Tls,
 )
+from nova_api.redis_url import place
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
 from nova_api.v1alpha1 import NovaService, knows_clients
@@ -152,6 +153,10 @@ def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
 
 
 def _store(redis: RedisStore) -> Store:
+    try:
+        place(redis.url)
+    except ValueError as error:
+        raise ConfigError("$.spec.sessionAffinity.redis.url", str(error)) from error
     directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret else ""
     return Store(url=redis.url, directory=directory, timeout=redis.timeout)
 

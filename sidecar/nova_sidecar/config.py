@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.proxy import ProxyConfig, decode, digest
+from nova_api.redis_url import place
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.telemetry.tracing import available
 
@@ -101,8 +102,6 @@ def _require_packages(config: ProxyConfig) -> None:
 def _require_store(url: str) -> None:
     if find_spec("redis") is None:
         raise ConfigError("$.affinity.store", "expected none, since redis-py is not installed (nova[store])")
-    from nova_sidecar.store.place import place  # noqa: PLC0415 - only where there is one
-
     try:
         place(url)
     except ValueError as error:

@@ -330,7 +330,7 @@ def test_another_store_is_taken_over_while_requests_are_under_way(
 
 
 def test_without_a_store_the_client_library_is_not_there() -> None:
-    """It is 12 MB in every pod; with affinity by cookie alone it is not imported either."""
+    """It is 10 MB in every pod; with affinity by cookie alone it is not imported either."""
     code = (
         "import sys, nova_sidecar.main, nova_sidecar.runtime, nova_sidecar.pipeline.affinity, "
         "nova_sidecar.pipeline.sessions; sys.exit('redis' in sys.modules)"

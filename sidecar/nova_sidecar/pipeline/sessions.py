@@ -145,7 +145,7 @@ def _store(policy: AffinityPolicy, shared: "Shared", before: SessionDesk | None)
     if before is not None and before.policy.store == wanted:
         return before.store
     from nova_sidecar.store.guarded import MOST, GuardedStore  # noqa: PLC0415 - only where there is one
-    from nova_sidecar.store.redis_store import RedisBackend  # noqa: PLC0415 - 12 MB
+    from nova_sidecar.store.redis_store import RedisBackend  # noqa: PLC0415 - 10 MB
 
     return GuardedStore(
         RedisBackend(wanted.url, MOST),

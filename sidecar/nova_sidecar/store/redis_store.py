@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from nova_sidecar.store.place import place
+from nova_api.redis_url import place
 from nova_sidecar.store.port import StoreError
 
 PATIENCE: Final = 2.0

@@ -150,3 +150,9 @@ def test_on_a_developers_machine_there_are_no_siblings_no_secrets_and_no_store()
 @pytest.mark.parametrize("kind", ["None", "ClientIP"])
 def test_what_the_service_does_by_itself_is_nothing_to_the_sidecar(kind: str) -> None:
     assert resolve(service(with_spec(sessionAffinity={"type": kind}))).affinity is None
+
+
+def test_a_url_that_no_client_could_use_is_refused_before_a_sidecar_sees_it() -> None:
+    redis = {"url": "redis+cluster://a:6379,b:6379/0"}
+    with pytest.raises(ConfigError, match=r"^\$\.spec\.sessionAffinity\.redis\.url: expected the number of a database"):
+        resolve(service(with_spec(sessionAffinity={"type": "Redis", "redis": redis})))

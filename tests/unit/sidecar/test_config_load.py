@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from nova_api.errors import ConfigError
-from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig, digest, encode
+from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, digest, encode
+from nova_api.units import Duration
 from nova_sidecar.config import MAX_BYTES, load, load_first
 
 HERE = Address(host="127.0.0.1", port=0)
@@ -112,3 +113,11 @@ def test_a_start_takes_the_last_good_document_where_the_other_cannot_be_used(tmp
     assert load_first(config).text == text()
     config.write_bytes(text(namespace="other"))
     assert load_first(config).config.namespace == "other"
+
+
+def test_a_store_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    cookie = SessionCookie(name="s", path="/", same_site="Lax", secure=False)
+    store = Store(url="redis://a,b", timeout=Duration(0.1))
+    path.write_bytes(text(affinity=Affinity(timeout=Duration(60), cookie=cookie, store=store)))
+    assert str(refusal(path)).startswith("$.affinity.store.url: expected one server")

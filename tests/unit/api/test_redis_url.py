@@ -2,7 +2,7 @@
 
 import pytest
 
-from nova_sidecar.store.place import Place, place
+from nova_api.redis_url import Place, place
 
 
 @pytest.mark.parametrize(
