@@ -98,7 +98,7 @@ class ControlPlane:
         binary = str(self._binary)
         launcher.start("etcd", [binary, "etcd", *etcd_flags(self.folder, addresses)])
         launcher.start("kube-apiserver", [binary, "kube-apiserver", *apiserver_flags(self.folder, addresses)])
-        wait_listening(launcher, self.folder / "pki")
+        wait_for_roles(launcher, self.folder / "pki")
         manager = controller_manager_flags(self.folder)
         launcher.start("kube-controller-manager", [binary, "kube-controller-manager", *manager])
         if scheduler:
@@ -206,10 +206,11 @@ def scheduler_flags(folder: Path) -> list[str]:
     return [f"--kubeconfig={folder / 'kube-scheduler.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
 
 
-def wait_listening(launcher: Launcher, pki: Path) -> None:
-    """Wait until the API server speaks at all, whatever it says; the controller manager gives up after ten seconds."""
+def wait_for_roles(launcher: Launcher, pki: Path) -> None:
+    """Wait until the API server has written the roles of its components. The controller manager gives up when it may
+    not read /healthz within ten seconds, which on a busy machine can be over before its role is there."""
     server = ApiServer(launcher.state.port, pki)
-    wait_for(launcher, "the API server", lambda: server.status("/livez") != 0)
+    wait_for(launcher, "the API server", lambda: server.status("/readyz/poststarthook/rbac/bootstrap-roles") == 200)
 
 
 def wait_ready(launcher: Launcher, pki: Path) -> None:
