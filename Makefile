@@ -67,7 +67,7 @@ bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProx
 	$(BIN)/python -m tests.bench
 
 bench-operator: $(STAMP)  ## a thousand NovaServices, beside a bare client on the same API server
-	$(BIN)/python -m tests.bench.operator
+	$(BIN)/python -m tests.bench.convergence
 
 bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors and tasks must stay flat
 	$(BIN)/python -m tests.bench.soak

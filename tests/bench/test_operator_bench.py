@@ -5,10 +5,10 @@ import json
 import msgspec
 
 from nova_operator.desired.defaults import Platform
-from tests.bench.operator import report, workload
-from tests.bench.operator.__main__ import arguments
-from tests.bench.operator.after import Rest, Times
-from tests.bench.operator.converge import Round
+from tests.bench.convergence import report, workload
+from tests.bench.convergence.__main__ import arguments
+from tests.bench.convergence.after import Rest, Times
+from tests.bench.convergence.converge import Round
 
 
 def test_the_ratio_is_the_median_of_neighbouring_rounds() -> None:

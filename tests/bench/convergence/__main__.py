@@ -42,7 +42,7 @@ exit codes: 0 measured, 1 with --check and a ratio above the limit, 2 wrong usag
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.operator",
+        prog="python -m tests.bench.convergence",
         description="Measure the operator with many services, beside a bare client on the same API server.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
