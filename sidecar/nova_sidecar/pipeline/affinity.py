@@ -231,4 +231,4 @@ class AffinityAccessLogFilter:
         entry, self._entry = self._entry, None
         if entry is not None:
             result = cast(AffinityExchange, handled).affinity
-            self._log.record(AffinityEntry.of(entry, "" if result is None else result.value))
+            self._log.record(AffinityEntry.of(entry, "" if result is None else result))
