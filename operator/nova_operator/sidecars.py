@@ -24,20 +24,28 @@ class Refusal(msgspec.Struct, frozen=True):
     """Hash of the document that was refused, where the sidecar says it."""
 
 
+Count = Annotated[int, Meta(ge=0, le=1 << 44)]
+"""More than a sidecar counts in fifty years at ten thousand requests a second; sums of them fit a status' 64 bits."""
+
+
 class Traffic(msgspec.Struct, frozen=True):
     """What a sidecar counted of the requests to its app since it began."""
 
-    requests: Annotated[int, Meta(ge=0)] = 0
+    requests: Count = 0
     """Requests that are over."""
 
-    failed: Annotated[int, Meta(ge=0)] = 0
+    failed: Count = 0
     """Of those the ones with a status 5xx, a gRPC code that counts as failure, or no answer at all."""
 
     bounds: Annotated[tuple[float, ...], Meta(max_length=64)] = ()
     """Upper bounds of the durations, in seconds, rising."""
 
-    durations: Annotated[tuple[int, ...], Meta(max_length=65)] = ()
+    durations: Annotated[tuple[Count, ...], Meta(max_length=65)] = ()
     """Requests by duration, one count for each bound and one for what is longer; not cumulated."""
+
+    def __post_init__(self) -> None:
+        if len(self.durations) != (len(self.bounds) + 1 if self.bounds else 0):
+            raise ValueError("expected a count for each bound and one more")
 
 
 class SidecarReport(msgspec.Struct, frozen=True, rename="camel"):

@@ -48,7 +48,7 @@ class HttpSidecars:
                     if answer.status != 200:
                         return None
                     return msgspec.json.decode(await _body(answer), type=SidecarReport)
-            except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
                 return None  # not there yet, no longer there, or not a sidecar of ours: it did not report
 
     def _client(self) -> aiohttp.ClientSession:
@@ -57,6 +57,7 @@ class HttpSidecars:
                 connector=aiohttp.TCPConnector(limit=IN_FLIGHT, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=DEADLINE),
                 trust_env=False,
+                auto_decompress=False,  # no sidecar compresses, and a few bytes can become gigabytes
             )
         return self._session
 

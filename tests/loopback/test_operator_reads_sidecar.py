@@ -1,6 +1,7 @@
 """The operator's reader and a real sidecar: both ends of the status page speak the same language."""
 
 import asyncio
+import gzip
 import socket
 import subprocess
 import sys
@@ -100,6 +101,13 @@ ANSWERS = {
     + b"}}",
     "a name longer than any": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","breakers":{"' + b"u" * 64 + b'":"open"}}',
     "more than is read": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","more":"' + b"x" * LARGEST + b'"}',
+    "no UTF-8": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"\xff"}',
+    "nested too deep": b'HTTP/1.1 200 OK\r\n\r\n{"more":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "compressed": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b'{"configHash":"x"}'),
+    "durations without bounds": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","traffic":{"durations":[5]}}',
+    "more requests than there are": b'HTTP/1.1 200 OK\r\n\r\n{"configHash":"x","traffic":{"requests":1'
+    + b"0" * 30
+    + b"}}",
     "half an answer": b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"configHash": "x"',
 }
 

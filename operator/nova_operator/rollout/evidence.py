@@ -78,6 +78,7 @@ class Evidence:
 def _difference(before: Figures, now: Figures) -> Figures:
     known = before.durations if before.bounds == now.bounds else ()
     durations = tuple(new - old for new, old in zip(now.durations, known, strict=False))
-    difference = Figures(now.requests - before.requests, now.failed - before.failed, now.bounds, durations)
-    fell = min(difference.requests, difference.failed, *durations) < 0
-    return now if fell or not durations else difference
+    requests, failed = now.requests - before.requests, now.failed - before.failed
+    if min(requests, failed, *durations) < 0 or not durations:
+        return Figures(now.requests, min(now.failed, now.requests), now.bounds, now.durations)
+    return Figures(requests, min(failed, requests), now.bounds, durations)  # a share above 1 has no bounds (`judge`)

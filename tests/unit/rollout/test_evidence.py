@@ -79,3 +79,11 @@ def test_a_new_leader_goes_on_from_what_was_written_down() -> None:
 def test_durations_in_other_buckets_are_left_out_of_a_sum() -> None:
     both = Figures(5, 0, (1.0,), (5, 0)).plus(Figures(3, 1, (2.0,), (1, 2)))
     assert both == Figures(8, 1, (1.0,), (5, 0))
+
+
+def test_a_pod_that_says_more_failures_than_requests_is_believed_no_more_than_its_requests() -> None:
+    """Whoever may make a pod of the service may answer in a sidecar's place."""
+    evidence = begun()
+    take(evidence, ("a", "canary", Traffic(5, 1, BOUNDS, (5, 0, 0))))
+    assert take(evidence, ("a", "canary", Traffic(7, 9, BOUNDS, (7, 0, 0)))) == Figures(2, 2, BOUNDS, (2, 0, 0))
+    assert take(evidence, ("a", "canary", Traffic(3, 9, BOUNDS, (3, 0, 0)))) == Figures(5, 5, BOUNDS, (5, 0, 0))
