@@ -56,6 +56,10 @@ def test_every_series_of_a_bounded_label_is_there_from_the_start() -> None:
     assert expected <= lines
 
 
+def test_what_is_in_the_way_of_a_service_is_counted_from_the_start() -> None:
+    assert {reasons.WORKLOAD_MISSING, reasons.WORKLOAD_UNSUITABLE, reasons.CANARY_ABORTED} <= {*reasons.DEGRADING}
+
+
 def test_a_service_counts_as_degraded_for_one_reason_at_a_time() -> None:
     metrics = Metrics()
     for before, after in [("", "Conflict"), ("Conflict", "Conflict"), ("Conflict", "CrashLooping")]:
