@@ -45,7 +45,7 @@ class SecretFiles:
 
     def look(self) -> None:
         """Take over the files if they have changed."""
-        state = tuple(_state(self._directory / name) for name in self._names)
+        state = tuple(state_of(self._directory / name) for name in self._names)
         if state == self._seen:
             return
         first, self._seen = not self._seen, state
@@ -62,6 +62,15 @@ class SecretFiles:
         return f"<SecretFiles {self._directory}>"
 
 
+def state_of(file: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None where there is none. Links are followed, as Kubernetes turns them."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _read(file: Path) -> bytes | None:
     try:
         with file.open("rb") as stream:
@@ -71,11 +80,3 @@ def _read(file: Path) -> bytes | None:
     if len(content) > LARGEST:
         raise ValueError(f"expected at most {LARGEST} bytes in {file.name}")
     return content
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -13,7 +13,6 @@ get one file from before the turn and one from after; then they do not fit toget
 """
 
 import asyncio
-import os
 import ssl
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Final, Literal, get_args
 from nova_api.proxy import Tls
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.certificate import first_expiry
+from nova_sidecar.transport.secretfiles import state_of
 
 PERIOD: Final = 3.0
 """Seconds between two looks at the files."""
@@ -92,7 +92,7 @@ class TlsClient:
     def look(self) -> None:
         """Take over the files if they have changed."""
         directory = Path(self.settings.directory)
-        state = tuple(_state(directory / name) for name in _FILES)
+        state = tuple(state_of(directory / name) for name in _FILES)
         if state == self._seen:
             return
         first, self._seen = not self._seen, state
@@ -197,12 +197,3 @@ def _public(alpn: str | None) -> ssl.SSLContext:
 
 def _no_password() -> str:
     raise ValueError("expected a key without a password (tls.key)")
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; links are followed, as Kubernetes turns them."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
