@@ -54,6 +54,6 @@ class AdmissionMetrics:
                 self._requests.labels(webhook, allowed)
 
     def review(self, webhook: str, allowed: Literal["true", "false", "error"], seconds: float) -> None:
-        """Count a review; `webhook` is one of `WEBHOOKS`."""
+        """Count a review; `webhook` is one of `WEBHOOKS`, `seconds` what it took."""
         self._requests.labels(webhook, allowed).inc()
         self._duration.labels(webhook).observe(seconds)

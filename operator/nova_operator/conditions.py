@@ -8,7 +8,8 @@
     Reconciling    the same as Progressing, in the words of kstatus; only there while it holds
     Stalled        it does not go on unless somebody acts, in the words of kstatus; only there while it holds
     Canary         two versions run; only there while one is under way (see `rollout.telling`)
-    FieldsIgnored  the spec has fields that this operator does not know; only there while it holds
+    FieldsIgnored  fields of the spec do nothing: this operator does not know them, or the cluster has not what they
+                   need; only there while it holds
 
 `observedGeneration` says of which spec a condition speaks, and `lastTransitionTime` moves with the status alone
 (https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).

@@ -96,7 +96,7 @@ class Delivery:
             self._look_soon(service)
 
     def watch(self, service: ServiceKey, seconds: float | None) -> None:
-        """Look at a service's sidecars as often as that, and keep what they say of their traffic; None: no longer."""
+        """Look at a service's sidecars every `seconds`, and keep what they say of their traffic; None: no longer."""
         delivery = self._services.setdefault(service, _Delivery())
         if seconds is not None and delivery.closely is None:
             self._look_soon(service)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from nova_operator.admission.replica import Replica
 
 RETRY: Final = 2.0
+"""Seconds between two attempts to find the API server and the definition of NovaServices."""
+
 log = structlog.get_logger()
 
 

@@ -44,6 +44,7 @@ OBSTACLE_RETRY: Final = 10.0
 """Seconds until a refused write or a taken name is tried again: a quota may have grown, a namesake be gone."""
 
 WAITING_RETRY: Final = 1.0
+"""Seconds until it is looked whether a name that an object on its way out still has is free."""
 
 log = structlog.get_logger()
 

@@ -27,6 +27,7 @@ QUIET: Final = 2.0
 """Seconds after the watches were opened, in which Kopf has listed every kind."""
 
 RETRY: Final = 2.0
+"""Seconds until a list that failed is asked for again."""
 
 log = structlog.get_logger()
 

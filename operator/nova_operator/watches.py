@@ -19,6 +19,8 @@ from nova_operator.session import Sessions
 from nova_operator.system import System
 
 RETRY: Final = 2.0
+"""Seconds until watches that ended, or a list that failed, are tried again."""
+
 log = structlog.get_logger()
 
 

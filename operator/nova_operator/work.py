@@ -17,6 +17,7 @@ K = TypeVar("K", bound=Hashable)
 
 BACKOFF_BASE: Final = 0.2
 BACKOFF_MAX: Final = 60.0
+"""Most seconds until a key that failed is tried again: after its first failure, doubled with each, up to the last."""
 
 
 class WorkQueue(Generic[K]):

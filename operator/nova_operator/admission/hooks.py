@@ -30,7 +30,10 @@ LOOKUP_TIMEOUT: Final = 1.0
 """Seconds for finding out whether upstreams exist; without an answer nothing is said about them."""
 
 READ_TIMEOUT: Final = 3.0
+"""Seconds for reading the NovaService of a pod under review."""
+
 MAX_LOOKUPS: Final = 16
+"""Upstreams of a service that are looked up; of more nothing is said."""
 
 log = structlog.get_logger()
 

@@ -25,6 +25,8 @@ PATIENCE: Final = 120.0
 
 PAUSE: Final = 60.0
 LONGEST_PAUSE: Final = 3600.0
+"""Seconds without an eviction once successors came without the sidecar; doubled each time, up to the longest."""
+
 _MAKERS: Final = frozenset({"ReplicaSet", "StatefulSet", "DaemonSet"})
 _SHOWN: Final = 3
 

@@ -36,10 +36,13 @@ MAX_BODIES: Final = 8 * MAX_BODY
 
 MAX_CONNECTIONS: Final = 512
 BODY_TIMEOUT: Final = 5.0
+"""Seconds in which a request's body must have come."""
+
 HEAD_TIMEOUT: Final = 5.0
 """Seconds in which a new connection must send a request's head; also for the TLS handshake."""
 
 ANSWER_TIMEOUT: Final = 8.0
+"""Seconds in which a hook must answer."""
 
 Hook = Callable[[Request], Awaitable[Answer]]
 """Answers a review."""
