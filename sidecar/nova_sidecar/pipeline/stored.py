@@ -83,10 +83,9 @@ class StoredSessions:
             self._know(cookie.session, pod, now)
         except StoreError:
             pass  # counted and logged where it happened
-        finally:
-            waiting = self._asking.pop(cookie.session)
-        for then in waiting:
-            then(pod)
+        finally:  # whatever went wrong, requests go on
+            for then in self._asking.pop(cookie.session):
+                then(pod)
 
     async def _holder(self, cookie: Cookie, *, leaving: bool) -> bytes:
         own, lives, key = self._affinity.own, self._affinity.lives, self._key(cookie.session)

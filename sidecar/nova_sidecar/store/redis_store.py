@@ -19,7 +19,7 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError  # neither is one of the other
 
 from nova_api.redis_url import place
 from nova_sidecar.store.port import StoreError
@@ -102,7 +102,7 @@ class RedisBackend:
             raise StoreError("the credentials of the store cannot be used")
         try:
             return await self._client.execute_command(*command)
-        except (RedisError, OSError, asyncio.IncompleteReadError) as error:
+        except (RedisError, RedisClusterException, OSError, asyncio.IncompleteReadError) as error:
             raise StoreError(f"Redis: {type(error).__name__}") from error
 
     async def close(self) -> None:
@@ -130,5 +130,5 @@ async def _close(client: Redis | RedisCluster, sentinel: Sentinel | None) -> Non
         await client.aclose()
         for each in sentinel.sentinels if sentinel is not None else ():
             await each.aclose()
-    except (RedisError, OSError):
+    except (RedisError, RedisClusterException, OSError):
         pass  # it was not to be had anyhow
