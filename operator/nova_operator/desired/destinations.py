@@ -10,11 +10,11 @@ https://kubernetes.io/docs/concepts/services-networking/network-policies/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
 from nova_api import names
+from nova_api.redis_url import place
 from nova_api.upstream import Upstream
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.host_aliases import CLUSTER_DOMAIN
@@ -24,7 +24,6 @@ NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Every namespace has its name in this label (Kubernetes 1.22)."""
 
 _URL_PORTS: Final = {"http": 80, "https": 443}
-_REDIS_PORTS: Final = {"redis": 6379, "rediss": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
 
 
 def upstream(service: NovaService, called: Upstream) -> list[Manifest]:
@@ -57,11 +56,11 @@ def collector(service: NovaService) -> list[Manifest]:
 
 def redis(service: NovaService) -> list[Manifest]:
     """Egress rules for the sessions' Redis. Members that a Sentinel or a Cluster names later are reached as long as
-    they are in the same namespace, or outside on the same port."""
+    they are in the same namespace, or outside on the same port. `resolve` has refused a URL that cannot be read."""
     affinity = service.spec.session_affinity
     if affinity.type != "Redis" or affinity.redis is None:
         return []
-    return [rule for name, port in _addresses(affinity.redis.url) for rule in host(service, name, port)]
+    return [rule for name, port in place(affinity.redis.url).servers for rule in host(service, name, port)]
 
 
 def in_namespace(namespace: str) -> Manifest:
@@ -80,11 +79,3 @@ def _service_of_the_cluster(name: str, namespace: str) -> tuple[str, str] | None
     if len(labels) == 1:
         return labels[0], namespace
     return (labels[0], labels[1]) if len(labels) == 2 else None
-
-
-def _addresses(url: str) -> Iterator[tuple[str, int]]:
-    """Hosts and ports of a Redis URL, which may name several: ``redis+cluster://a:6379,b``."""
-    scheme, _, rest = url.partition("://")
-    for address in rest.partition("/")[0].split(","):
-        parts = urlsplit(f"//{address}")
-        yield parts.hostname or "", parts.port or _REDIS_PORTS[scheme]
