@@ -1,7 +1,7 @@
 """What in a pod cannot work together with a sidecar: refused before anything is written, with the field and the rule.
 
-The pod is whatever people wrote, so nothing about its shape is taken for granted; what no part of Nova reads, the API
-server checks.
+The pod is whatever people wrote, so its shape is checked before anything else (`pod_shape`); what no part of Nova
+reads, the API server checks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from nova_api.errors import ConfigError
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.host_aliases import addresses_by_name
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.pod_shape import check_shape
 from nova_operator.desired.state_secrets import SESSION_VOLUME, STORE_VOLUME
 from nova_operator.desired.tls import VOLUME_PREFIX
 
@@ -21,12 +22,14 @@ PORT_START: Final = "net.ipv4.ip_unprivileged_port_start"
 _OURS: Final = (names.CONFIG_VOLUME, SESSION_VOLUME, STORE_VOLUME)
 """Volumes of the sidecar."""
 _PRIVILEGED_PORTS: Final = 1024
+_MOST_DIGITS: Final = 20
 _LOOPBACK: Final = names.upstream_address(0).rpartition(".")[0] + "."
 
 
 def check_pod(service: NovaService, template: Manifest, where: str) -> None:
     """Raises ConfigError for a pod or pod template at the path `where` that cannot have the sidecar."""
     pod, spec = template["spec"], f"{where}.spec"
+    check_shape(pod, spec)
     if pod.get("hostNetwork"):
         raise ConfigError(
             f"{spec}.hostNetwork", "expected a network of its own: the sidecar's ports would be the node's"
@@ -148,7 +151,11 @@ def _check_sysctls(service: NovaService, pod: Manifest, where: str) -> None:
     security = pod.get("securityContext") or {}
     for index, sysctl in enumerate(items(security, "sysctls", f"{where}.securityContext")):
         value = str(sysctl.get("value"))
-        if sysctl.get("name") == PORT_START and value.isdecimal() and int(value) > lowest:
+        if (
+            sysctl.get("name") == PORT_START
+            and value.isdecimal()
+            and (len(value) > _MOST_DIGITS or int(value) > lowest)
+        ):
             raise ConfigError(
                 f"{where}.securityContext.sysctls[{index}].value",
                 f"expected at most {lowest}, the port of an upstream, on which the sidecar listens, got {value}",

@@ -15,6 +15,7 @@ from nova_operator.desired.defaults import Platform
 from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.pod import pre_stop_seconds
 from nova_operator.desired.pod_checks import app_name, items
+from nova_operator.desired.pod_shape import check_shape
 
 
 def workload_warnings(service: NovaService, deployment: Manifest | None, platform: Platform) -> tuple[str, ...]:
@@ -39,6 +40,7 @@ def pod_warnings(service: NovaService, pod: Manifest, platform: Platform, where:
 
     Raises ConfigError where `pod_checks` would.
     """
+    check_shape(pod, where)
     return tuple(warning for rule in _RULES for warning in rule(service, pod, platform, where))
 
 
