@@ -10,6 +10,9 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict
 
+_MOST_FRAMES: Final = 50
+"""Of an error, the innermost ones: what calls itself without end has thousands, in each of its lines."""
+
 
 def configure(level: str) -> None:
     """Send everything from `level` on to standard output. Kopf speaks up from one level higher: it tells each step."""
@@ -51,7 +54,7 @@ def _describe(_logger: object, _method: str, line: EventDict) -> EventDict:
     error = given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
         line["error"] = f"{type(error).__name__}: {error}"
-        frames = traceback.extract_tb(error.__traceback__)
+        frames = traceback.extract_tb(error.__traceback__, -_MOST_FRAMES)
         line["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return line
 

@@ -50,6 +50,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 
@@ -57,11 +58,15 @@ from nova_operator import logs, options
 from nova_operator.cluster import ClusterError
 from nova_operator.process import LeaseLostError, Process
 
+NESTED: Final = 10_000
+"""Levels of the deepest document that the API server takes (sigs.k8s.io/json, maxNestingDepth)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop; returns the exit code."""
     chosen = options.parse(arguments)
     logs.configure(chosen.log_level)
+    read_deep_documents()
     log = structlog.get_logger()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -70,6 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("ended", error=str(error))  # noqa: TRY400 - the sentence says all, a traceback would hide it
         return 1
     return 0
+
+
+def read_deep_documents() -> None:
+    """Have whatever the API server has stored read: a list and a watch tell of all services, and could not be read for
+    one of them that somebody wrote a thousand levels deep. So many levels take less than 4 MB of the usual 8 of stack."""
+    sys.setrecursionlimit(NESTED + 1_000)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

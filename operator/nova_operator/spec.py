@@ -30,6 +30,13 @@ def read(document: Manifest) -> Reading:
     so an operator that refused them would give up every service in the middle of an update.
     """
     try:
+        return _read(document)
+    except RecursionError as error:
+        raise ConfigError("$.spec", "expected a document of fewer levels, one within the other") from error
+
+
+def _read(document: Manifest) -> Reading:
+    try:
         return Reading(convert(document, NovaService))
     except ConfigError:
         known, ignored = without_unknown(document, NovaService)
