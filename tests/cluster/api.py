@@ -157,7 +157,8 @@ class Api:
         try:
             yield name
         finally:
-            self.delete(NAMESPACE, None, name)
+            if self.find(NAMESPACE, None, name) is not None:  # a test may have deleted it
+                self.delete(NAMESPACE, None, name)
 
     def deployment(self, namespace: str, name: str) -> Object:
         """A service's Deployment."""
