@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_deep_documents() -> None:
     """Have whatever the API server has stored read: a list and a watch tell of all services, and could not be read for
-    one of them that somebody wrote a thousand levels deep. So many levels take less than 4 MB of the usual 8 of stack."""
+    one of them that somebody wrote a thousand levels deep. They take less than 4 MB of the usual 8 of stack."""
     sys.setrecursionlimit(NESTED + 1_000)
 
 
