@@ -31,13 +31,20 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest, selector
 from nova_operator.desired.pod import lay_over
 from nova_operator.plan import ConflictError, controller_of
-from nova_operator.reversal import Change, changes, find, take_back
+from nova_operator.reversal import Change, Step, changes, find, take_back
 
 ANNOTATION: Final = "nova.dev/adoption"
 """On an adopted Deployment: whose it is for now, and how to give it back."""
 
 FINALIZER: Final = "nova.dev/give-back"
 """On a NovaService that has adopted a Deployment: it stays until the Deployment is what it was."""
+
+
+_MADE_FOR_LABELS: Final[tuple[tuple[Step, ...], ...]] = (
+    ("metadata", "labels"),
+    ("spec", "template", "metadata"),
+    ("spec", "template", "metadata", "labels"),
+)
 
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +72,7 @@ def read(deployment: Manifest) -> Adoption | None:
     text = (deployment["metadata"].get("annotations") or {}).get(ANNOTATION)
     try:
         adoption = None if text is None else msgspec.json.decode(text, type=Adoption)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return adoption if adoption is not None and all(map(_can_be_ours, adoption.changes)) else None
 
@@ -163,9 +170,15 @@ def merge_patch(before: Manifest, after: Manifest) -> Manifest:
 
 
 def _can_be_ours(change: Change) -> bool:
-    """Labels of the Deployment, and its pod template."""
-    steps = all(isinstance(step, str) or len(step) == 1 for step in change.at)
-    return steps and (change.at[:2] == ("metadata", "labels") or change.at[:2] == ("spec", "template"))
+    """Labels of the Deployment and of its pods, the empty objects that were made for them, and what is in the pods'
+    specification: what is left is a Deployment, whoever wrote it."""
+    if not all(isinstance(step, str) or len(step) == 1 for step in change.at):
+        return False
+    if change.at in _MADE_FOR_LABELS:
+        return change.set == {} and change.was is msgspec.UNSET
+    if change.at[:-1] in _MADE_FOR_LABELS:
+        return change.at[-2] == "labels" and isinstance(change.was, str | msgspec.UnsetType)
+    return change.at[:3] == ("spec", "template", "spec") and len(change.at) > 3
 
 
 def _lay_over(service: NovaService, own: Manifest, defaults: Defaults) -> Manifest:

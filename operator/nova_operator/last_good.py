@@ -152,5 +152,5 @@ def _refused(annotation: str | None) -> Refused | None:
     """None for what somebody else wrote there: the document is then tried again."""
     try:
         return msgspec.json.decode(annotation or "", type=Refused)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None

@@ -316,6 +316,14 @@ def test_the_annotation_says_whose_it_is() -> None:
         '[{"at": ["spec", "replicas"], "set": 2}]',
         '[{"at": ["spec", "template", {}]}]',
         '[{"at": ["spec", "template", {"a": "b", "c": "d"}]}]',
+        '[{"at": ["spec", "template"]}]',
+        '[{"at": ["spec", "template", "spec"]}]',
+        '[{"at": ["spec", "template", "metadata"], "set": {}, "was": 5}]',
+        '[{"at": ["spec", "template", "metadata", "annotations"]}]',
+        '[{"at": ["spec", "template", "metadata", "labels"], "set": {"app": "web"}, "was": 5}]',
+        '[{"at": ["metadata", "labels"], "set": {"app": "web"}, "was": "x"}]',
+        '[{"at": ["metadata", "labels", "app"], "set": "web", "was": {}}]',
+        "[" * 100_000,
     ],
 )
 def test_an_annotation_that_nova_cannot_have_written_is_none(changes: str) -> None:

@@ -153,7 +153,9 @@ def test_each_choice_has_a_hash_of_its_own_or_it_would_pass_for_unchanged() -> N
     assert len(set(hashes)) == 3
 
 
-@pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"hash":1}', '{"hash":"a"}'])
+@pytest.mark.parametrize(
+    "nonsense", ["", "{", "[]", '{"hash":1}', '{"hash":"a"}', "[" * 100_000, '{"x":' + "[" * 100_000]
+)
 def test_an_annotation_that_says_nothing_is_none(nonsense: str) -> None:
     document = manifest()
     document["metadata"]["annotations"][ANNOTATION_REFUSED] = nonsense

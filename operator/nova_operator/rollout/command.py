@@ -8,13 +8,16 @@ is done once, however often it is read, and one that comes too late hits no newe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from nova_api import names
 from nova_api.status import RolloutStatus
+
+_STEP: Final = re.compile("[0-9]{1,4}")
 
 Verb = Literal["promote", "abort", "retry"]
 
@@ -44,7 +47,7 @@ def command_for(verb: Verb, status: RolloutStatus) -> Command:
 def read_command(metadata: Mapping[str, Any]) -> Command | None:
     """The command in an object's annotations; None where there is none, or nothing that could be one."""
     words = str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLOUT, "")).split(" ")
-    if len(words) != 4 or words[0] not in get_args(Verb) or not words[3].isdecimal():
+    if len(words) != 4 or words[0] not in get_args(Verb) or not _STEP.fullmatch(words[3]):
         return None
     verb: Verb = words[0]  # type: ignore[assignment]  # the line before has looked
     return Command(verb, words[1], words[2], int(words[3]))

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nova_api.names import ANNOTATION_ROLLOUT
 from nova_api.rollout import Rollout, RolloutChecks, RolloutStep
 from nova_api.status import RolloutStatus
-from nova_operator.rollout.command import command_for
+from nova_operator.rollout.command import command_for, read_command
 from nova_operator.rollout.judge import Judgement
 from nova_operator.rollout.machine import PROGRESS_DEADLINE, Seen, Version, decide, is_under_way
 from nova_operator.rollout.wanted import sizes, wanted
@@ -198,6 +199,11 @@ def test_somebody_may_promote_or_abort_at_any_time(phase: Any) -> None:
     before = at(1, rollout=GATED, phase=phase)
     assert decide(GATED, before, seen(command=command_for("promote", before)), NOW).step == 2
     assert decide(GATED, before, seen(command=command_for("abort", before)), NOW).phase == "Aborted"
+
+
+@pytest.mark.parametrize("step", ["", "-1", "one", "9" * 5000, "²"])
+def test_what_names_no_step_is_no_command(step: str) -> None:
+    assert read_command({"annotations": {ANNOTATION_ROLLOUT: f"promote a b {step}"}}) is None
 
 
 def test_a_command_hits_the_canary_and_the_step_that_it_names_and_no_other() -> None:
