@@ -6,6 +6,7 @@ credentials and request plumbing are used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import urlencode
@@ -32,6 +33,8 @@ _NOT_TYPED: Final = "failed to create typed patch object"
 _NEVER: Final = "1"
 """A resource version that no object has: etcd's first revision is older than the first object. An apply on condition of
 a version makes an object that is not there, and is refused (409) for one that has another version."""
+_LONGEST_NAME: Final = 253
+_SEGMENT: Final = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9_.:-]{{0,{_LONGEST_NAME}}}")
 _TOO_LARGE: Final = "etcdserver: request is too large"
 
 
@@ -69,6 +72,8 @@ class Kube:
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """The object, or None where there is none; `namespace` is None for a kind that has none."""
+        if not name:
+            return None  # it would be the path of all objects
         return await self._call("GET", path_of(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
@@ -171,7 +176,14 @@ class Kube:
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
-    """Path of an object, or of the collection; in all namespaces for None."""
+    """Path of an object, or of the collection; in all namespaces for None. Raises RefusedError for what can be no name:
+    some come from labels that anybody writes, and must not lead elsewhere.
+
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#path-segment-names
+    """
+    for segment in (namespace or "", name):
+        if not _SEGMENT.fullmatch(segment):
+            raise RefusedError(f"expected the name of a {kind.kind} and its namespace, got {segment[:_LONGEST_NAME]!r}")
     root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
     within = f"/namespaces/{namespace}" if namespace is not None else ""
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")

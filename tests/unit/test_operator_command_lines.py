@@ -9,6 +9,7 @@ import yaml
 
 from nova_cli.main import main as nova
 from nova_operator import options
+from nova_operator.cluster import RefusedError
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, POD
 from nova_operator.kube import path_of
 
@@ -156,3 +157,12 @@ def test_paths_are_those_of_the_api_server() -> None:
     assert path_of(POD, "market") == "/api/v1/namespaces/market/pods"
     assert path_of(DEPLOYMENT, "market", "shop") == "/apis/apps/v1/namespaces/market/deployments/shop"
     assert path_of(NOVA_SERVICE, "m", "s") == "/apis/nova.dev/v1alpha1/namespaces/m/novaservices/s"
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../secrets/x", "x/status", "x?watch=true", "x#", "%2e%2e", "a b", "a\n", "x" * 254]
+)
+def test_a_name_leads_nowhere_else(name: str) -> None:
+    for namespace, object_name in ((name, "shop"), ("market", name)):
+        with pytest.raises(RefusedError):
+            path_of(NOVA_SERVICE, namespace, object_name)

@@ -15,13 +15,14 @@ import structlog
 from nova_api.errors import ConfigError
 from nova_api.v1alpha1 import NovaService
 from nova_operator.admission.injection import InjectionError, asked_for, inject
-from nova_operator.admission.review import Answer, Request
+from nova_operator.admission.review import LONGEST_NAME, Answer, Request
 from nova_operator.admission.risks import services_called, warnings
 from nova_operator.admission.validation import check, needs_no_look
 from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.desired.defaults import Defaults
 from nova_operator.events import Allowance
 from nova_operator.kinds import NOVA_SERVICE, SERVICE
+from nova_operator.pods import quote
 
 Policy = Literal["Ignore", "Fail"]
 """What happens to a pod that cannot get the sidecar: it comes without, with a warning, or not at all."""
@@ -73,13 +74,14 @@ class Hooks:
             answer = inject(pod, name, document, self._defaults)
         except (InjectionError, ClusterError, TimeoutError) as error:
             return self._without(name, request, str(error) or "the API server did not answer in time")
-        log.info("sidecar injected", service=name, namespace=request.namespace, pod=_name(request))
+        log.info("sidecar injected", service=name, namespace=request.namespace, pod=_name(request)[:LONGEST_NAME])
         return answer
 
     def _without(self, service: str, request: Request, why: str) -> Answer:
         about = {"service": service, "namespace": request.namespace, "pod": _name(request)}
+        about = {field: text[:LONGEST_NAME] for field, text in about.items()}
         if self._lines.take(time.monotonic()):  # whoever reaches the port may ask, and must not fill the log
-            log.warning("sidecar not injected", **about, error=why)
+            log.warning("sidecar not injected", **about, error=quote(why))
         if self._policy == "Fail":
             return Answer(allowed=False, message=f"no sidecar for this pod: {why}")
         return Answer(warnings=(f"this pod runs without the sidecar: {why}",))

@@ -18,6 +18,10 @@ LONGEST_WARNING: Final = 256
 """Characters; the API server cuts longer ones, and drops what is beyond 4096 in all."""
 
 
+LONGEST_NAME: Final = 253
+"""Characters of a name; whoever reaches the port may send longer ones, and the log takes no more of them."""
+
+
 class ReviewError(ValueError):
     """What was sent is no AdmissionReview."""
 
@@ -57,11 +61,22 @@ def decode(body: bytes) -> Request:
     """Raises ReviewError."""
     try:
         review = msgspec.json.decode(body, type=_Review)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a text that is no UTF-8 is a ValueError
         raise ReviewError(f"expected an AdmissionReview: {error}") from error
     if review.api_version != API_VERSION:
         raise ReviewError(f"expected an AdmissionReview of {API_VERSION}")
+    for one in (review.request.object, review.request.old_object):
+        _check_object(one or {})
     return review.request
+
+
+def _check_object(document: Manifest) -> None:
+    """Raises ReviewError for what the API server would send of no object."""
+    metadata = document.get("metadata") or {}
+    parts = [metadata, document.get("spec") or {}]
+    parts += [metadata.get(name) or {} for name in ("labels", "annotations") if isinstance(metadata, dict)]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ReviewError("expected an AdmissionReview of an object")
 
 
 def encode(uid: str, answer: Answer) -> bytes:

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from nova_operator.admission.callers import Connection, Connections, response
 from nova_operator.admission.certificates import Pair
-from nova_operator.admission.review import Answer, Request, ReviewError, decode, encode
+from nova_operator.admission.review import LONGEST_NAME, Answer, Request, ReviewError, decode, encode
 from nova_operator.admission_metrics import AdmissionMetrics
 from nova_operator.events import Allowance
 
@@ -69,6 +69,7 @@ class WebhookServer:
         self._max_connections = max_connections
         self._bytes = 0
         self._lines = Allowance()
+        self._faults = Allowance()
         self._server: asyncio.Server | None = None
         self._connections: Connections | None = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -149,12 +150,13 @@ class WebhookServer:
 
     async def _review(self, name: str, hook: Hook, review: Request) -> tuple[int, bytes]:
         began = time.monotonic()
-        about = {"webhook": name, "namespace": review.namespace}
+        about = {"webhook": name, "namespace": review.namespace[:LONGEST_NAME]}
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await hook(review)
         except Exception:  # the failure policy decides, and the caller learns nothing of what went wrong
-            log.exception("review failed", **about)
+            if self._faults.take(began):
+                log.exception("review failed", **about)
             self._metrics.review(name, "error", time.monotonic() - began)
             return 500, b""
         if not answer.allowed and self._lines.take(began):

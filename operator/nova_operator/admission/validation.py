@@ -26,7 +26,7 @@ def check(request: Request, defaults: Defaults) -> spec.Reading:
     """The service of a request that needs a look. Raises ConfigError naming the field and the rule."""
     document = dict(request.object or {})
     # An object that gets its name by generateName has none yet; what it will be is checked like any other.
-    metadata = {"name": request.name or "generated", "namespace": request.namespace, **document.get("metadata", {})}
+    metadata = {"name": request.name or "generated", "namespace": request.namespace, **(document.get("metadata") or {})}
     reading = spec.read({**document, "metadata": metadata})
     desired_state(reading.service, defaults)
     return reading

@@ -69,6 +69,13 @@ def test_a_pod_runs_without_the_sidecar_or_not_at_all(read: Read, says: str) -> 
     assert (strict.allowed, says in strict.message) == (False, True)
 
 
+def test_names_that_are_none_fill_no_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever reaches the port may send a review."""
+    answer = ask(empty, Request(uid="1", operation="CREATE", namespace="n" * 10**6, name="p" * 10**6, object=pod()))
+    assert answer.allowed
+    assert len(capfd.readouterr().out) < 2_000
+
+
 def test_a_pod_gets_the_sidecar_of_the_service_of_its_namespace() -> None:
     async def read(kind: Kind, namespace: str, name: str) -> Found:
         return document(**INJECT) if (kind.kind, namespace, name) == ("NovaService", "market", "shop") else None

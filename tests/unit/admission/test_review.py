@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nova_operator.admission.review import Answer, ReviewError, decode, encode, json_patch
 
-ASKED = {
+ASKED: Any = {
     "apiVersion": "admission.k8s.io/v1",
     "kind": "AdmissionReview",
     "request": {"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": {"kind": "Pod"}, "dryRun": False},
@@ -28,6 +28,10 @@ def test_what_is_asked_is_read() -> None:
     [
         b"",
         b"\xff",
+        json.dumps(ASKED).encode().replace(b"shop", b"\xff"),
+        json.dumps({**ASKED, "request": {**ASKED["request"], "object": {"metadata": "x"}}}).encode(),
+        json.dumps({**ASKED, "request": {**ASKED["request"], "object": {"metadata": {"labels": ["x"]}}}}).encode(),
+        json.dumps({**ASKED, "request": {**ASKED["request"], "oldObject": {"spec": 5}}}).encode(),
         b"[]",
         b"{}",
         b"[" * 100_000,
