@@ -39,6 +39,7 @@ STALLING: Final = frozenset(
         reasons.SPEC_INVALID,
         reasons.CHILD_REJECTED,
         reasons.CONFLICT,
+        reasons.WORKLOAD_UNSUITABLE,
         reasons.CONFIG_REJECTED,
         reasons.PROGRESS_DEADLINE_EXCEEDED,
     }
