@@ -73,12 +73,17 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": round(ordered[-1] * 1000, 2)}
 
 
-async def load(url: str, *, rate: float, seconds: float, patience: float) -> dict[str, Any]:
-    """Send `rate` requests a second for so many seconds and report what came back within `patience` seconds each."""
+async def load(url: str, *, rate: float, seconds: float, patience: float, fresh: bool = False) -> dict[str, Any]:
+    """Send `rate` requests a second for so many seconds and report what came back within `patience` seconds each.
+
+    `fresh`: each on a connection of its own, since a Service spreads connections over its pods, not requests.
+    """
     tally = Tally()
     total = int(rate * seconds)
     limits = aiohttp.ClientTimeout(total=patience)
-    async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(
+        timeout=limits, connector=aiohttp.TCPConnector(limit=0, force_close=fresh)
+    ) as session:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for index in range(total):
@@ -151,6 +156,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--rate", type=_rate, default=100.0, help="requests a second (default 100)")
     run.add_argument("--seconds", type=_seconds, default=5.0, help="how long (default 5)")
     run.add_argument("--timeout", type=_seconds, default=20.0, help="longest wait for one response (default 20)")
+    run.add_argument("--fresh", action="store_true", help="a connection for each request, so that all pods are reached")
     single = verbs.add_parser("call", help="one request to each URL")
     single.add_argument("urls", nargs="+", metavar="url")
     single.add_argument("--method", default="GET")
@@ -167,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
     result: object
     if options.verb == "run":
-        result = asyncio.run(load(options.url, rate=options.rate, seconds=options.seconds, patience=options.timeout))
+        schedule = {"rate": options.rate, "seconds": options.seconds}
+        result = asyncio.run(load(options.url, **schedule, patience=options.timeout, fresh=options.fresh))
     else:
         headers = dict(options.header)
         result = asyncio.run(call(options.urls, method=options.method, headers=headers, data=options.data))

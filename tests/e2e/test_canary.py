@@ -58,7 +58,7 @@ def rollout(stage: Stage) -> dict[str, Any]:
 
 
 def test_a_good_version_comes_into_force_without_a_lost_request(stage: Stage, service: None) -> None:
-    with stage.background_load(URL, rate=RATE, seconds=75) as running:
+    with stage.background_load(URL, rate=RATE, seconds=75, fresh=True) as running:
         apply(stage, slots=9)
         assert stage.eventually(lambda: rollout(stage)["phase"] == "Promoted", within=120)
         meanwhile = running.result()
@@ -68,7 +68,7 @@ def test_a_good_version_comes_into_force_without_a_lost_request(stage: Stage, se
 
 def test_a_bad_version_is_taken_back_and_the_stable_one_is_not_harmed(stage: Stage, service: None) -> None:
     stable = {pod.uid for pod in stage.pods("canary-e2e")}
-    with stage.background_load(URL, rate=RATE, seconds=75) as running:
+    with stage.background_load(URL, rate=RATE, seconds=75, fresh=True) as running:
         apply(stage, slots=9, hold="10m")
         assert stage.eventually(lambda: bool(rollout(stage)["holdSince"]), within=60)
         (canary,) = (pod for pod in stage.pods("canary-e2e") if pod.uid not in stable)

@@ -72,17 +72,18 @@ class Stage:
         answers: list[dict[str, Any]] = json.loads(self._client("call", f"--method={method}", *options, *urls))
         return answers
 
-    def load(self, url: str, *, rate: float, seconds: float) -> dict[str, Any]:
-        """Constant-rate load from the client pod; blocks until it has ended."""
-        report: dict[str, Any] = json.loads(
-            self._client("run", f"--rate={rate}", f"--seconds={seconds}", url, patience=seconds + 60)
-        )
+    def load(self, url: str, *, rate: float, seconds: float, fresh: bool = False) -> dict[str, Any]:
+        """Constant-rate load from the client pod, `fresh`: with a connection for each request; blocks until its end."""
+        options = [f"--rate={rate}", f"--seconds={seconds}", *(["--fresh"] if fresh else [])]
+        report: dict[str, Any] = json.loads(self._client("run", *options, url, patience=seconds + 60))
         return report
 
     @contextmanager
-    def background_load(self, url: str, *, rate: float, seconds: float) -> Iterator[Future[dict[str, Any]]]:
+    def background_load(
+        self, url: str, *, rate: float, seconds: float, fresh: bool = False
+    ) -> Iterator[Future[dict[str, Any]]]:
         """The same beside other work; leaving the block waits for its end."""
-        future = self._pool.submit(self.load, url, rate=rate, seconds=seconds)
+        future = self._pool.submit(self.load, url, rate=rate, seconds=seconds, fresh=fresh)
         try:
             yield future
         finally:
