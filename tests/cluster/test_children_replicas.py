@@ -100,6 +100,7 @@ def test_what_the_autoscaler_says_is_no_drift(api: Api, namespace: str, operator
     api.service(namespace, "free", **SCALE)
     until(lambda: api.find(DEPLOYMENT, namespace, "free"))
     free = Scaled(api, namespace, "free")
+    until(lambda: free.managers() == {(MANAGER, "Apply")})  # the number it begins with
     free.autoscaler_says(7)
     drift = {"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}
     api.patch(DEPLOYMENT, namespace, "free", drift)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nova_api import names
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
-from tests.cluster.api import Api, Object, eventually, until
+from tests.cluster.api import Api, ApiError, Object, eventually, until
 from tests.cluster.operator_process import running
 
 
@@ -15,11 +15,15 @@ def make_anew(api: Api, kind: Kind, namespace: str, name: str, change: Any) -> O
     """Make an object of the service's anew, as a field that cannot change needs."""
     old = api.get(kind, namespace, name)
     metadata = {key: old["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
-    api.delete(kind, namespace, name, propagationPolicy="Background")
-    until(lambda: api.find(kind, namespace, name) is None)
     body = {key: value for key, value in old.items() if key not in {"metadata", "status", "apiVersion", "kind"}}
     change(body)
-    return api.create(kind, namespace, {**body, "metadata": metadata})
+    while True:
+        try:
+            api.delete(kind, namespace, name, propagationPolicy="Background")
+            return api.create(kind, namespace, {**body, "metadata": metadata})
+        except ApiError as error:
+            if error.code not in {404, 409}:  # the operator was faster, or the old one is still on its way out
+                raise
 
 
 def headless(body: Object) -> None:
