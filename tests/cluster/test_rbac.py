@@ -132,8 +132,8 @@ def _rights(call: Call) -> Iterator[Right]:
         yield group, resource, "create"
 
 
-def lead_through_everything(api: Api, namespace: str) -> None:
-    """Everything an operator does to a namespace."""
+def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None:
+    """Everything an operator does to a namespace, and the look at all of it that it takes every two seconds here."""
     with scene(api, namespace) as shop:
         shop.settle(**EVERYTHING)
         kinds = (*CHILDREN, HTTP_ROUTE, POD_MONITOR)
@@ -144,6 +144,8 @@ def lead_through_everything(api: Api, namespace: str) -> None:
         make_anew(api, CONFIG_MAP, namespace, names.config_map(shop.name), immutable)
         make_anew(api, DEPLOYMENT, namespace, shop.name, other_selector)
         until(lambda: _is_right(shop))
+        looks = {(kind.api_version.rpartition("/")[0], kind.plural, "get") for kind in kinds}
+        until(lambda: looks <= used(calls))
         shop.change(**NOTHING)
         until(lambda: {kind for kind in kinds if shop.find(kind)} == {CONFIG_MAP, SERVICE, DEPLOYMENT})
     adopted(api, namespace, "web")
@@ -194,7 +196,7 @@ def test_the_charts_permissions_are_enough_and_none_is_for_nothing(
             (tmp_path / "token").write_text(api.call("POST", path, asked)["status"]["token"])
             options = (*arguments, "--sidecar-poll=0.3", "--resync=2", "--discovery=1", "--injection-poll=0.5")
             with running(gate.kubeconfig(tokenFile="token"), tmp_path / "log", *options):
-                lead_through_everything(api, namespace)
+                lead_through_everything(api, namespace, gate.calls)
             rights = granted(api, namespace, chosen=chosen)
         refused = {(call.method, call.path) for call in gate.calls if call.status in {401, 403}}
     assert refused == set()
