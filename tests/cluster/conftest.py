@@ -18,6 +18,7 @@ from nova_cli.cluster.toolchain import Binaries, binaries
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
 from tests.cluster.api import Api
+from tests.cluster.operator_process import OperatorProcess, running
 
 
 @functools.cache
@@ -64,3 +65,13 @@ def namespace(api: Api) -> Iterator[str]:
     """A namespace of the module's own."""
     with api.namespace() as name:
         yield name
+
+
+@pytest.fixture(scope="module")
+def operator(
+    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """An operator for the module's namespace; modules that need other options have their own."""
+    log = tmp_path_factory.mktemp("operator") / "log"
+    with running(apiserver, log, f"--namespace={namespace}", "--sidecar-image=sidecar:test") as process:
+        yield process

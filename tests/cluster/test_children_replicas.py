@@ -1,7 +1,6 @@
 """Who says how many pods there are: the operator, an autoscaler, and the moment in which it changes."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,11 @@ import pytest
 from nova_operator.kinds import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER
 from nova_operator.replicas import MANAGER
 from tests.cluster.api import Api, Object, eventually, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.scene import Scene
 from tests.cluster.test_operator_crash import MOST_CALLS, live, lives_until_done
 
 SCALE: Object = {"autoscaling": {"minReplicas": 2, "maxReplicas": 20}}
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}") as process:
-        yield process
 
 
 class Scaled:

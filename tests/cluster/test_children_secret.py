@@ -2,10 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from nova_api import names
 from nova_api.model import convert
@@ -16,18 +13,9 @@ from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.session_secrets import FIRST_RETRY, LONGEST_RETRY, SessionSecrets
 from tests.cluster.api import Api, Object, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 
 COOKIE: Object = {"sessionAffinity": {"type": "Cookie"}}
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}") as process:
-        yield process
 
 
 def test_the_secret_is_made_once_and_stays_as_it_is(api: Api, namespace: str, operator: OperatorProcess) -> None:

@@ -1,7 +1,6 @@
 """The operator against a real API server: what it makes, keeps, refuses to take and leaves behind."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from nova_operator.kinds import (
     Kind,
 )
 from tests.cluster.api import Api, eventually, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.scene import ALWAYS
 
 SECONDS_FOR_DRIFT = 5.0
@@ -32,15 +31,6 @@ def namespace(api: Api) -> Iterator[str]:
     """A namespace that refuses every pod which breaks Pod Security *restricted*."""
     with api.namespace(**{"pod-security.kubernetes.io/enforce": "restricted"}) as name:
         yield name
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}", "--sidecar-image=sidecar:test") as process:
-        yield process
 
 
 def child_name(kind: Kind, service: str) -> str:

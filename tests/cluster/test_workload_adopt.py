@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from nova_operator.adoption import FINALIZER
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVICE, SERVICE_ACCOUNT
 from nova_operator.kube import path_of
 from tests.cluster.api import Api, Object, eventually, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.workload import (
     UPSTREAMS,
     adopt,
@@ -30,15 +28,6 @@ from tests.cluster.workload import (
 )
 
 SECONDS_FOR_DRIFT = 5.0
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}", "--sidecar-image=sidecar:test") as process:
-        yield process
 
 
 def ready(api: Api, namespace: str, service: str, status: str, reason: str) -> None:

@@ -7,7 +7,7 @@ Nova never was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,11 @@ from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.console import Console
 from tests.cluster.api import Api, Object, eventually, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.workload import UPSTREAMS, adopt, delete, has_sidecar, is_adopted, pod_of, web
 
 Put = Callable[[str, int], None]
 """Puts a version of the Deployment with this name into force."""
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}", "--sidecar-image=sidecar:test") as process:
-        yield process
 
 
 def version(name: str, number: int) -> Object:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from nova_api import names
 from nova_operator.kinds import POD
 from tests.cluster.api import Api, Object, eventually, until
-from tests.cluster.operator_process import OperatorProcess, running
+from tests.cluster.operator_process import OperatorProcess
 
 SAFE = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 TEMPLATE: Object = {
@@ -32,15 +31,6 @@ def namespace(api: Api) -> Iterator[str]:
     """A namespace that refuses every pod which breaks Pod Security *restricted*."""
     with api.namespace(**{"pod-security.kubernetes.io/enforce": "restricted"}) as name:
         yield name
-
-
-@pytest.fixture(scope="module")
-def operator(
-    apiserver: Path, api: Api, namespace: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with running(apiserver, log, f"--namespace={namespace}", "--sidecar-image=sidecar:test") as process:
-        yield process
 
 
 def test_the_pods_of_a_template_get_the_sidecar(api: Api, namespace: str, operator: OperatorProcess) -> None:

@@ -11,10 +11,10 @@ from typing import Final
 from nova_api import names
 from nova_api.v1alpha1 import NovaService, knows_clients
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.tls import secret_volume
 
 SESSION_VOLUME: Final = "nova-session"
 STORE_VOLUME: Final = "nova-store"
-_MODE: Final = 0o444
 
 
 def state_volumes(service: NovaService) -> list[Manifest]:
@@ -22,9 +22,9 @@ def state_volumes(service: NovaService) -> list[Manifest]:
     volumes: list[Manifest] = []
     if (session := _session(service)) is not None:
         key = {"key": names.SESSION_KEY, "path": names.SESSION_KEY}
-        volumes.append(_volume(SESSION_VOLUME, {"secretName": session, "items": [key]}))
+        volumes.append(secret_volume(SESSION_VOLUME, {"secretName": session, "items": [key]}))
     if (store := _store(service)) is not None:
-        volumes.append(_volume(STORE_VOLUME, {"secretName": store}))
+        volumes.append(secret_volume(STORE_VOLUME, {"secretName": store}))
     return volumes
 
 
@@ -47,7 +47,3 @@ def _session(service: NovaService) -> str | None:
 def _store(service: NovaService) -> str | None:
     affinity = service.spec.session_affinity
     return affinity.redis.secret if affinity.type == "Redis" and affinity.redis is not None else None
-
-
-def _volume(name: str, secret: Manifest) -> Manifest:
-    return {"name": name, "secret": {**secret, "defaultMode": _MODE}}

@@ -20,10 +20,12 @@ _MODE: Final = 0o444
 
 def tls_volumes(service: NovaService) -> list[Manifest]:
     """One volume per Secret, however many upstreams name it. A pod waits until each of them exists."""
-    return [
-        {"name": name, "secret": {"secretName": secret, "defaultMode": _MODE}}
-        for secret, name in _volumes(service).items()
-    ]
+    return [secret_volume(name, {"secretName": secret}) for secret, name in _volumes(service).items()]
+
+
+def secret_volume(name: str, source: Manifest) -> Manifest:
+    """A volume of a Secret whose files the sidecar's user can read."""
+    return {"name": name, "secret": {**source, "defaultMode": _MODE}}
 
 
 def tls_mounts(service: NovaService) -> list[Manifest]:
