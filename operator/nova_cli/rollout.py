@@ -158,10 +158,13 @@ async def _until(get: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[R
 
 
 def _is_taken(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
-    """Whether the canary that was spoken of is no longer where it was."""
+    """Whether the operator did it, or the canary that was spoken of is another one by now. What happens to it anyway,
+    such as its pods becoming ready, is no answer."""
+    if now.started != before.started:
+        return True
     if verb == "promote":
-        return (now.started, now.step, now.phase == "Promoting") != (before.started, before.step, False)
-    return (now.started, now.phase) != (before.started, before.phase)
+        return (now.step, now.phase == "Promoting") != (before.step, False)
+    return now.phase != "Aborted" if verb == "retry" else not is_under_way(now)
 
 
 def _check(service: _Service, verb: Verb, rollout: RolloutStatus) -> None:
