@@ -71,6 +71,13 @@ def test_a_cluster_that_never_was_is_not_running(tmp_path: Path, monkeypatch: py
     assert repr(cluster) == "<LocalCluster nova stopped>"
 
 
+@pytest.mark.parametrize("number", ["0", "10", "two"])
+def test_a_cluster_has_one_to_nine_nodes(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["cluster", "up", "--nodes", number])
+    assert "--nodes" in capsys.readouterr().err
+
+
 def test_missing_packages_are_found_by_their_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert packages.missing(["no-such-package"]) == ["no-such-package"]

@@ -8,10 +8,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from nova_cli.cluster import containerd, kubeconfig, node, oci, toolchain
+from nova_cli.cluster import containerd, kubeconfig, network, node, oci, toolchain
 from nova_cli.cluster.controlplane import Addresses, apiserver_flags, controller_manager_flags, etcd_flags
-from nova_cli.cluster.namespaces import join, mount_script, network_script
+from nova_cli.cluster.kind import config_of
+from nova_cli.cluster.namespaces import join, mount_script
+from nova_cli.cluster.node import FIRST, MOST_NODES, Node
 from nova_cli.errors import CommandError
 
 FOLDER = Path("/cache/clusters/nova")
@@ -47,7 +50,7 @@ def test_nothing_is_written_outside_of_the_folder() -> None:
 
 
 def test_the_kubelet_stays_in_its_cgroup_and_asks_nobody_outside() -> None:
-    config = json.loads(node.kubelet_config(FOLDER / "pki", "nova-test"))
+    config = json.loads(node.kubelet_config(FIRST, FOLDER / "pki", "nova-test"))
     assert config["cgroupRoot"] == "/nova-test"
     assert config["resolvConf"] == "/dev/null"
     assert config["failCgroupV1"] is False
@@ -55,7 +58,7 @@ def test_the_kubelet_stays_in_its_cgroup_and_asks_nobody_outside() -> None:
 
 
 def test_kube_proxy_leaves_the_limits_of_the_machine_alone() -> None:
-    config = json.loads(node.proxy_config(FOLDER / "kube-proxy.kubeconfig", "10.244.0.0/16"))
+    config = json.loads(node.proxy_config(FIRST, FOLDER / "kube-proxy.kubeconfig", "10.244.0.0/16"))
     assert config["conntrack"] == {"maxPerCore": 0, "min": 0}
 
 
@@ -110,7 +113,40 @@ def test_joining_a_cgroup_keeps_the_pid() -> None:
 
 
 def test_services_have_a_route() -> None:
-    assert "route add default dev node0" in network_script("10.77.0.10")
+    assert "route add default dev node0" in network.first_script()
+    assert "route add default via 10.77.0.10" in network.further_script(Node(2))
+
+
+def test_nodes_share_no_name_no_address_and_no_pod_range() -> None:
+    nodes = [FIRST, *FIRST.others]
+    assert len(nodes) == MOST_NODES
+    for facts in ([n.name for n in nodes], [n.address for n in nodes], [n.pod_range for n in nodes]):
+        assert len(set(facts)) == MOST_NODES
+
+
+def test_each_node_has_a_way_to_the_pods_of_all_others_and_none_to_its_own() -> None:
+    script = network.further_script(Node(3))
+    assert "route add 10.244.0.0/24 via 10.77.0.10\n" in script
+    assert "route add 10.244.1.0/24 via 10.77.0.11\n" in script
+    assert "10.244.2.0/24" not in script
+    assert "route add 10.244.2.0/24 via 10.77.0.12\n" in network.first_script()
+
+
+def test_each_kubelet_is_its_own_node_and_no_other() -> None:
+    config = json.loads(node.kubelet_config(Node(2), FOLDER / "pki", "nova-test/node-2"))
+    assert config["cgroupRoot"] == "/nova-test/node-2"
+    assert config["tlsCertFile"] == f"{FOLDER}/pki/{node.credentials(Node(2))}.crt"
+    assert node.credentials(Node(2)) != node.credentials(FIRST)
+    flags = node.kubelet_flags(Node(2), FOLDER / "kubelet.json", FOLDER / "kubelet.kubeconfig")
+    assert {"--hostname-override=node-2", "--node-ip=10.77.0.11"} <= set(flags)
+    assert json.loads(node.proxy_config(Node(2), FOLDER / "x", "10.244.0.0/16"))["hostnameOverride"] == "node-2"
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_kind_makes_as_many_nodes_and_all_of_them_take_pods(nodes: int) -> None:
+    (first, *others) = yaml.safe_load(config_of(nodes))["nodes"]
+    assert [each["role"] for each in (first, *others)] == ["control-plane", *["worker"] * (nodes - 1)]
+    assert yaml.safe_load(first["kubeadmConfigPatches"][0])["nodeRegistration"]["taints"] == []
 
 
 def test_a_kubeconfig_embeds_what_it_needs(tmp_path: Path) -> None:

@@ -31,13 +31,18 @@ def trees(among: list[Mount]) -> list[Path]:
 
 
 class Cgroup:
-    """The cgroup called `name` in every tree: NAME/system for our own processes, NAME/kubepods for the kubelet's."""
+    """The cgroup called `name` in every tree: NAME/system for our own processes, NAME/kubepods for the kubelet's, and
+    NAME/NODE, which has the same two in it, for each further node."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._trees = trees(mounts())
         if not self._trees:
             raise CommandError(f"no cgroup file system is mounted under {ROOT}, which containers need")
+
+    def inner(self, name: str) -> Cgroup:
+        """The one called `name` inside of this one."""
+        return Cgroup(f"{self.name}/{name}")
 
     @property
     def tasks(self) -> Path:
@@ -51,9 +56,9 @@ class Cgroup:
         for tree in self._trees:
             folder = tree / self.name
             if tree == ROOT:
-                _delegate(tree)
+                _delegate(folder.parent)
             folder.mkdir(exist_ok=True)
-            _inherit_cpuset(tree, folder)
+            _inherit_cpuset(folder.parent, folder)
             if tree == ROOT:
                 _delegate(folder)
             (folder / "system").mkdir(exist_ok=True)

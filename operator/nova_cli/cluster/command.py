@@ -20,6 +20,7 @@ examples:
   nova cluster exec -- curl -s http://orders.shop:8080/
                                            run a program of this machine in the node's network, with the cluster's DNS
   nova cluster down                        stop it; nothing stays behind but the cache
+  nova cluster up --nodes 2                at least two nodes, to see a drain or the loss of one
   nova cluster up --no-node --name api     an API server without pods, for tests; needs no root
 
 The first start compiles Kubernetes (about six minutes on two cores); later ones take seconds. All but Go's own caches
@@ -48,6 +49,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         return verb
 
     up = add_verb("up", _up, "start it, unless it runs, and print where the kubeconfig is")
+    up.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, 10),
+        default=1,
+        metavar="N",
+        help="at least so many nodes, up to 9 (default: %(default)s)",
+    )
     up.add_argument("--no-node", action="store_true", help="control plane only: no pods, no root, free loopback ports")
     add_verb("down", _down, "stop it and leave nothing behind")
     add_verb("status", _status, "show what runs")
@@ -56,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "archives", metavar="ARCHIVE", nargs="+", type=Path, help="image archive, as `nova images` writes"
     )
     execute = add_verb("exec", _exec, "run a program where pods and Services can be reached")
+    execute.add_argument("--node", default="", metavar="NODE", help="in this node's network (default: the first one's)")
     execute.add_argument("words", metavar="COMMAND", nargs="+", help="the program and its arguments, after --")
     add_verb("prepare", _prepare, "only get what a start needs, and print where kubectl and Helm are")
 
@@ -69,7 +79,7 @@ def _up(options: argparse.Namespace) -> int:
     else:
         from nova_cli.cluster.provider import provider  # noqa: PLC0415 - as above
 
-        kubeconfig = provider(console, options.name).up()
+        kubeconfig = provider(console, options.name).up(options.nodes)
     print(f"export KUBECONFIG={kubeconfig}")
     return 0
 
@@ -108,7 +118,7 @@ def _load(options: argparse.Namespace) -> int:
 def _exec(options: argparse.Namespace) -> int:
     from nova_cli.cluster.provider import provider  # noqa: PLC0415 - as above
 
-    command = provider(Console(quiet=options.quiet), options.name).inside(options.words)
+    command = provider(Console(quiet=options.quiet), options.name).inside(options.words, node=options.node)
     os.execvp(command[0], command)  # noqa: S606 - becoming the command passes signals and exit codes on
 
 

@@ -27,7 +27,7 @@ from nova_cli.errors import CommandError
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 CLUSTER_POD_RANGE = "10.244.0.0/16"
-"""Of which each node has a part, see `node.POD_RANGE`."""
+"""Of which each node has a part, see `node.Node.pod_range`."""
 READY_SECONDS = 90.0
 ASK_SECONDS = 0.15
 """Between two questions: whoever asks all the time slows down what it waits for."""
@@ -123,7 +123,7 @@ def write_kubeconfig(file: Path, url: str, authority: Authority, user: str) -> N
 
 def make_certificates(folder: Path, host: str) -> Authority:
     """The authority, the server's certificate and one client certificate per component."""
-    authority = Authority(folder)
+    authority = Authority.create(folder)
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
     addresses = sorted({"127.0.0.1", SERVICE_ADDRESS, host})
     authority.issue(
@@ -181,7 +181,8 @@ def apiserver_flags(folder: Path, addresses: Addresses) -> list[str]:
 
 
 def controller_manager_flags(folder: Path) -> list[str]:
-    """All controllers, so that Deployments make pods and owned objects are collected. No port, so none to clash."""
+    """All controllers, so that Deployments make pods and owned objects are collected. No port, so none to clash. Which
+    node has which addresses for pods is not left to it, see `node.Node.pod_range`."""
     pki = folder / "pki"
     return [
         f"--kubeconfig={folder / 'kube-controller-manager.kubeconfig'}",
@@ -191,9 +192,6 @@ def controller_manager_flags(folder: Path) -> list[str]:
         f"--cluster-signing-key-file={pki / 'ca.key'}",
         "--use-service-account-credentials",
         "--leader-elect=false",
-        "--allocate-node-cidrs",
-        f"--cluster-cidr={CLUSTER_POD_RANGE}",
-        f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--secure-port=0",
         "--profiling=false",
         # it makes this folder, by default in /usr/libexec

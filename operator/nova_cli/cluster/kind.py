@@ -16,6 +16,7 @@ from nova_cli.cluster.cache import cache_root
 from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import Status
 from nova_cli.console import Console
+from nova_cli.errors import CommandError
 
 if TYPE_CHECKING:
     from pytest_kind import KindCluster
@@ -24,8 +25,22 @@ KIND_VERSION = "v0.30.0"
 """Its nodes run Kubernetes 1.34, as the local cluster does; pytest-kind's default predates native sidecars."""
 
 
+CONFIG_HEAD = """\
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes:
+  - role: control-plane
+    kubeadmConfigPatches:
+      - |
+        kind: InitConfiguration
+        nodeRegistration: {taints: []}
+"""
+"""Left to itself, kind keeps pods off the control plane as soon as there is another node."""
+CONFIG_WORKER = "  - role: worker\n"
+
+
 class KindProvider:
-    """A kind cluster of one node."""
+    """A kind cluster; a node is a container, named after the cluster and its role."""
 
     def __init__(self, name: str, console: Console) -> None:
         self.name = name
@@ -45,14 +60,26 @@ class KindProvider:
         with self._console.step("prepare kind"):
             self._cluster().ensure_kind()
 
-    def up(self) -> Path:
-        """Create the cluster, or take the one that exists."""
-        if self.status().running:
-            self._console.line(f"cluster {self.name} is already running (kind)")
-        else:
+    def up(self, nodes: int = 1) -> Path:
+        """Create the cluster, or take the one that exists; kind cannot add nodes to it, but can start one again."""
+        if not self.status().running:
             with self._console.step(f"create the kind cluster {self.name}"):
-                self._cluster().create()
+                self._create(nodes)
+        elif nodes > len(self.nodes):
+            raise CommandError(
+                f"{self.name} has {len(self.nodes)} node(s), and kind adds none to a cluster that runs: "
+                f"`nova cluster down --name {self.name}` first"
+            )
+        else:
+            self._console.line(f"cluster {self.name} is already running (kind)")
+            run(["docker", "start", *self.nodes])
         return self.kubeconfig
+
+    def _create(self, nodes: int) -> None:
+        cluster = self._cluster()
+        config = self._folder / "kind.yaml"
+        config.write_text(config_of(nodes))
+        cluster.create(config)
 
     def down(self) -> None:
         """Delete the cluster; kind removes its container, network and volumes."""
@@ -65,7 +92,7 @@ class KindProvider:
     def status(self) -> Status:
         """Running means that the node's container runs and we hold a kubeconfig for it."""
         runs = self._node_runs()
-        parts = {self._node: "running" if runs else "stopped"}
+        parts = {node: "running" if _runs(node) else "stopped" for node in self.nodes or [self._node]}
         return Status(self.name, "kind", runs and self.kubeconfig.exists(), self.kubeconfig, parts)
 
     def load(self, archives: Sequence[Path]) -> None:
@@ -76,17 +103,29 @@ class KindProvider:
             with self._console.step(f"load {archive.name}"):
                 run([cluster.kind_path, "load", "image-archive", "--name", self.name, archive])
 
-    def inside(self, command: Sequence[str]) -> list[str]:
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
         """Runs in the node's container, so with the node's programs (it has curl), not with this machine's."""
-        return ["docker", "exec", "--interactive", self._node, *command]
+        return ["docker", "exec", "--interactive", node or self._node, *command]
+
+    @property
+    def nodes(self) -> list[str]:
+        """The containers that kind made for the cluster, running or not, the control plane's first."""
+        label = f"label=io.x-k8s.kind.cluster={self.name}"
+        answer = run(["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}}"], check=False)
+        return sorted(answer.stdout.split(), key=lambda name: (name != self._node, name))
+
+    def lose(self, name: str) -> None:
+        """Kill the container of a worker."""
+        if name not in self.nodes[1:]:
+            raise CommandError(f"{self.name} has no further node {name}; it has {', '.join(self.nodes)}")
+        run(["docker", "kill", name])
 
     @property
     def _node(self) -> str:
         return f"{self.name}-control-plane"
 
     def _node_runs(self) -> bool:
-        answer = run(["docker", "inspect", "--format", "{{.State.Running}}", self._node], check=False)
-        return answer.stdout.strip() == "true"
+        return _runs(self._node)
 
     def _cluster(self) -> KindCluster:
         os.environ.setdefault("KIND_VERSION", KIND_VERSION)  # read by pytest-kind when it is imported
@@ -103,3 +142,13 @@ class KindProvider:
                 kind_path=tools / f"kind-{version}",
                 kubectl_path=toolchain.kubectl(self._console),
             )
+
+
+def config_of(nodes: int) -> str:
+    """kind's configuration for so many nodes, all of which take pods."""
+    return CONFIG_HEAD + CONFIG_WORKER * (nodes - 1)
+
+
+def _runs(container: str) -> bool:
+    answer = run(["docker", "inspect", "--format", "{{.State.Running}}", container], check=False)
+    return answer.stdout.strip() == "true"

@@ -1,6 +1,7 @@
-"""The cluster where there is no Docker: one node, as processes of this machine in namespaces and a cgroup of their own.
+"""The cluster where there is no Docker: nodes as processes of this machine, in namespaces and cgroups of their own.
 
-Starting: namespaces, then containerd and the control plane side by side, then the node's agents, then DNS.
+Starting: namespaces, then containerd and the control plane side by side, then the node's agents, then DNS; then further
+nodes, one after the other. Those may be lost without the cluster being lost: only they are started again.
 Stopping is the reverse, and trusts nothing but the kernel: whatever the state file says, the cgroup lists every process
 of the cluster, and the namespaces take mounts, devices and packet filters with them. So a start first stops what it
 finds broken, and comes to the same place after a crash as after a clean stop.
@@ -12,19 +13,22 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nova_cli.cluster import mounts, node, packages, toolchain
+from nova_cli.cluster import agents, mounts, packages, toolchain
 from nova_cli.cluster import state as states
+from nova_cli.cluster.agents import import_image, node_ready
 from nova_cli.cluster.api import ApiServer
-from nova_cli.cluster.boot import AGENTS, Boot, import_image, node_ready
+from nova_cli.cluster.boot import Boot
 from nova_cli.cluster.cache import cache_root, locked
 from nova_cli.cluster.cgroups import Cgroup
 from nova_cli.cluster.controlplane import STOP_ORDER, ControlPlane
 from nova_cli.cluster.launcher import Launcher
+from nova_cli.cluster.member import Member
 from nova_cli.cluster.namespaces import Namespaces
+from nova_cli.cluster.node import FIRST, MOST_NODES, Node
 from nova_cli.cluster.process import wait_until
 from nova_cli.cluster.provider import Status
 from nova_cli.cluster.requirements import require_root
@@ -72,14 +76,18 @@ class LocalCluster:
                 installing.result()
         return binaries
 
-    def up(self) -> Path:
+    def up(self, nodes: int = 1) -> Path:
         """Start the cluster, or find that it runs. Raises MissingRequirementError before touching anything."""
         require_root()
+        if not 1 <= nodes <= MOST_NODES:
+            raise CommandError(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}")
         with locked(self._lock):
-            if self._runs("node"):
-                self._console.line(f"cluster {self.name} is already running")
-            else:
+            if not self._runs("node"):
                 self._start()
+            elif not self._absent(nodes):
+                self._console.line(f"cluster {self.name} is already running")
+            for member in self._absent(nodes):
+                self._join(member)
         return self.kubeconfig
 
     def up_control_plane(self) -> Path:
@@ -114,6 +122,29 @@ class LocalCluster:
             except CommandError as error:
                 raise CommandError(f"{error}\nlogs are in {self.folder}/log; `nova cluster up` starts over") from error
 
+    def _absent(self, nodes: int) -> list[Member]:
+        """The further nodes that should run and do not: up to the number `nodes`, and any that was started before."""
+        return [m for m in self._members() if not m.runs() and (m.node.number <= nodes or m.folder.exists())]
+
+    def _join(self, member: Member) -> None:
+        state, bridge = self._running()
+        api = self._api(state)
+
+        def load(namespaces: Namespaces) -> list[str]:
+            still = [key for key in state.loaded if (archive := _archive(key)).exists() and _identity(archive) == key]
+            for key in still:
+                import_image(namespaces, _archive(key))
+            return still
+
+        with self._console.step(f"join {member.node.name} to the cluster {self.name}"):
+            member.remove(api)
+            try:
+                member.start(self._binaries(), bridge, api, load)
+            except CommandError as error:
+                raise CommandError(
+                    f"{error}\nlogs are in {member.folder}/log; `nova cluster up` joins it anew"
+                ) from error
+
     # ---- down
 
     def down(self) -> None:
@@ -139,13 +170,17 @@ class LocalCluster:
         pods = (api.get("/api/v1/pods") or {}).get("items", [])
         for namespace in {pod["metadata"]["namespace"] for pod in pods}:
             api.delete(f"/api/v1/namespaces/{namespace}/pods?gracePeriodSeconds={POD_GRACE_SECONDS}")
-        wait_until(lambda: not self._cgroup.pids("kubepods"), PODS_GONE_SECONDS)
+        groups = [self._cgroup, *(member.cgroup for member in self._members() if member.runs())]
+        wait_until(lambda: not any(group.pids("kubepods") for group in groups), PODS_GONE_SECONDS)
 
     def _remove(self) -> None:
         """Stop everything that is left and delete the folder. Needs no state file, only uses one."""
         if (state := self._state()) is not None:
+            if state.mode == "node":
+                for member in self._members():
+                    member.stop()
             launcher = Launcher(self.folder, state)
-            for name in (*AGENTS, "containerd", *STOP_ORDER, *state.processes):
+            for name in ("coredns", *agents.STOP_ORDER, *STOP_ORDER, *state.processes):
                 launcher.stop(name, grace=3)
         if os.geteuid() == 0:
             cgroup = self._cgroup
@@ -170,18 +205,40 @@ class LocalCluster:
         parts["binaries"] = state.binaries
         answers = self._api(state).status("/readyz") == 200
         parts["api"] = f"https://127.0.0.1:{state.port} " + ("ready" if answers else "does not answer")
-        if state.mode == "node" and answers:
-            parts[node.NODE_NAME] = "Ready" if node_ready(self._api(state)) else "NotReady"
+        if state.mode == "node":
+            parts |= self._node_parts(state, answers)
         return Status(self.name, f"local {state.mode}", state.complete and not dead and answers, self.kubeconfig, parts)
 
+    def _node_parts(self, state: State, answers: bool) -> dict[str, str]:
+        """What there is to say of each node: whether it runs, and whether the API server thinks so."""
+        joined = [member for member in self._members() if member.folder.exists()]
+        parts = {}
+        for which, runs in [(FIRST, True), *((member.node, member.runs()) for member in joined)]:
+            if not runs:
+                parts[which.name] = "stopped; `nova cluster up` starts it again"
+            elif answers:
+                parts[which.name] = "Ready" if node_ready(self._api(state), which) else "NotReady"
+        return parts
+
+    @property
+    def nodes(self) -> list[str]:
+        """The first, and those that were joined to it, whether they run or not."""
+        return [FIRST.name, *(member.node.name for member in self._members() if member.folder.exists())]
+
     def load(self, archives: Sequence[Path]) -> None:
-        """Import the images into the node's containerd, each archive once."""
+        """Import the images into each node's containerd, each archive once."""
         state, namespaces = self._running()
+        self._load(archives, namespaces, state, self._state_file, "")
+        for member in self._members():
+            if member.runs() and (their := member.state) and (inside := member.namespaces):
+                self._load(archives, inside, their, member.folder / "state.json", f" into {member.node.name}")
+
+    def _load(self, archives: Sequence[Path], namespaces: Namespaces, state: State, file: Path, where: str) -> None:
         wanted = {_identity(archive): archive for archive in archives}
         fresh = {key: archive for key, archive in wanted.items() if key not in state.loaded}
 
         def load(archive: Path) -> None:
-            with self._console.step(f"load {archive.name}"):
+            with self._console.step(f"load {archive.name}{where}"):
                 import_image(namespaces, archive.absolute())
 
         # images share their base: side by side each would unpack it, after the first, the smallest, none has to
@@ -191,11 +248,20 @@ class LocalCluster:
         with ThreadPoolExecutor() as pool:
             list(pool.map(load, ordered[1:]))
         state.loaded.extend(fresh)
-        states.save(self._state_file, state)
+        states.save(file, state)
 
-    def inside(self, command: Sequence[str]) -> list[str]:
+    def lose(self, name: str) -> None:
+        """Kill all that a further node consists of. The first cannot be lost: the control plane runs there."""
+        self._member(name).lose()
+
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
         """Runs this machine's programs in the node's network, with the cluster's DNS and a kubeconfig for there."""
         _, namespaces = self._running()
+        if node not in ("", FIRST.name):
+            member = self._member(node)
+            if (elsewhere := member.namespaces) is None:
+                raise CommandError(f"{node} does not run; `nova cluster up --name {self.name}` starts it again")
+            namespaces = elsewhere
         resolver = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
         private = ["unshare", "--mount", "--", "sh", "-c", resolver, str(self.folder / "resolv.conf")]
         return [*namespaces.network, "env", f"KUBECONFIG={self.folder / 'node.kubeconfig'}", *private, *command]
@@ -208,6 +274,17 @@ class LocalCluster:
                 f"cluster {self.name} is not running; start it with `nova cluster up --name {self.name}`"
             )
         return state, Namespaces(state.processes["holder"].pid)
+
+    def _member(self, name: str) -> Member:
+        found = [member for member in self._members() if member.node.name == name and member.folder.exists()]
+        if not found:
+            raise CommandError(f"{self.name} has no further node {name}; it has {', '.join(self.nodes)}")
+        return found[0]
+
+    def _members(self) -> Iterator[Member]:
+        """All further nodes that there may be."""
+        cgroup = self._cgroup
+        return (Member(Node(number), self.folder, cgroup) for number in range(2, MOST_NODES + 1))
 
     # ---- places
 
@@ -235,3 +312,8 @@ def _identity(archive: Path) -> str:
     """Tells one content of an archive from another without reading it."""
     file = archive.stat()
     return f"{archive.absolute()} {file.st_size} {file.st_mtime_ns}"
+
+
+def _archive(identity: str) -> Path:
+    """Where the archive of an identity was."""
+    return Path(identity.rsplit(" ", 2)[0])

@@ -59,9 +59,9 @@ class Namespaces:
         make_own_folders(folder)
         run([*self.all, "sh", "-eu", "-c", mount_script(folder, [keep])])
 
-    def configure(self, address: str) -> None:
-        """Bring the network up: the node's address on a bridge, since not every kernel has dummy devices."""
-        run([*self.network, "ip", "-batch", "-"], stdin=network_script(address))
+    def configure(self, script: str) -> None:
+        """Run the `ip -batch` commands of `script`, one of network.py, and let packets through."""
+        run([*self.network, "ip", "-batch", "-"], stdin=script)
         run([*self.network, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
 
 
@@ -93,14 +93,3 @@ def mount_script(folder: Path, keep: Sequence[Path]) -> str:
     # containers may ask for mount propagation; this shares mounts among ourselves, not with the machine
     lines.append("mount --make-rshared /")
     return "\n".join(lines)
-
-
-def network_script(address: str) -> str:
-    """The `ip -batch` commands for `Namespaces.configure`. Service addresses need a route to be routed at all."""
-    return f"""\
-link set lo up
-link add node0 type bridge
-address add {address}/24 dev node0
-link set node0 up
-route add default dev node0
-"""

@@ -1,23 +1,55 @@
-"""The node: kubelet, kube-proxy, and CoreDNS as a process of the node. Here are their configurations, nothing runs."""
+"""The nodes: kubelet, kube-proxy, and on the first CoreDNS as a process of the node. Here are their names and addresses
+and what they are told, nothing runs."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nova_cli.cluster import containerd
 
-NODE_NAME = "node-1"
-NODE_ADDRESS = "10.77.0.10"
-POD_RANGE = "10.244.0.0/24"
+MOST_NODES = 9
 DNS_ADDRESS = "10.96.0.10"
 API_PORT = 6443
 
 Document = dict[str, Any]
 
 
-def kubelet_config(pki: Path, cgroup: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node, by its number: 1 to `MOST_NODES`. Names, addresses and pod ranges follow from it, so no node has to
+    be told of another that joins or leaves."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Of the Node object, and of the node's folder, cgroup and device on the first one's bridge."""
+        return f"node-{self.number}"
+
+    @property
+    def address(self) -> str:
+        """On the bridge."""
+        return f"10.77.0.{9 + self.number}"
+
+    @property
+    def pod_range(self) -> str:
+        """Where its pods get their addresses from, a part of `controlplane.CLUSTER_POD_RANGE`."""
+        return f"10.244.{self.number - 1}.0/24"
+
+    @property
+    def others(self) -> list[Node]:
+        """All that there may be beside it."""
+        return [Node(number) for number in range(1, MOST_NODES + 1) if number != self.number]
+
+
+FIRST = Node(1)
+"""It also runs the control plane and DNS, and has the bridge that the others are joined to."""
+
+
+def kubelet_config(node: Node, pki: Path, cgroup: str) -> str:
     """KubeletConfiguration; https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/."""
     return _json(
         {
@@ -29,8 +61,8 @@ def kubelet_config(pki: Path, cgroup: str) -> str:
                 "x509": {"clientCAFile": str(pki / "ca.crt")},
             },
             "authorization": {"mode": "Webhook"},
-            "tlsCertFile": str(pki / "kubelet.crt"),
-            "tlsPrivateKeyFile": str(pki / "kubelet.key"),
+            "tlsCertFile": str(pki / f"{credentials(node)}.crt"),
+            "tlsPrivateKeyFile": str(pki / f"{credentials(node)}.key"),
             "clusterDNS": [DNS_ADDRESS],
             "clusterDomain": "cluster.local",
             "resolvConf": "/dev/null",  # the names of the machine's network mean nothing in here
@@ -39,7 +71,7 @@ def kubelet_config(pki: Path, cgroup: str) -> str:
             "cgroupRoot": f"/{cgroup}",
             "failCgroupV1": False,
             "failSwapOn": False,
-            "podCIDR": POD_RANGE,
+            "podCIDR": node.pod_range,
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             # a developer's disk is often nearly full, and images must not vanish over that
             "imageGCHighThresholdPercent": 100,
@@ -50,18 +82,23 @@ def kubelet_config(pki: Path, cgroup: str) -> str:
     )
 
 
-def kubelet_flags(config: Path, kubeconfig: Path) -> list[str]:
+def credentials(node: Node) -> str:
+    """What the kubelet's certificate is called; each node has its own (NodeRestriction)."""
+    return f"kubelet-{node.name}"
+
+
+def kubelet_flags(node: Node, config: Path, kubeconfig: Path) -> list[str]:
     """What cannot be said in the configuration file."""
     return [
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
-        f"--hostname-override={NODE_NAME}",
-        f"--node-ip={NODE_ADDRESS}",
+        f"--hostname-override={node.name}",
+        f"--node-ip={node.address}",
         "--root-dir=/var/lib/kubelet",
     ]
 
 
-def proxy_config(kubeconfig: Path, pod_range: str) -> str:
+def proxy_config(node: Node, kubeconfig: Path, pod_range: str) -> str:
     """KubeProxyConfiguration. conntrack limits belong to the machine, so they are left alone."""
     return _json(
         {
@@ -70,7 +107,7 @@ def proxy_config(kubeconfig: Path, pod_range: str) -> str:
             "mode": "iptables",
             "clientConnection": {"kubeconfig": str(kubeconfig)},
             "clusterCIDR": pod_range,
-            "hostnameOverride": NODE_NAME,
+            "hostnameOverride": node.name,
             "conntrack": {"maxPerCore": 0, "min": 0},
         }
     )
@@ -81,8 +118,8 @@ def corefile(kubeconfig: Path) -> str:
     return f"""\
 .:53 {{
   errors
-  health {NODE_ADDRESS}:8080
-  ready {NODE_ADDRESS}:8181
+  health {FIRST.address}:8080
+  ready {FIRST.address}:8181
   kubernetes cluster.local in-addr.arpa {{
     kubeconfig {kubeconfig}
     ttl 5
@@ -115,7 +152,7 @@ def dns_objects() -> list[tuple[str, Document]]:
         "metadata": {"name": "kube-dns-node", **system, "labels": {"kubernetes.io/service-name": "kube-dns"}},
         "addressType": "IPv4",
         "ports": ports,
-        "endpoints": [{"addresses": [NODE_ADDRESS], "conditions": {"ready": True}}],
+        "endpoints": [{"addresses": [FIRST.address], "conditions": {"ready": True}}],
     }
     rbac = "rbac.authorization.k8s.io"
     role = {

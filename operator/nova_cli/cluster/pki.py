@@ -18,10 +18,15 @@ class Authority:
     """A certificate authority in a folder. Files are NAME.crt and NAME.key; its own are ca.crt and ca.key."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the authority. openssl 3 must be installed (CommandError otherwise)."""
         self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> Authority:
+        """Make a new one. openssl 3 must be installed (CommandError otherwise)."""
+        authority = cls(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._request("ca", "/CN=nova-cluster-ca", [])
+        authority._request("ca", "/CN=nova-cluster-ca", [])
+        return authority
 
     @property
     def certificate(self) -> Path:

@@ -39,8 +39,9 @@ class Provider(Protocol):
     def prepare(self) -> None:
         """Get what a start needs onto this machine, as far as it can: minutes the first time, nothing later."""
 
-    def up(self) -> Path:
-        """Start it unless it runs; put right what a crash left. Returns `kubeconfig`."""
+    def up(self, nodes: int = 1) -> Path:
+        """Start it, with at least so many nodes, unless it runs; put right what a crash left, be it of the cluster or
+        of one node. Returns `kubeconfig`. Raises CommandError where a running cluster cannot get more nodes."""
 
     def down(self) -> None:
         """Stop it and remove everything it made outside of the cache."""
@@ -51,8 +52,16 @@ class Provider(Protocol):
     def load(self, archives: Sequence[Path]) -> None:
         """Make the images in these archives, as `nova images` writes them, available to pods."""
 
-    def inside(self, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` where Service and pod addresses can be reached."""
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
+        """The command that runs `command` where Service and pod addresses can be reached: in the network of `node`, one
+        of `nodes`, else of the first."""
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of its nodes, the first of which has the control plane."""
+
+    def lose(self, name: str) -> None:
+        """Kill a node other than the first as if its power failed; `up` starts it again."""
 
 
 @functools.cache
