@@ -142,6 +142,8 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     outbound: tuple[Outbound, ...] = ()
     backpressure: BackpressurePolicy = BackpressurePolicy()
     affinity: Affinity | None = None
+    store: Store | None = None
+    """Where request policies share what they know; None: each sidecar has its own."""
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
     web_socket: WebSocketPolicy = WebSocketPolicy()

@@ -50,6 +50,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         ),
         backpressure=spec.backpressure,
         affinity=_affinity(service, local=local),
+        store=_store(spec.redis, "$.spec.redis") if spec.redis is not None and not local else None,
         correlation=spec.correlation,
         access_log=spec.access_log,
         web_socket=spec.web_socket,
@@ -138,6 +139,7 @@ def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
     if not knows_clients(service.spec):
         return None
     cookie, metadata = spec.cookie, service.metadata
+    stored = spec.type == "Redis" and not local
     return Affinity(
         timeout=spec.timeout,
         cookie=SessionCookie(
@@ -148,15 +150,15 @@ def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
             directory="" if local else names.SESSION_DIRECTORY,
         ),
         siblings="" if local else f"{names.endpoints(metadata.name)}.{metadata.namespace}.svc",
-        store=_store(spec.redis) if spec.redis is not None and spec.type == "Redis" and not local else None,
+        store=_store(spec.redis, "$.spec.sessionAffinity.redis") if spec.redis is not None and stored else None,
     )
 
 
-def _store(redis: RedisStore) -> Store:
+def _store(redis: RedisStore, path: str) -> Store:
     try:
         place(redis.url)
     except ValueError as error:
-        raise ConfigError("$.spec.sessionAffinity.redis.url", str(error)) from error
+        raise ConfigError(f"{path}.url", str(error)) from error
     directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret else ""
     return Store(url=redis.url, directory=directory, timeout=redis.timeout)
 

@@ -18,6 +18,7 @@ from nova_api.policies import (
     BreakerPolicy,
     CorrelationPolicy,
     PoolPolicy,
+    RedisStore,
     RetryPolicy,
     SelfProtectionPolicy,
     TcpPolicy,
@@ -136,6 +137,10 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
     self_protection: SelfProtectionPolicy = SelfProtectionPolicy()
     """Sheds load before the sidecar itself gives up."""
+
+    redis: RedisStore | None = None
+    """A Redis in which the sidecars share what request policies know: results, counts, answers. Without it each sidecar
+    has its own."""
 
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""

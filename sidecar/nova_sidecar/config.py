@@ -96,16 +96,18 @@ def _require_packages(config: ProxyConfig) -> None:
     if config.tracing.mode == "Enforce" and not available():
         raise ConfigError("$.tracing.mode", "expected Off, since OpenTelemetry is not installed (nova[tracing])")
     if config.affinity is not None and config.affinity.store is not None:
-        _require_store(config.affinity.store.url)
+        _require_store(config.affinity.store.url, "$.affinity.store")
+    if config.store is not None:
+        _require_store(config.store.url, "$.store")
 
 
-def _require_store(url: str) -> None:
+def _require_store(url: str, path: str) -> None:
     if find_spec("redis") is None:
-        raise ConfigError("$.affinity.store", "expected none, since redis-py is not installed (nova[store])")
+        raise ConfigError(path, "expected none, since redis-py is not installed (nova[store])")
     try:
         place(url)
     except ValueError as error:
-        raise ConfigError("$.affinity.store.url", str(error)) from error
+        raise ConfigError(f"{path}.url", str(error)) from error
 
 
 def _keep_apart(config: ProxyConfig) -> None:

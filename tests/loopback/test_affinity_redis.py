@@ -81,7 +81,7 @@ def given(pod: Pod) -> str:
 
 
 def calls(pod: Pod, result: str) -> float:
-    return pod.sidecar.metric("nova_store_calls_total", result=result)
+    return pod.sidecar.metric("nova_store_calls_total", store="sessions", result=result)
 
 
 def state(pod: Pod) -> str:

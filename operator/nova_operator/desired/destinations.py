@@ -19,6 +19,7 @@ from nova_api.upstream import Upstream
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.host_aliases import CLUSTER_DOMAIN
 from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.state_secrets import session_store
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Every namespace has its name in this label (Kubernetes 1.22)."""
@@ -55,12 +56,12 @@ def collector(service: NovaService) -> list[Manifest]:
 
 
 def redis(service: NovaService) -> list[Manifest]:
-    """Egress rules for the sessions' Redis. Members that a Sentinel or a Cluster names later are reached as long as
-    they are in the same namespace, or outside on the same port. `resolve` has refused a URL that cannot be read."""
-    affinity = service.spec.session_affinity
-    if affinity.type != "Redis" or affinity.redis is None:
-        return []
-    return [rule for name, port in place(affinity.redis.url).servers for rule in host(service, name, port)]
+    """Egress rules for each Redis, of sessions and of request policies. Members that a Sentinel or a Cluster names
+    later are reached as long as they are in the same namespace, or outside on the same port. `resolve` has refused a
+    URL that cannot be read."""
+    stores = [store for store in (session_store(service), service.spec.redis) if store is not None]
+    servers = dict.fromkeys(server for store in stores for server in place(store.url).servers)
+    return [rule for name, port in servers for rule in host(service, name, port)]
 
 
 def in_namespace(namespace: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""The Secrets of session affinity: what cookies are signed with, and what a store is reached with.
+"""The Secrets of shared state: what cookies are signed with, and what the stores are reached with.
 
 Mounted into the sidecar alone, as those of TLS are and for the same reasons (`tls`); `nova_api.resolve` names the same
 folders. A pod waits until each of them exists; the one that the operator makes does before the Deployment.
@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from nova_api import names
+from nova_api.policies import RedisStore
 from nova_api.v1alpha1 import NovaService, knows_clients
 from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.tls import secret_volume
 
 SESSION_VOLUME: Final = "nova-session"
 STORE_VOLUME: Final = "nova-store"
+"""The volume of the sessions' store; request policies have another one, where it is another Secret."""
+POLICIES_VOLUME: Final = "nova-policies-store"
 
 
 def state_volumes(service: NovaService) -> list[Manifest]:
@@ -23,8 +26,7 @@ def state_volumes(service: NovaService) -> list[Manifest]:
     if (session := _session(service)) is not None:
         key = {"key": names.SESSION_KEY, "path": names.SESSION_KEY}
         volumes.append(secret_volume(SESSION_VOLUME, {"secretName": session, "items": [key]}))
-    if (store := _store(service)) is not None:
-        volumes.append(secret_volume(STORE_VOLUME, {"secretName": store}))
+    volumes += [secret_volume(volume, {"secretName": secret}) for secret, volume in _stores(service).items()]
     return volumes
 
 
@@ -33,8 +35,8 @@ def state_mounts(service: NovaService) -> list[Manifest]:
     mounts: list[Manifest] = []
     if _session(service) is not None:
         mounts.append({"name": SESSION_VOLUME, "mountPath": names.SESSION_DIRECTORY, "readOnly": True})
-    if (store := _store(service)) is not None:
-        mounts.append({"name": STORE_VOLUME, "mountPath": f"{names.STORE_DIRECTORY}/{store}", "readOnly": True})
+    for secret, volume in _stores(service).items():
+        mounts.append({"name": volume, "mountPath": f"{names.STORE_DIRECTORY}/{secret}", "readOnly": True})
     return mounts
 
 
@@ -44,6 +46,16 @@ def _session(service: NovaService) -> str | None:
     return service.spec.session_affinity.cookie.secret or names.session_secret(service.metadata.name)
 
 
-def _store(service: NovaService) -> str | None:
+def _stores(service: NovaService) -> dict[str, str]:
+    """Volumes by Secret; one that both stores have is mounted once."""
+    volumes: dict[str, str] = {}
+    for store, volume in ((session_store(service), STORE_VOLUME), (service.spec.redis, POLICIES_VOLUME)):
+        if store is not None and store.secret is not None:
+            volumes.setdefault(store.secret, volume)
+    return volumes
+
+
+def session_store(service: NovaService) -> RedisStore | None:
+    """Where sessions stand, if in a store at all."""
     affinity = service.spec.session_affinity
-    return affinity.redis.secret if affinity.type == "Redis" and affinity.redis is not None else None
+    return affinity.redis if affinity.type == "Redis" else None

@@ -22,7 +22,3 @@ def affinity_metrics(ports: Sequence[PortStats], stats: Mapping[str, Any]) -> It
     if stats:
         siblings.add_metric((), stats["siblings"])
     yield siblings
-    calls = CounterFamily("nova_store_calls", "Calls to the sessions' Redis, by how they ended.", labels=("result",))
-    for result, count in stats.get("store", {}).get("calls", {}).items():
-        calls.add_metric((result,), count)
-    yield calls

@@ -21,10 +21,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from nova_sidecar.pipeline.accesslog import AccessLog
-from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.filters import AccessLogFilter
 from nova_sidecar.pipeline.handled import Handled
-from nova_sidecar.pipeline.state import WAITING
+from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.pipeline.stats import HandedOver
 from nova_sidecar.pipeline.upgrade import field
 from nova_sidecar.policy.affinity import MARK, Decision, Result
@@ -46,7 +45,7 @@ _LEAVING: Final = Reason.DRAINING.value.encode()
 _UNREACHED: Final = frozenset((Reason.CONNECT_FAILURE, Reason.NO_ENDPOINT, Reason.POOL_EXHAUSTED))
 
 
-class AffinityExchange(Exchange):
+class AffinityExchange(ManagedExchange):
     """See the module."""
 
     __slots__ = ("affinity", "cookie", "pod", "session", "sibling")
@@ -80,18 +79,7 @@ class AffinityExchange(Exchange):
         self.upstream_seconds = 0.0
         if self.port.desk is not None:
             self.port.desk.move(self, lost=True)
-        self.go_on(now)
-
-    def go_on(self, now: float) -> None:
-        """Through what follows the filter, and to the app."""
-        self.state = WAITING
-        for on_request in self.chain.after_affinity:
-            answer = on_request(self, now)
-            if answer is not None:
-                if isinstance(answer, Reject):
-                    self.refuse(answer)
-                return
-        self.start_attempt(now)
+        self.go_on("affinity", now)
 
     # --- the response
 

@@ -4,8 +4,8 @@ Filters are flat: plain calls, one after the other, that see heads and completio
 answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go on later, through `Exchange.resume`).
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from nova_sidecar.pipeline.filters import (
     AccessLogFilter,
@@ -24,9 +24,22 @@ from nova_sidecar.policy.reasons import Reject
 
 if TYPE_CHECKING:  # imported where the policy is on
     from nova_sidecar.pipeline.affinity import AffinityAccessLogFilter, AffinityFilter
+    from nova_sidecar.pipeline.request_policies import RequestFilter
 
 OnRequest = Callable[[Handled, float], Reject | Queued | None]
 """Looks at a request before it goes upstream."""
+
+STAGES: Final = (
+    "affinity",  # before any place and any count: what is a sibling's takes none here
+    "rate_limit",  # by client, before a token is looked at: a flood is refused cheaply
+    "jwt",  # before whatever depends on who asks
+    "tenancy",  # by what the token says, where there is one
+    "idempotency",  # before whatever may answer: a repeated key gets the first answer
+    "cache",  # a hit takes no place
+    "coalescing",  # nor does who waits for another one's answer
+    "pool_guard",  # what the app would refuse for want of a database needs no place either
+)
+"""Where an exchange may be held, in their order; after the last comes the limiter."""
 
 OnComplete = Callable[[Handled, float], None]
 """Looks at an exchange that is over, however it ended."""
@@ -41,8 +54,8 @@ class Chain(NamedTuple):
     """What is over for an exchange that becomes a tunnel."""
     overloaded: tuple[OnRequest, ...]
     """Stands in for `request` while the sidecar protects itself."""
-    after_affinity: tuple[OnRequest, ...]
-    """What follows in `request` for an exchange that was to be handed over and comes back."""
+    after: Mapping[str, tuple[OnRequest, ...]]
+    """What follows in `request` behind a stage, for an exchange that has waited there."""
 
 
 def build_chain(
@@ -53,6 +66,7 @@ def build_chain(
     upgrades: UpgradeFilter | None,
     deadline: DeadlineFilter,
     affinity: "AffinityFilter | None",
+    policies: "Mapping[str, RequestFilter]",
     limiter: LimiterFilter | None,
     retry: RetryFilter | None,
     metrics: MetricsFilter,
@@ -61,7 +75,10 @@ def build_chain(
     """The order. Breaker, attempt timeout and retries follow per attempt, in `Exchange`."""
     upgrade = cast(OnRequest, upgrades.on_request) if upgrades else None  # only there where ports speak HTTP/1.1
     protect = protection.on_request if protection else None
-    after_affinity: list[OnRequest | None] = [
+    stages: dict[str, OnRequest] = {stage: one.on_request for stage, one in policies.items()}
+    if affinity is not None:
+        stages["affinity"] = cast(OnRequest, affinity.on_request)
+    placed: list[OnRequest | None] = [
         limiter.on_request if limiter else None,  # last of the refusals: whoever got a place goes upstream
         retry.on_request if retry else None,  # only requests that go upstream earn retries
     ]
@@ -71,17 +88,19 @@ def build_chain(
         protect,  # before everything that takes work; only there while the sidecar is at its limit
         upgrade,  # before any wait: what will not be admitted must not queue for it
         deadline.on_request,  # before any wait: waiting for a place spends the same budget
-        affinity.on_request if affinity else None,  # before any place: what is a sibling's takes none here
-        *after_affinity,
+        *(stages.get(stage) for stage in STAGES),  # each with its reason there
+        *placed,
     ]
     complete: list[OnComplete | None] = [
         metrics.on_complete,  # before the place is given on: counters never run behind the next request
         affinity.on_complete if affinity else None,
+        *(one.on_complete for one in policies.values()),
         access_log.on_complete if access_log else None,
         tracing.on_complete if tracing else None,
         limiter.on_complete if limiter else None,  # last: it may set another exchange going
     ]
     upgraded: list[OnComplete | None] = [
+        *(one.on_upgrade for one in policies.values()),
         limiter.on_complete if limiter else None,  # a conversation is no request in flight; metrics and log wait for it
     ]
     return Chain(
@@ -89,5 +108,11 @@ def build_chain(
         tuple(f for f in complete if f),
         tuple(f for f in upgraded if f),
         tuple(f for f in request if f),
-        tuple(f for f in after_affinity if f),
+        {stage: _behind(stage, stages, placed) for stage in stages},
     )
+
+
+def _behind(stage: str, stages: Mapping[str, OnRequest], placed: Iterable[OnRequest | None]) -> tuple[OnRequest, ...]:
+    """What follows a stage."""
+    later = STAGES[STAGES.index(stage) + 1 :]
+    return tuple(f for f in (*(stages.get(name) for name in later), *placed) if f)

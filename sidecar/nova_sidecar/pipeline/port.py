@@ -34,6 +34,7 @@ from nova_sidecar.pipeline.filters import (
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.partitions import limiter_filter, shown
 from nova_sidecar.pipeline.protection import Guard, ProtectionFilter
+from nova_sidecar.pipeline.request_policies import RequestFilter, request_filters
 from nova_sidecar.pipeline.split import Split, canary_settings
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.tracing import SpanLog, TracingFilter
@@ -63,7 +64,9 @@ from nova_sidecar.wire.response import ResponseReader
 
 if TYPE_CHECKING:  # HTTP/2 is imported where a port speaks it, session affinity where it is on
     from nova_sidecar.pipeline.affinity import AffinityAccessLogFilter, AffinityFilter
+    from nova_sidecar.pipeline.desks import Desks
     from nova_sidecar.pipeline.sessions import SessionDesk
+    from nova_sidecar.store.guarded import GuardedStore
     from nova_sidecar.transport.http2.balancer import Balancer
     from nova_sidecar.transport.http2.downstream import DownstreamSession
 
@@ -82,6 +85,7 @@ class Shared:
         "clock",
         "closing",
         "desk",
+        "desks",
         "guard",
         "ids",
         "limiter",
@@ -112,9 +116,17 @@ class Shared:
         self.rng = rng
         self.desk: SessionDesk | None = None
         """What session affinity needs; None where it is off."""
+        self.desks: Desks | None = None
+        """What request policies keep; None before there is a configuration."""
         self.spans = spans
         """Takes spans where `tracing` is on; None where nobody would."""
         self.wheel = Wheel(self.loop, clock)
+
+    @property
+    def store(self) -> "GuardedStore | None":
+        """Where request policies share what they know; None where each sidecar has its own. Ask anew every time: a
+        reload may bring another one."""
+        return self.desks.store if self.desks is not None else None
 
 
 class Port:
@@ -139,6 +151,7 @@ class Port:
         self._exchange: type[Exchange] = Exchange
         self.desk: SessionDesk | None = None
         self._affinity: AffinityFilter | None = None
+        self._policies: dict[str, RequestFilter] = {}
         self.split: Split | None = None
         """Who has a share of the requests; None where nobody has."""
         self._split_ended: list[Port] = []
@@ -231,12 +244,17 @@ class Port:
         if config.tracing.mode == "Enforce":
             captured |= CONTEXT
         self._take_over_affinity(settings)
+        self._take_over_policies(settings, config)
         self.outcomes = Outcomes(settings.circuit_breaker if isinstance(settings, Outbound) else BreakerPolicy())
         """What the answers of the app or upstream mean to the breaker."""
         self._shown = shown(config.backpressure) if inbound else frozenset()
         if self._affinity is not None:
             captured |= self._affinity.replaces
             self._shown |= self._affinity.shows
+        for one in self._policies.values():
+            replaces, shows = one.fields()
+            captured |= replaces
+            self._shown |= shows
         self._make_readers(settings, frozenset(captured))
         self._chain = self._build(settings, config)
         self.protect()
@@ -278,6 +296,16 @@ class Port:
         self._exchange = AffinityExchange
         self._affinity = self.desk.filter(settings.listen.port, self.stats)
 
+    def _take_over_policies(self, settings: Inbound | Outbound, config: ProxyConfig) -> None:
+        """After affinity, whose exchanges can do all that others can."""
+        if not isinstance(settings, Inbound):
+            return
+        self._policies = request_filters(settings, config, self._shared, self.stats)
+        if self._policies and self._exchange is Exchange:
+            from nova_sidecar.pipeline.managed import ManagedExchange  # noqa: PLC0415 - only where one is on
+
+            self._exchange = ManagedExchange
+
     def protect(self) -> None:
         """Put the chain into force that fits how the sidecar itself is."""
         chain = self._chain
@@ -299,6 +327,7 @@ class Port:
             upgrades=self.upgrades if isinstance(settings, Inbound) and _upgrades(settings) != "none" else None,
             deadline=self.deadline_filter(float(settings.timeout.request)),
             affinity=self._affinity,
+            policies=self._policies,
             limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),
@@ -413,7 +442,7 @@ class Port:
             head_only=head.is_head,
             keep=keep,
             http10=head.http10,
-            mark=mark,
+            mark=mark + reject.lines,
         )
         return data, refusal.status, keep
 

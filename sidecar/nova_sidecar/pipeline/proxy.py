@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
+from nova_sidecar.pipeline.desks import Desks
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.port import Port, Shared
 from nova_sidecar.pipeline.protection import Guard, TurnedAway
@@ -132,8 +133,9 @@ class Proxy:
 
     async def _take_over(self, config: ProxyConfig) -> None:
         """Everything that can fail first, with nothing changed; then the change, without a turn of the loop in it."""
-        before = self._shared.desk
+        before, desks = self._shared.desk, self._shared.desks
         self._shared.desk = self._session_desk(config)
+        self._shared.desks = Desks(config, self._shared, desks)
         fresh: dict[Key, Port] = {}
         for direction, settings, _ in _settings(config):
             key = (direction, settings.name)
@@ -143,11 +145,14 @@ class Proxy:
         try:
             doors = await self._open_doors(config, {**self._ports, **fresh})
         except ListenError:
-            self._shared.desk = before
+            self._shared.desk, self._shared.desks = before, desks
             for port in fresh.values():
                 port.close()
             raise
         self._exchange_desks(before, self._shared.desk)
+        self._shared.desks.start(config, desks)
+        if desks is not None:
+            self._finishing.append(self._shared.loop.create_task(desks.finish(self._shared.desks)))
         self._commit(config, fresh, doors)
 
     def _session_desk(self, config: ProxyConfig) -> "SessionDesk | None":
@@ -309,6 +314,8 @@ class Proxy:
             port.close()
         self._exchange_desks(self._shared.desk, None)
         await asyncio.gather(*self._finishing)
+        if self._shared.desks is not None:
+            await self._shared.desks.finish(None)
         for siblings in self._former_siblings:
             siblings.close()
         self._shared.wheel.close()
@@ -336,6 +343,7 @@ class Proxy:
         for (direction, name), port in self._ports.items():
             shown[direction][name] = port.snapshot(now)
         shown["affinity"] = self._shared.desk.snapshot() if self._shared.desk is not None else {}
+        shown["policies"] = self._shared.desks.snapshot() if self._shared.desks is not None else {"store": {}}
         shown["selfProtection"] = self.guard.snapshot()
         shown["drain"] = str(self._drainer.phase)
         return shown

@@ -31,12 +31,23 @@ REFUSALS: Final[dict[Reason, Refusal]] = {
     Reason.NOT_IMPLEMENTED: Refusal(501, 12, True, "the transfer coding is not known here"),
     Reason.REQUEST_TIMEOUT: Refusal(408, 4, True, "the request did not arrive in time"),
     Reason.CLIENT_CLOSED: Refusal(499, 1, True, "the client went away"),
+    # the caller's fault, and the connection stays good
+    Reason.UNAUTHENTICATED: Refusal(401, 16, False, "the request carries no token that is good here"),
+    Reason.FORBIDDEN: Refusal(403, 7, False, "the token does not allow this"),
+    Reason.RATE_LIMITED: Refusal(429, 8, False, "more requests than are allowed"),
+    Reason.TENANT_UNKNOWN: Refusal(400, 3, False, "the request names no tenant that is known here"),
+    Reason.IDEMPOTENCY_CONFLICT: Refusal(409, 10, False, "a request with this Idempotency-Key is under way"),
+    Reason.IDEMPOTENCY_MISMATCH: Refusal(422, 9, False, "this Idempotency-Key was used for another request"),
+    Reason.IDEMPOTENCY_KEY_INVALID: Refusal(400, 3, False, "the request needs an Idempotency-Key, and a valid one"),
+    Reason.QUERY_REFUSED: Refusal(400, 3, False, "the query cannot be read, or would cost too much"),
     # protection of the app and of this sidecar: the connection stays good
     Reason.OVERLOADED: Refusal(503, 8, False, "the service is at its limit of concurrent requests"),
     Reason.QUEUE_FULL: Refusal(503, 8, False, "too many requests wait for a place"),
     Reason.ACQUIRE_TIMEOUT: Refusal(503, 8, False, "no place came free in time"),
     Reason.DRAINING: Refusal(503, 14, True, "this instance is leaving"),
     Reason.TENANT_LIMIT: Refusal(429, 8, False, "this tenant has as many requests under way as it may"),
+    Reason.DATABASE_SATURATED: Refusal(503, 8, False, "the service's database is at its limit"),
+    Reason.STORE_LOST: Refusal(503, 14, False, "what must be known for this request cannot be looked up now"),
     Reason.CONNECTION_LIMIT: Refusal(503, 8, True, "there are as many connections as allowed"),
     Reason.SIDECAR_OVERLOADED: Refusal(503, 14, True, "the sidecar itself is at its limit"),
     # the upstream is not to be called, or cannot be
@@ -58,8 +69,9 @@ REFUSALS: Final[dict[Reason, Refusal]] = {
 }
 
 _PHRASES: Final = {
-    400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 414: "URI Too Long",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request",
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 405: "Method Not Allowed", 408: "Request Timeout",
+    409: "Conflict", 414: "URI Too Long", 422: "Unprocessable Content", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 499: "Client Closed Request",
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip

@@ -144,16 +144,9 @@ def _store(policy: AffinityPolicy, shared: "Shared", before: SessionDesk | None)
         return None
     if before is not None and before.policy.store == wanted:
         return before.store
-    from nova_sidecar.store.guarded import MOST, GuardedStore  # noqa: PLC0415 - only where there is one
-    from nova_sidecar.store.redis_store import RedisBackend  # noqa: PLC0415 - 10 MB
+    from nova_sidecar.store.opening import open_store  # noqa: PLC0415 - only where there is one: 10 MB
 
-    return GuardedStore(
-        RedisBackend(wanted.url, MOST),
-        timeout=float(wanted.timeout),
-        directory=wanted.directory,
-        rng=shared.rng,
-        clock=shared.clock,
-    )
+    return open_store(wanted, rng=shared.rng, clock=shared.clock)
 
 
 def _siblings(reader: ResponseReader, shared: "Shared") -> Siblings:

@@ -5,7 +5,7 @@ and upstreams of the configuration, reasons of one table, status classes.
 """
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from nova_sidecar.policy.closing import Closed
 from nova_sidecar.policy.fallback import Kind
@@ -107,8 +107,8 @@ class PortStats:
     __slots__ = (
         "affinity", "bytes_in", "bytes_out", "connect_failures", "connections_closed", "connections_opened",
         "correlation_generated", "correlation_taken", "direction", "downstream_active", "downstream_total",
-        "duration", "fallbacks", "grpc", "handed_over", "in_flight", "name", "rejected", "relays", "responses",
-        "retries", "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
+        "duration", "fallbacks", "grpc", "handed_over", "in_flight", "name", "policies", "rejected", "relays",
+        "responses", "retries", "retries_suppressed", "shadow_fallbacks", "shadow_rejected", "tls", "web_sockets",
     )  # fmt: skip
 
     def __init__(self, direction: Direction, name: str) -> None:
@@ -144,6 +144,8 @@ class PortStats:
         """Requests by what session affinity made of them; only on ports that have it."""
         self.handed_over: HandedOver | None = None
         """Those that went to another pod; only on such ports."""
+        self.policies: dict[str, Any] = {}
+        """What request policies count, by their field; only of those that are or were on."""
         self.downstream_active = 0
         """Downstream connections now."""
         self.downstream_total = 0

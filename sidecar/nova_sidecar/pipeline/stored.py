@@ -156,6 +156,6 @@ class StoredAffinityFilter(AffinityFilter):
                 exchange.pod = pod
                 decision = self._desk.affinity.route(cookie, pod, False, self._wall())
                 if self.carry_out(exchange, decision, at) is None:
-                    exchange.go_on(at)
+                    exchange.go_on("affinity", at)
 
         self._sessions.ask(cookie, leaving=exchange.port.leaving, now=now, then=then)

@@ -21,6 +21,14 @@ class Reason(StrEnum):
     NOT_IMPLEMENTED = "not_implemented"  # a transfer coding other than chunked
     REQUEST_TIMEOUT = "request_timeout"  # the head did not arrive in time
     CLIENT_CLOSED = "client_closed"  # the caller went away before its answer
+    UNAUTHENTICATED = "unauthenticated"  # no token, or none that is good (jwt)
+    FORBIDDEN = "forbidden"  # a good token that does not say what is asked for (jwt)
+    RATE_LIMITED = "rate_limited"  # more requests than the caller may send (rateLimit, tenancy)
+    TENANT_UNKNOWN = "tenant_unknown"  # no tenant is named, or one that is not known (tenancy)
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"  # the same key is under way
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the same key came with another request
+    IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"  # no key where one is required, or none that can be one
+    QUERY_REFUSED = "query_refused"  # a GraphQL query that would cost too much, or is none
 
     # This sidecar protects itself or the app
     OVERLOADED = "overloaded"  # utilization above the threshold
@@ -28,6 +36,8 @@ class Reason(StrEnum):
     ACQUIRE_TIMEOUT = "acquire_timeout"  # no free place within acquireTimeout
     DRAINING = "draining"
     TENANT_LIMIT = "tenant_limit"  # one tenant holds its whole share
+    DATABASE_SATURATED = "database_saturated"  # the app says that its database pool is full (poolGuard)
+    STORE_LOST = "store_lost"  # a policy that must not guess got no answer from its store
     CONNECTION_LIMIT = "connection_limit"  # as many upgraded or relayed connections as allowed
     SIDECAR_OVERLOADED = "sidecar_overloaded"  # event loop, memory or descriptors of the sidecar itself
 
@@ -61,6 +71,9 @@ SHED: Final = frozenset(
         Reason.ACQUIRE_TIMEOUT,
         Reason.DRAINING,
         Reason.TENANT_LIMIT,
+        Reason.RATE_LIMITED,
+        Reason.DATABASE_SATURATED,
+        Reason.STORE_LOST,
         Reason.CONNECTION_LIMIT,
         Reason.SIDECAR_OVERLOADED,
     )
@@ -73,6 +86,8 @@ class Reject(NamedTuple):
 
     reason: Reason
     retry_after: float | None = None
+    lines: bytes = b""
+    """Field lines for the answer, each with its CRLF, such as WWW-Authenticate."""
 
 
 OVERLOAD_RETRY_AFTER: Final = 1.0

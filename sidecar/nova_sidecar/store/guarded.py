@@ -104,6 +104,14 @@ class GuardedStore:
         """See `Store`."""
         return await self._call(lambda: self._backend.hold(key, value, seconds, instead_of))
 
+    async def delete(self, key: str) -> None:
+        """See `Store`."""
+        await self._call(lambda: self._backend.delete(key))
+
+    async def run(self, script: str, keys: tuple[str, ...], arguments: tuple[bytes | int | str, ...]) -> Any:
+        """See `Store`."""
+        return await self._call(lambda: self._backend.run(script, keys, arguments))
+
     async def _call(self, make: Callable[[], Awaitable[T]]) -> T:
         now = self._clock()
         refused = self._breaker.admit(now)

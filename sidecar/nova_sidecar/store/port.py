@@ -1,7 +1,7 @@
 """What policies may ask of a store. Keys are text, values bytes that are never empty, lifetimes seconds."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class StoreError(Exception):
@@ -24,6 +24,15 @@ class Store(Protocol):
 
         One step for all who ask at once: each gets the same answer.
         """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget a key, if there is one."""
+        ...
+
+    async def run(self, script: str, keys: tuple[str, ...], arguments: tuple[bytes | int | str, ...]) -> Any:
+        """Run a script of the store's own (Redis: Lua) as a single step and return what it does: an int, bytes, None or
+        a list of those. All keys must live in one place: in a Cluster, in one hash slot (``{tag}`` in their names)."""
         ...
 
 

@@ -13,13 +13,14 @@ for any more may take. It tries a command once more, at once, when a kept connec
 
 import asyncio
 from collections.abc import Mapping
+from hashlib import sha1
 from typing import Any, Final
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError  # neither is one of the other
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError  # the last two are not each other's
 
 from nova_api.redis_url import place
 from nova_sidecar.store.port import StoreError
@@ -48,6 +49,7 @@ class RedisBackend:
         self._client: Redis | RedisCluster | None = None
         self._sentinel: Sentinel | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._digests: dict[str, str] = {}
 
     def login(self, files: Mapping[str, bytes]) -> None:
         """Use these credentials from now on; the connections there are get time to finish what they carry."""
@@ -95,7 +97,23 @@ class RedisBackend:
 
     async def hold(self, key: str, value: bytes, seconds: float, instead_of: bytes = b"") -> bytes:
         """See `Store`."""
-        return await self._run("EVAL", _HOLD, 1, key, value, round(seconds * 1000), instead_of)  # type: ignore[no-any-return]  # bytes
+        return await self.run(_HOLD, (key,), (value, round(seconds * 1000), instead_of))  # type: ignore[no-any-return]  # bytes
+
+    async def delete(self, key: str) -> None:
+        """See `Store`."""
+        await self._run("DEL", key)
+
+    async def run(self, script: str, keys: tuple[str, ...], arguments: tuple[bytes | int | str, ...]) -> Any:
+        """See `Store`. The server has a script it has seen under its hash; only the first call brings its text."""
+        digest = self._digests.get(script)
+        if digest is None:
+            digest = self._digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        try:
+            return await self._run("EVALSHA", digest, len(keys), *keys, *arguments)
+        except StoreError as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        return await self._run("EVAL", script, len(keys), *keys, *arguments)
 
     async def _run(self, *command: Any) -> Any:
         if self._client is None:

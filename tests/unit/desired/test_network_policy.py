@@ -137,6 +137,14 @@ def test_sessions_reach_their_redis(url: str, rules: list[Any]) -> None:
     assert len(found) == len(rules) + 1  # and the siblings
 
 
+def test_request_policies_reach_their_redis() -> None:
+    url = "redis://redis.data.svc:6379/0"
+    data = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}
+    assert egress(redis={"url": url}) == [{"to": [data]}]
+    both = egress(redis={"url": url}, sessionAffinity={"type": "Redis", "redis": {"url": url}})
+    assert both.count({"to": [data]}) == 1
+
+
 def test_further_destinations_are_the_users() -> None:
     peers = [{"ipBlock": {"cidr": "10.20.0.0/16"}}]
     assert egress(networkPolicy={"allowTo": peers}) == [{"to": peers}]

@@ -71,3 +71,35 @@ def test_their_volumes_names_are_taken(name: str) -> None:
     del document["spec"]["image"]
     with pytest.raises(ConfigError, match=rf"\$\.spec\.template\.spec\.volumes\[0\]\.name: expected another .* {name}"):
         template(document)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "expected"),
+    [
+        (None, {"/etc/nova-store/policies": "policies"}),
+        ("policies", {"/etc/nova-session": "shop-session", "/etc/nova-store/policies": "policies"}),
+        (
+            "redis-login",
+            {
+                "/etc/nova-session": "shop-session",
+                "/etc/nova-store/redis-login": "redis-login",
+                "/etc/nova-store/policies": "policies",
+            },
+        ),
+    ],
+)
+def test_the_store_of_request_policies_is_mounted_once(sessions: str | None, expected: dict[str, str]) -> None:
+    affinity = {"type": "Redis", "redis": {**REDIS, "secret": sessions}} if sessions else {"type": "None"}
+    document = with_spec(sessionAffinity=affinity, redis={**REDIS, "secret": "policies"})
+    assert mounts(template(document)) == {"nova-sidecar": expected, "app": {}}
+    volumes = template(document)["volumes"]
+    assert len({volume["name"] for volume in volumes}) == len(volumes)
+    store = resolve(convert(document, NovaService)).store
+    assert store is not None
+    assert store.directory == "/etc/nova-store/policies"
+
+
+def test_an_unreadable_url_of_the_policies_store_names_its_field() -> None:
+    document = with_spec(redis={"url": "redis+sentinel://one:1,two:2"})
+    with pytest.raises(ConfigError, match=r"\$\.spec\.redis\.url"):
+        resolve(convert(document, NovaService))

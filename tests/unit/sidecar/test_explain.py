@@ -135,7 +135,7 @@ def test_the_order_is_that_of_the_chain() -> None:
     filters: Any = {
         name: SimpleNamespace(on_request=name, on_complete=name) for name in (*fields, "retry", "metrics", "access_log")
     }
-    chain: Any = build_chain(**filters)
+    chain: Any = build_chain(**filters, policies={})
     order = [fields[name] for name in chain.overloaded if name in fields]
 
     shown = [step.policy for step in explain(config(inbound("live", "websocket")), "GET /").steps]

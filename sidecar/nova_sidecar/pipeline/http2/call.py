@@ -21,6 +21,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from nova_sidecar.pipeline.facts import UNKNOWN, Facts
 from nova_sidecar.pipeline.http2 import again, timeouts, uploads
 from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, WAITING
 from nova_sidecar.pipeline.stats import OTHER_CODE
@@ -35,6 +36,7 @@ from nova_sidecar.transport.seat import Seat
 from nova_sidecar.wire.http2.fields import UNDECLARED
 from nova_sidecar.wire.http2.frames import END_STREAM, ErrorCode
 from nova_sidecar.wire.http2.heads import RequestHead, ResponseHead, Trailers
+from nova_sidecar.wire.http2.hpack import literals
 
 if TYPE_CHECKING:
     from nova_sidecar.pipeline.http2.port import CallPort
@@ -50,9 +52,9 @@ class Call(Stream):
 
     __slots__ = (
         "attempt", "attempt_ends", "attempts", "body", "bytes_in", "bytes_out", "chain", "correlation", "deadline",
-        "deadline_at", "downstream", "echo", "endpoint", "ends", "expected", "grpc_status", "head", "held", "kept",
-        "pace", "place", "port", "prefix", "reason", "replayable", "seat", "sent_at", "span", "started", "state",
-        "status", "ticket", "timer", "trace", "trailers", "unseen", "upstream_seconds",
+        "deadline_at", "downstream", "echo", "endpoint", "ends", "expected", "facts", "grpc_status", "head", "held",
+        "kept", "lines", "pace", "place", "port", "prefix", "reason", "replayable", "seat", "sent_at", "span",
+        "started", "state", "status", "ticket", "timer", "trace", "trailers", "unseen", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915, PLR0917 - one per request: calls and names of arguments cost
@@ -87,6 +89,9 @@ class Call(Stream):
         """The instant at which the whole call is over, where its caller set one."""
         self.deadline = inf
         """The instant at which this call is looked at; the connection wakes for the earliest."""
+        self.facts: Facts = UNKNOWN
+        self.lines = b""
+        """Field lines, each with its CRLF, that go with whatever response the client gets."""
         self.place = False
         self.state = WAITING
         # its content
@@ -125,6 +130,27 @@ class Call(Stream):
         """A filter lets it wait; `grant` or the deadline ends that."""
         self.state = QUEUED
         self.watch(instant)
+
+    def hold(self, now: float) -> None:
+        """Wait for an answer from elsewhere, until the deadline at most. The filter returns QUEUED."""
+        self.wait_until(self.deadline_at)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still waits to go on."""
+        return self.state is QUEUED
+
+    def go_on(self, stage: str, now: float) -> None:
+        """Through what follows `stage` in the chain, and upstream."""
+        self.state = WAITING
+        self.deadline = self.deadline_at
+        for on_request in self.chain.after[stage]:
+            answer = on_request(self, now)
+            if answer is not None:
+                if isinstance(answer, Reject):
+                    self.refuse(answer)
+                return
+        self.start_attempt(now)
 
     def grant(self) -> None:
         """The limiter gives it a place; it goes on in the next turn of the loop, so that grants do not nest."""
@@ -324,6 +350,8 @@ class Call(Stream):
         self.status = status
         self.body = None
         self.replayable = False
+        if self.lines:
+            forward += literals(self.lines)
         self.write_headers(forward + self.echo, end)
         if end:
             if head.grpc_status is not None:
@@ -486,6 +514,8 @@ class Call(Stream):
         self._count(reject.reason)
         port = self.port
         block, body, self.status, self.grpc_status = port.call_refusal(self, reject, why, mark or again.mark(self))
+        if reject.lines or self.lines:
+            block += literals(reject.lines + self.lines)
         self.state = RESPONDING
         self.write_headers(block, 0 if body else END_STREAM)
         if body:

@@ -19,7 +19,7 @@ from nova_sidecar.transport.http2.downstream import DownstreamSession
 from nova_sidecar.transport.http2.outbox import Outbox
 from nova_sidecar.wire.http2.fields import UNDECLARED
 from nova_sidecar.wire.http2.heads import RequestBase, RequestHead, RequestReader, ResponseReader
-from nova_sidecar.wire.http2.hpack import literal, literal_name, text
+from nova_sidecar.wire.http2.hpack import literal, literal_name, literals, text
 from nova_sidecar.wire.request import FORWARDED_FOR
 
 _UNREADABLE: Final = RequestBase(
@@ -179,7 +179,7 @@ class CallPort(Port):
         if call.attempts > 1:
             left += literal(ATTEMPT, b"%d" % call.attempts)
         if call.trace:
-            left += b"".join([literal(*line.split(b": ", 1)) for line in call.trace.split(b"\r\n")[:-1]])
+            left += literals(call.trace)
         return call.prefix + left + call.echo
 
     def id_of(self, call: Call) -> bytes:

@@ -282,6 +282,11 @@ def literal(name: bytes, value: bytes) -> bytes:
     return start + (_SHORT[length] if length < 0x7F else _prefixed(length, 0x7F, 0)) + value
 
 
+def literals(lines: bytes) -> bytes:
+    """The fields of HTTP/1.1's form, each line with its CRLF and its name in lower case."""
+    return b"".join([literal(*line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]])
+
+
 def never_indexed(name: bytes, value: bytes) -> bytes:
     """A field that no table on the way may take up (RFC 7541 section 7.1.3)."""
     return _named(name, _NEVER_INDEXED) + text(value)

@@ -1,0 +1,63 @@
+"""The filters of request policies: which ones a port has, and the one place that knows where each is made.
+
+A request policy looks at requests to the app, on inbound ports. Its filter belongs to a stage of the chain, whose order
+is in `chain.build_chain`. What it keeps beyond a request is its desk (`desks`). A maker imports its filter, so that who
+does not use a policy has none of it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from nova_api.proxy import Inbound, ProxyConfig
+from nova_sidecar.pipeline.handled import Handled
+from nova_sidecar.pipeline.stats import PortStats
+from nova_sidecar.policy.limiter import Queued
+from nova_sidecar.policy.reasons import Reject
+
+if TYPE_CHECKING:
+    from nova_sidecar.pipeline.port import Shared
+
+_NO_FIELDS: Final[frozenset[bytes]] = frozenset()
+
+
+class RequestFilter:
+    """One policy on one port; the base does nothing. On ports for HTTP/1.1 it gets `ManagedExchange`s, on others
+    `Call`s."""
+
+    __slots__ = ()
+
+    replaces: ClassVar[frozenset[bytes]] = _NO_FIELDS
+    """Fields of requests, in lower case, that never reach the app as they come; they are in `head.captured`."""
+    shows: ClassVar[frozenset[bytes]] = _NO_FIELDS
+    """Those that it wants to see there, and that go on to the app."""
+
+    def fields(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """`replaces` and `shows`, for a filter whose fields its policy names."""
+        return self.replaces, self.shows
+
+    def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:
+        """See `chain`."""
+        return None
+
+    def on_upgrade(self, exchange: Handled, now: float) -> None:
+        """It has become a tunnel, which is no request in flight."""
+
+    def on_complete(self, exchange: Handled, now: float) -> None:
+        """It is over, however it ended."""
+
+
+MakeFilter = Callable[[Inbound, ProxyConfig, "Shared", PortStats], RequestFilter | None]
+"""Makes a policy's filter for a port; None where the policy is off, or is none for the port's protocol."""
+
+MAKERS: Final[dict[str, MakeFilter]] = {}
+"""By stage of the chain."""
+
+
+def request_filters(
+    settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats
+) -> dict[str, RequestFilter]:
+    """The filters of a port, by stage. A relayed port has no requests."""
+    if settings.protocol == "tcp":
+        return {}
+    made = {stage: make(settings, config, shared, stats) for stage, make in MAKERS.items()}
+    return {stage: one for stage, one in made.items() if one is not None}
