@@ -11,8 +11,8 @@ from nova_api.errors import ConfigError
 from nova_cli.errors import CommandError
 
 DEEPEST: Final = 100
-"""Levels of nesting; a Kubernetes object has about a dozen. PyYAML's C parser crashes the process beyond some ten
-thousand."""
+"""Levels of nesting; a Kubernetes object has about a dozen. PyYAML's C parser refuses a thousand by itself from 6.0.4
+on, and crashes the process beyond some ten thousand before."""
 LARGEST: Final = 1_000_000
 """Values of a file with every alias written out; without a bound, a kilobyte of aliases stands for billions."""
 
