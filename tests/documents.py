@@ -445,4 +445,15 @@ BAD: dict[str, Bad] = {
         "spec.selfProtection",
         "maxLoopLag, maxMemory and maxDescriptors must be more than 0; at 0 all would be refused",
     ),
+    "coalescing that waits for ever": _rule(
+        with_spec(coalescing={"patience": "2m"}), "spec.coalescing", "patience must be from 10ms to 60s"
+    ),
+    "clients that may hold others up for ever": _rule(
+        with_spec(coalescing={"maxHoldUp": "11m"}), "spec.coalescing", "maxHoldUp must be at most 10m"
+    ),
+    "coalescing across users": _rule(
+        with_spec(coalescing={"ignoredHeaders": ["user-agent", "cookie"]}),
+        "spec.coalescing",
+        "ignoredHeaders must not name authorization, cookie or host",
+    ),
 }

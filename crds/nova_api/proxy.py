@@ -24,6 +24,7 @@ from nova_api.policies import (
     TracingPolicy,
     WebSocketPolicy,
 )
+from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.units import Duration
 
 FORMAT: Final = "nova.dev/proxy/v1alpha1"
@@ -144,6 +145,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     affinity: Affinity | None = None
     store: Store | None = None
     """Where request policies share what they know; None: each sidecar has its own."""
+    coalescing: CoalescingPolicy = CoalescingPolicy()
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
     web_socket: WebSocketPolicy = WebSocketPolicy()

@@ -51,6 +51,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         backpressure=spec.backpressure,
         affinity=_affinity(service, local=local),
         store=_store(spec.redis, "$.spec.redis") if spec.redis is not None and not local else None,
+        coalescing=spec.coalescing,
         correlation=spec.correlation,
         access_log=spec.access_log,
         web_socket=spec.web_socket,

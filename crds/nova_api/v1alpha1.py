@@ -25,6 +25,7 @@ from nova_api.policies import (
     TracingPolicy,
     WebSocketPolicy,
 )
+from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.rollout import Rollout
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
@@ -141,6 +142,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     redis: RedisStore | None = None
     """A Redis in which the sidecars share what request policies know: results, counts, answers. Without it each sidecar
     has its own."""
+
+    coalescing: CoalescingPolicy = CoalescingPolicy()
+    """Lets identical GET and HEAD requests that are under way at once share one call to the app."""
 
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
 from nova_api.proxy import Affinity, Inbound, Outbound, ProxyConfig, Tls
+from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
@@ -42,6 +43,7 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
     if isinstance(port, Inbound):
         if port.protocol != "grpc":
             yield _affinity(config.affinity)
+            yield _coalescing(config.coalescing, request)
         yield _backpressure(config.backpressure, request)
     else:
         yield _breaker(port, request)
@@ -106,6 +108,18 @@ def _affinity(policy: Affinity | None) -> Step:
         does = ["Always served here: this sidecar knows no siblings."]
     does.append(f"Else served here, and {cookie} is set to name this pod for {policy.timeout}.")
     return Step("affinity", "Redis" if policy.store is not None else "Cookie", tuple(does), policy)
+
+
+def _coalescing(policy: CoalescingPolicy, request: Asked) -> Step:
+    if request.method not in ("GET", "HEAD"):
+        return Step("coalescing", policy.mode, _off(policy.mode, f"Not shared: {request.method} is not safe."), policy)
+    besides = f" but for {', '.join(policy.ignored_headers)}" if policy.ignored_headers else ""
+    does = _off(
+        policy.mode,
+        f"Waits where a request with the same target and headers{besides} is under way, and gets its response; after "
+        f"{policy.patience} without one, one of those who wait goes to the app as well.",
+    )
+    return Step("coalescing", policy.mode, does, policy)
 
 
 def _tls(policy: Tls) -> Step:

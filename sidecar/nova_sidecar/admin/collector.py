@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from nova_sidecar.admin.affinity import affinity_metrics
 from nova_sidecar.admin.calls import call_metrics
+from nova_sidecar.admin.coalescing import coalescing_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.stores import store_metrics
@@ -81,6 +82,7 @@ class ProxyCollector(Collector):
         stats = self._view.stats()
         yield from affinity_metrics(ports, stats["affinity"])
         yield store_metrics(stats)
+        yield coalescing_metrics(ports)
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
         yield _kept(stats["outbound"])

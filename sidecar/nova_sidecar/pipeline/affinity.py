@@ -89,7 +89,7 @@ class AffinityExchange(ManagedExchange):
             if self._left(head):
                 return
         elif self.cookie:
-            head = self._with_cookie(head)
+            self._set_cookie(head)
         super().on_response(head, body)
 
     def on_response_head(self, head: ResponseHead) -> None:
@@ -98,13 +98,14 @@ class AffinityExchange(ManagedExchange):
             if self._left(head):
                 return
         elif self.cookie:
-            head = self._with_cookie(head)
+            self._set_cookie(head)
         super().on_response_head(head)
 
-    def _with_cookie(self, head: ResponseHead) -> ResponseHead:
+    def _set_cookie(self, head: ResponseHead) -> None:
+        """It goes with the client's copy alone: who watches the response, and may keep it, does not see it."""
         control = field(head.forward, b"cache-control").lower()
-        shared = b"public" in control or b"s-maxage" in control
-        return head if shared else head.with_line(self.cookie)
+        if not (b"public" in control or b"s-maxage" in control):
+            self.lines += self.cookie
 
     def _left(self, head: ResponseHead) -> bool:
         """Whether the sibling refused because it leaves; then the request is served here."""

@@ -3,7 +3,9 @@
     filter ── hold ──▶ waits for an answer from elsewhere ── go_on ──▶ what follows the filter
        ├──── read_body ──▶ waits for the request's content ── go_on ──▶ …
        ├──── answer ──▶ done: the app never hears of it
-       └──── watch ──▶ sees the response pass, to its end or loss
+       ├──── watch ──▶ sees the response pass, to its end or loss
+       ├──── screen ──▶ may take a response or a refusal away from the client, and answer itself
+       └──── share ──▶ its call goes on without its client, for others who get the same response
 
 Rules:
 
@@ -21,8 +23,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from nova_sidecar.pipeline import again
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.facts import UNKNOWN, Facts
-from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, WAITING
+from nova_sidecar.pipeline.state import DONE, QUEUED, RESPONDING, SENT, WAITING
+from nova_sidecar.policy.outcome import CANCELLED
 from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.transport.absent import AbsentClient
+from nova_sidecar.wire.chunked import LAST_CHUNK
 from nova_sidecar.wire.fields import CHUNKED
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.response import ResponseHead
@@ -59,16 +64,45 @@ class Watcher(Protocol):
         ...
 
 
+class Screen(Protocol):
+    """Stands between the app and the client."""
+
+    def takes_response(self, head: ResponseHead) -> bool:
+        """Whether the client gets something else than this response: the screen has called `replace`, or goes on to
+        ask the app anew."""
+        ...
+
+    def takes_refusal(self, reject: Reject) -> bool:
+        """Whether the client gets something else than this refusal: the screen has called `answer`."""
+        ...
+
+
+class Sharing(Protocol):
+    """Knows who else gets the response of a call."""
+
+    def client_gone(self, exchange: "ManagedExchange") -> bool:
+        """Its client has left; whether the exchange goes on all the same, since it was detached."""
+        ...
+
+    def client_blocked(self, exchange: "ManagedExchange", blocked: bool) -> None:
+        """Its client reads too slowly, or does so no more; in place of pausing the app's connection."""
+        ...
+
+
 class ManagedExchange(Exchange):
     """See the module."""
 
-    __slots__ = ("_collected", "_most", "_read", "_watchers", "facts", "lines")
+    __slots__ = ("_collected", "_most", "_read", "_watchers", "facts", "lines", "screen", "sharing")
 
     def __init__(self, port: "Port", downstream: "DownstreamConnection", head: "RequestHead", now: float) -> None:
         super().__init__(port, downstream, head, now)
         self.facts: Facts = UNKNOWN
         self.lines = b""
         """Field lines, each with its CRLF, that go with whatever response the client gets."""
+        self.screen: Screen | None = None
+        """Looks at what the client is to get, before it does."""
+        self.sharing: Sharing | None = None
+        """Who else gets it; None where nobody may."""
         self._watchers: list[Watcher] = []
         self._read: Read | None = None
         self._most = 0
@@ -169,8 +203,21 @@ class ManagedExchange(Exchange):
         self._complete(now)
         downstream.finished(keep=keep)
 
+    def replace(self, dropped: ResponseHead, status: int, head: bytes, body: bytes, now: float) -> None:
+        """Answer in place of a response of the app; see `answer`."""
+        self._drop_response(dropped, now)
+        self.answer(status, head, body, now)
+
+    def ask_again(self, dropped: ResponseHead, now: float) -> None:
+        """Ask the app once more, in place of a response that is of no use."""
+        self._drop_response(dropped, now)
+        self.attempts = 0
+        self.start_attempt(now)
+
     def on_response(self, head: ResponseHead, body: bytes) -> None:
         """Pass a whole response on."""
+        if self.screen is not None and self.screen.takes_response(head):
+            return
         watchers, self._watchers = self._watchers, []
         super().on_response(head.with_line(self.lines) if self.lines else head, body)
         for watcher in watchers:
@@ -184,6 +231,8 @@ class ManagedExchange(Exchange):
 
     def on_response_head(self, head: ResponseHead) -> None:
         """Pass it on."""
+        if self.screen is not None and self.screen.takes_response(head):
+            return
         super().on_response_head(head.with_line(self.lines) if self.lines else head)
         if self.state is RESPONDING:
             for watcher in self._watchers:
@@ -202,8 +251,58 @@ class ManagedExchange(Exchange):
         for watcher in watchers:
             watcher.on_end(trailers)
 
+    # --- shared
+
+    def detach(self) -> None:
+        """Its client is gone, or sent away; the call goes on for others. Only while there is a call."""
+        former = self.downstream
+        self.downstream = absent = AbsentClient(self.port, former.wheel, former.client, former.forwarded)
+        absent.exchange = self
+        former.exchange = None
+        self._count(Reason.CLIENT_CLOSED)
+        ends = absent.wheel.now + self.port.stream_idle if self.state is RESPONDING else self.attempt_ends
+        absent.wheel.arm(absent, ends)
+        if self.upstream is not None:
+            self.upstream.resume_reading()
+
+    @property
+    def detachable(self) -> bool:
+        """Whether there is a call that can go on without a client."""
+        return self.upstream is not None and self.state in (SENT, RESPONDING)
+
+    def give_up(self) -> None:
+        """Nobody is left whom the call could be for."""
+        self.drop_upstream("aborted", CANCELLED)
+        self._complete(self.port.clock())
+        self.downstream.abort()
+
+    def end_shared(self, trailers: bytes, now: float) -> None:
+        """The response that it got from another's call is whole."""
+        watchers, self._watchers = self._watchers, []
+        if self.chunked:
+            self.downstream.transport.write(LAST_CHUNK + trailers + b"\r\n")
+        self._complete(now)
+        self.downstream.finished(keep=self.keep)
+        for watcher in watchers:
+            watcher.on_end(trailers)
+
+    def on_downstream_lost(self) -> None:
+        """The client went away."""
+        if self.sharing is None or not self.sharing.client_gone(self):
+            super().on_downstream_lost()
+
+    def on_downstream_blocked(self, blocked: bool) -> None:
+        """The client reads too slowly, or does so no more."""
+        if self.sharing is None:
+            super().on_downstream_blocked(blocked)
+        else:
+            self.sharing.client_blocked(self, blocked)
+            self._heard()
+
     def refuse(self, reject: Reject, why: str = "", mark: bytes = b"") -> None:
         """Answer with a refusal; the exchange is over."""
+        if self.screen is not None and self.screen.takes_refusal(reject):
+            return
         super().refuse(reject, why, (mark or again.mark(self)) + self.lines)
 
     def _complete(self, now: float) -> None:

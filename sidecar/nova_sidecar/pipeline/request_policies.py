@@ -49,7 +49,21 @@ class RequestFilter:
 MakeFilter = Callable[[Inbound, ProxyConfig, "Shared", PortStats], RequestFilter | None]
 """Makes a policy's filter for a port; None where the policy is off, or is none for the port's protocol."""
 
-MAKERS: Final[dict[str, MakeFilter]] = {}
+
+def _coalescing(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    if config.coalescing.mode == "Off" or settings.protocol == "grpc":
+        return None
+    from nova_sidecar.pipeline.coalescing import CoalescingFilter  # noqa: PLC0415 - only where it is on
+
+    return CoalescingFilter(config.coalescing, _own(config), stats, shared)
+
+
+def _own(config: ProxyConfig) -> frozenset[bytes]:
+    """Fields that the port replaces in every request."""
+    return frozenset((config.correlation.header.encode(),)) if config.correlation.mode == "Enforce" else _NO_FIELDS
+
+
+MAKERS: Final[dict[str, MakeFilter]] = {"coalescing": _coalescing}
 """By stage of the chain."""
 
 

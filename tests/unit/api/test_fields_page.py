@@ -9,9 +9,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from nova_api import policies
+from nova_api import policies, request_policies
 from nova_api.v1alpha1 import NovaServiceSpec
 
+POLICIES = (policies.__name__, request_policies.__name__)
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = (REPOSITORY / "docs" / "fields.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| `")]
@@ -25,7 +26,7 @@ def fields_of(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
         path = f"{prefix}{field.encode_name}"
         yield path
         hint, listed = plain(hints[field.name])
-        if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint.__module__ != policies.__name__:
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and not hint.__module__.startswith(POLICIES):
             yield from fields_of(hint, f"{path}[]." if listed else f"{path}.")
 
 

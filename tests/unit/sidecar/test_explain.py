@@ -25,10 +25,11 @@ from nova_api.policies import (
     WindowPolicy,
 )
 from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
+from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.units import Duration, Share
 from nova_sidecar.explain import Explanation, explain, parse, render
 from nova_sidecar.main import main
-from nova_sidecar.pipeline.chain import build_chain
+from nova_sidecar.pipeline.chain import STAGES, build_chain
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.reasons import Reason
 
@@ -130,18 +131,33 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "affinity": "affinity", "limiter": "backpressure",
+        "deadline": "timeout", "affinity": "affinity", "coalescing": "coalescing", "limiter": "backpressure",
     }  # fmt: skip
-    filters: Any = {
-        name: SimpleNamespace(on_request=name, on_complete=name) for name in (*fields, "retry", "metrics", "access_log")
+    policies: Any = {
+        stage: SimpleNamespace(on_request=stage, on_complete=stage, on_upgrade=stage)
+        for stage in STAGES
+        if stage in fields and stage != "affinity"
     }
-    chain: Any = build_chain(**filters, policies={})
+    filters: Any = {
+        name: SimpleNamespace(on_request=name, on_complete=name)
+        for name in (*fields, "retry", "metrics", "access_log")
+        if name not in policies
+    }
+    chain: Any = build_chain(**filters, policies=policies)
     order = [fields[name] for name in chain.overloaded if name in fields]
 
     shown = [step.policy for step in explain(config(inbound("live", "websocket")), "GET /").steps]
 
     assert [policy for policy in shown if policy in fields.values()] == order
     assert set(chain.overloaded) - set(fields) == {"retry"}
+
+
+def test_coalescing_says_what_is_the_same() -> None:
+    policy = CoalescingPolicy(mode="Enforce", ignored_headers=("user-agent",))
+    full = config(inbound("web"), inbound("rpc", "grpc"), coalescing=policy)
+    assert "same target and headers but for user-agent is under way" in said(explain(full, "GET /"), "coalescing")
+    assert said(explain(full, "POST /"), "coalescing") == "Not shared: POST is not safe."
+    assert "coalescing" not in [step.policy for step in explain(full, "grpc:/a.B/C").steps]
 
 
 @pytest.mark.parametrize(
