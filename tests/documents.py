@@ -214,6 +214,11 @@ BAD: dict[str, Bad] = {
         "spec.sessionAffinity.redis",
         "timeout must be longer than 0s and at most 5s",
     ),
+    "a pool forgotten between two reports": _rule(
+        with_spec(poolGuard={"lifetime": "1s"}),
+        "spec.poolGuard",
+        "lifetime must be from 2s to 60s: an app without news reports once a second",
+    ),
     "a password in the open": Bad(
         with_spec(sessionAffinity={"type": "Redis", "redis": {"url": "redis://me:secret@redis:6379"}}),
         "$.spec.sessionAffinity.redis.url: expected a URL such as redis://redis:6379/0, without name and password",

@@ -41,6 +41,10 @@ INBOUND_PORT_BASE: Final = 15100
 STATUS_PORT: Final = 15020
 STATUS_PORT_NAME: Final = "nova-status"
 CONTROL_PORT: Final = 15021
+CONTROL_VARIABLE: Final = "NOVA_CONTROL_URL"
+"""Environment variable that names the control server where it is not at that port: under `nova dev`."""
+POOL_GUARD_PATH: Final = "/pool-guard"
+"""Page of the control server that takes reports about database pools."""
 RESERVED_PORTS: Final = range(15000, 15200)
 """What the sidecar keeps for itself in a pod, now and for later versions."""
 

@@ -25,6 +25,7 @@ from nova_api.policies import (
     WebSocketPolicy,
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
 FORMAT: Final = "nova.dev/proxy/v1alpha1"
@@ -146,6 +147,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     store: Store | None = None
     """Where request policies share what they know; None: each sidecar has its own."""
     coalescing: CoalescingPolicy = CoalescingPolicy()
+    pool_guard: PoolGuardPolicy = PoolGuardPolicy()
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
     web_socket: WebSocketPolicy = WebSocketPolicy()

@@ -26,6 +26,7 @@ from nova_api.policies import (
     WebSocketPolicy,
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.rollout import Rollout
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
@@ -145,6 +146,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
     coalescing: CoalescingPolicy = CoalescingPolicy()
     """Lets identical GET and HEAD requests that are under way at once share one call to the app."""
+
+    pool_guard: PoolGuardPolicy = PoolGuardPolicy()
+    """Refuses requests while a database pool of the app is full."""
 
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""

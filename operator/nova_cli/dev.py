@@ -31,7 +31,7 @@ Run the sidecar that a pod of the service would have, on this machine and withou
 
 Each entry of spec.ports listens on 127.0.0.1:port and forwards to the app on 127.0.0.1:appPort. Each upstream has the
 loopback address it would have in the pod (127.77.0.N) and its own port. COMMAND is the app: it gets PORT (the first
-appPort) and NOVA_UPSTREAM_<NAME>_URL for each upstream, and its exit code becomes that of `nova dev`.
+appPort), NOVA_UPSTREAM_<NAME>_URL for each upstream and NOVA_CONTROL_URL, and its exit code becomes that of `nova dev`.
 
 The file is watched: an edit is taken over at once, a wrong one is reported and the old one stays. Ctrl-C finishes
 what is in flight, then ends the app; a second Ctrl-C ends everything at once. Log lines go to standard error.
@@ -115,7 +115,9 @@ class _Session:
         except StartError as error:
             raise CommandError(f"{self._file}: {error}\n{HINT}") from error
         try:
+            control = sidecar.admin.control
             variables = environment(self._document.config)
+            variables[names.CONTROL_VARIABLE] = names.upstream_url("http", control.host, control.port)
             print(summary(sidecar, variables, self._file), file=sys.stderr, flush=True)
             return await self._serve(sidecar, command, variables)
         finally:

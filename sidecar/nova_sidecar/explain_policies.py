@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, Protocol
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
 from nova_api.proxy import Affinity, Inbound, Outbound, ProxyConfig, Tls
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_sidecar.pipeline.refusals import REFUSALS
+from nova_sidecar.policy.paths import Paths
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
 
@@ -44,6 +46,7 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
         if port.protocol != "grpc":
             yield _affinity(config.affinity)
             yield _coalescing(config.coalescing, request)
+        yield _pool_guard(config.pool_guard, request)
         yield _backpressure(config.backpressure, request)
     else:
         yield _breaker(port, request)
@@ -179,6 +182,16 @@ def _self_protection(config: ProxyConfig, request: Asked) -> Step:
         ),
         policy,
     )
+
+
+def _pool_guard(policy: PoolGuardPolicy, request: Asked) -> Step:
+    if policy.paths and request.path not in Paths(policy.paths):
+        return Step("poolGuard", policy.mode, _off(policy.mode, "Passes: the path is none of paths."), policy)
+    full = f"Refused ({_answer(Reason.DATABASE_SATURATED, request)}) while the app reports that more than "
+    step = _off(policy.mode, f"{full}{policy.threshold:.0%} of a database pool is in use.")
+    if policy.threshold == 1 and policy.mode != "Off":
+        step = ("Lets everything pass: a threshold of 1 switches early rejection off.",)
+    return Step("poolGuard", policy.mode, step, policy)
 
 
 def _web_socket(config: ProxyConfig) -> Step:

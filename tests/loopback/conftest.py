@@ -11,6 +11,7 @@ from nova_api.proxy import ProxyConfig
 from .support.app import Answer, App, ok
 from .support.nameserver import NameServer
 from .support.peer import Listener, Peer
+from .support.postgresserver import Server as Postgres
 from .support.sidecar import ONCE, Sidecar, document, inbound, outbound
 from .support.waiting import eventually
 from .support.wire import Wire
@@ -66,6 +67,14 @@ def peers() -> Iterator[list[Peer]]:
     yield opened
     for peer in opened:
         peer.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL with an empty database; a test makes the tables that it uses, and drops them."""
+    server = Postgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from nova_api.proxy import Address, Admin, DrainPolicy, Tls, digest, encode
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
 from .conftest import StartSidecar
@@ -211,8 +212,10 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP, "relayed", protocol="tcp"),
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
             affinity=STORED,
+            pool_guard=PoolGuardPolicy(mode="Shadow"),
         )
     )
+    everything.control("POST", "/pool-guard?pool=main&source=5f0c5f0c5f0c5f0c&held=1&size=2&exhausted=0")
     found = {}
     for family in parse_text(everything.status("/metrics")[1].decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name

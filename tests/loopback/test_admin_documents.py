@@ -7,6 +7,7 @@ from typing import Any
 
 from nova_api.policies import TracingPolicy
 from nova_api.proxy import encode
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 
 from .conftest import StartApp, StartSidecar
 from .support.fleet import STORED
@@ -18,7 +19,7 @@ BY_NAME = {"inbound", "outbound"}
 """Sections whose keys are names of the configuration."""
 BY_REASON = {
     "transitions", "transitionsByCause", "suppressed", "refusedByPriority", "raised", "turnedAway", "wouldTurnAway",
-    "calls",
+    "calls", "reports",
 }  # fmt: skip
 """Sections whose keys are of the lists that docs/metrics.md has."""
 
@@ -39,7 +40,8 @@ def test_every_field_of_stats_is_documented_and_no_other(start: StartSidecar, ap
     served = app().address
     sidecar = start(
         document(inbound(served), inbound(served, "live", protocol="websocket"),
-                 inbound(served, "rpc", protocol="grpc"), outbound(served), affinity=STORED)
+                 inbound(served, "rpc", protocol="grpc"), outbound(served), affinity=STORED,
+                 pool_guard=PoolGuardPolicy(mode="Shadow"))
     )  # fmt: skip
     section = DOCUMENT.read_text().partition("\n## /stats\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]

@@ -188,6 +188,7 @@ def test_it_says_what_listens_where(scene: Scene) -> None:
     assert f"http://{HOST}:{scene.upstream}  ->  auth-service:{scene.upstream}" in said
     assert f"NOVA_UPSTREAM_AUTH_URL=http://{HOST}:{scene.upstream}" in said
     assert f"PORT={scene.app}" in said
+    assert "NOVA_CONTROL_URL=http://127.0.0.1:" in said
     connection = http.client.HTTPConnection(*admin(dev), timeout=5)
     connection.request("GET", "/config")
     assert connection.getresponse().status == 200

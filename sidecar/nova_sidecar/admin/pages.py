@@ -5,8 +5,10 @@ from typing import Final
 
 import msgspec
 
+from nova_api import names
 from nova_sidecar.admin.exposition import Exposition
 from nova_sidecar.admin.message import Answer, Request, document, json, text
+from nova_sidecar.admin.pool_guard import take_report
 from nova_sidecar.admin.view import View
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -38,6 +40,7 @@ class Pages:
             **self.status_routes(),
             "/config": {"GET": self.config},
             "/drain": {"POST": self.drain},
+            names.POOL_GUARD_PATH: {"POST": self.pool_guard},
             "/stats": {"GET": self.stats},
         }
 
@@ -65,6 +68,10 @@ class Pages:
     async def config(self, _request: Request) -> Answer:
         """The document in force, byte for byte: its hash is the one that /status shows."""
         return json(self._view.reloader.document.text)
+
+    async def pool_guard(self, request: Request) -> Answer:
+        """The app reports how full its database pools are."""
+        return take_report(self._view.proxy.pool_guard, request)
 
     async def drain(self, request: Request) -> Answer:
         """Begin to leave: 202 at once, or with ``?wait=true`` one line of JSON a second until it is over."""

@@ -42,7 +42,14 @@ class Desk(Protocol):
 Make = Callable[[ProxyConfig, "Shared"], Desk | None]
 """Makes a policy's desk; None where the policy is off."""
 
-MAKERS: Final[dict[str, Make]] = {}
+
+def _pool_guard(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.pool_guard import PoolGuardDesk  # noqa: PLC0415 - only where it is on
+
+    return PoolGuardDesk(config.pool_guard, shared.clock)
+
+
+MAKERS: Final[dict[str, Make]] = {"pool_guard": _pool_guard}
 """By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
 
 

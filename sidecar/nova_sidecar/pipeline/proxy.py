@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
 from nova_sidecar.pipeline.accesslog import AccessLog
@@ -25,7 +25,8 @@ from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.listener import Listener
 
-if TYPE_CHECKING:  # imported where affinity is on
+if TYPE_CHECKING:  # imported where the policy is on
+    from nova_sidecar.pipeline.pool_guard import PoolGuardDesk
     from nova_sidecar.pipeline.sessions import SessionDesk
     from nova_sidecar.transport.siblings import Siblings
 
@@ -347,6 +348,12 @@ class Proxy:
         shown["selfProtection"] = self.guard.snapshot()
         shown["drain"] = str(self._drainer.phase)
         return shown
+
+    @property
+    def pool_guard(self) -> "PoolGuardDesk | None":
+        """Who takes the app's reports about its pools; None where the policy is off."""
+        desks = self._shared.desks
+        return cast("PoolGuardDesk | None", desks.get("pool_guard")) if desks is not None else None
 
     @property
     def inbound_addresses(self) -> Mapping[str, Endpoint]:

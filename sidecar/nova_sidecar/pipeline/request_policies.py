@@ -6,7 +6,7 @@ does not use a policy has none of it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from nova_api.proxy import Inbound, ProxyConfig
 from nova_sidecar.pipeline.handled import Handled
@@ -63,7 +63,21 @@ def _own(config: ProxyConfig) -> frozenset[bytes]:
     return frozenset((config.correlation.header.encode(),)) if config.correlation.mode == "Enforce" else _NO_FIELDS
 
 
-MAKERS: Final[dict[str, MakeFilter]] = {"coalescing": _coalescing}
+def _pool_guard(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    desk = shared.desks.get("pool_guard") if shared.desks is not None else None
+    if desk is None:
+        return None
+    from nova_sidecar.pipeline.pool_guard import (  # noqa: PLC0415 - only where it is on
+        PoolGuardDesk,
+        PoolGuardFilter,
+        ShadowPoolGuardFilter,
+    )
+
+    desk = cast(PoolGuardDesk, desk)
+    return PoolGuardFilter(desk) if config.pool_guard.mode == "Enforce" else ShadowPoolGuardFilter(desk, stats)
+
+
+MAKERS: Final[dict[str, MakeFilter]] = {"coalescing": _coalescing, "pool_guard": _pool_guard}
 """By stage of the chain."""
 
 

@@ -37,6 +37,7 @@ def plain(hint: Any) -> tuple[Any, bool]:
     return (plain(get_args(hint)[0])[0], True) if get_origin(hint) is tuple else (hint, False)
 
 
+POLICIES = (policies.__name__, request_policies.__name__)
 NOT_NOVAS_OWN = re.compile(r"template\.metadata\.|upstreams\[\]\.tls\.|(sidecar|env\[\])\..*\.")
 """Below these, fields are those of a pod or stand in the row of their parent."""
 

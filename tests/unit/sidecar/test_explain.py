@@ -26,6 +26,7 @@ from nova_api.policies import (
 )
 from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration, Share
 from nova_sidecar.explain import Explanation, explain, parse, render
 from nova_sidecar.main import main
@@ -131,7 +132,8 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "affinity": "affinity", "coalescing": "coalescing", "limiter": "backpressure",
+        "deadline": "timeout", "affinity": "affinity", "coalescing": "coalescing",
+        "pool_guard": "poolGuard", "limiter": "backpressure",
     }  # fmt: skip
     policies: Any = {
         stage: SimpleNamespace(on_request=stage, on_complete=stage, on_upgrade=stage)
@@ -158,6 +160,23 @@ def test_coalescing_says_what_is_the_same() -> None:
     assert "same target and headers but for user-agent is under way" in said(explain(full, "GET /"), "coalescing")
     assert said(explain(full, "POST /"), "coalescing") == "Not shared: POST is not safe."
     assert "coalescing" not in [step.policy for step in explain(full, "grpc:/a.B/C").steps]
+
+
+@pytest.mark.parametrize(
+    ("policy", "text", "does"),
+    [
+        ({"mode": "Off"}, "GET /", "Does nothing."),
+        ({}, "GET /", "Refused (503, database_saturated) while the app reports that more than 85% of a database pool"),
+        ({}, "grpc:/shop.Stock/Take", "Refused (gRPC status 8, database_saturated)"),
+        ({"mode": "Shadow"}, "GET /", "Counts what it would do, and lets everything pass: Refused"),
+        ({"threshold": 1.0}, "GET /", "Lets everything pass: a threshold of 1 switches early rejection off."),
+        ({"paths": ("/orders*",)}, "GET /static", "Passes: the path is none of paths."),
+        ({"paths": ("/orders*",)}, "GET /orders/1", "Refused (503, database_saturated)"),
+    ],
+)
+def test_what_a_full_database_pool_does(policy: dict[str, Any], text: str, does: str) -> None:
+    full = config(inbound("web"), inbound("rpc", "grpc"), pool_guard=PoolGuardPolicy(**{"mode": "Enforce"} | policy))
+    assert said(explain(full, text), "poolGuard").startswith(does)
 
 
 @pytest.mark.parametrize(

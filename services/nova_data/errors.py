@@ -1,0 +1,24 @@
+"""What the data tools raise; one family, so that an app can answer all of it in one place."""
+
+from typing import Literal
+
+Cause = Literal["threshold", "timeout"]
+"""Why there is no connection: so many are taken that further requests are refused, or none came free in time."""
+
+
+class DataError(Exception):
+    """Whatever a data tool raises of its own; errors of the driver pass through as they are."""
+
+
+class PoolExhaustedError(DataError):
+    """There is no connection to be had: answer 503 with Retry-After, and do not wait for one.
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, pool: str, cause: Cause, retry_after: float) -> None:
+        self.pool = pool
+        self.cause: Cause = cause
+        self.retry_after = retry_after
+        why = "is used beyond its threshold" if cause == "threshold" else "gave no connection in time"
+        super().__init__(f"the pool {pool} {why}")
