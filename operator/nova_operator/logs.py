@@ -1,17 +1,19 @@
-"""JSON log lines on standard output for the operator and its libraries, in the vocabulary of docs/logs.md."""
+"""JSON log lines on standard output for the operator and its libraries, in the vocabulary of docs/logs.md.
+
+What the API server says may repeat whatever somebody wrote into an object; each line is brought into its clean form
+(`nova_api.hygiene`) before it is written.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict
 
-_MOST_FRAMES: Final = 50
-"""Of an error, the innermost ones: what calls itself without end has thousands, in each of its lines."""
+from nova_api.hygiene import clean_event, error_fields
 
 
 def configure(level: str) -> None:
@@ -19,7 +21,7 @@ def configure(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     render = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
-        processors=[*_SHARED, _order, render],
+        processors=[*_SHARED, _finish, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
@@ -28,7 +30,7 @@ def configure(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_foreign, structlog.stdlib.add_logger_name, *_SHARED],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _order, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _finish, render],
         )
     )
     logging.basicConfig(level=number, handlers=[handler], force=True)
@@ -47,21 +49,19 @@ def _foreign(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 
 def _describe(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """An exception as fields. Frames only: values of variables could hold anything."""
+    """An exception as fields."""
     given = line.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
     error = given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
-        line["error"] = f"{type(error).__name__}: {error}"
-        frames = traceback.extract_tb(error.__traceback__, -_MOST_FRAMES)
-        line["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        line.update(error_fields(error))
     return line
 
 
-def _order(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """When, how bad and what first, as in every line of Nova."""
-    return {"time": line.pop("time"), "level": line.pop("level"), "event": line.pop("event"), **line}
+def _finish(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Clean; when, how bad and what first, as in every line of Nova."""
+    return clean_event({"time": line.pop("time"), "level": line.pop("level"), "event": line.pop("event"), **line})
 
 
 _SHARED: Final[list[Any]] = [

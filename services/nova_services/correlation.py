@@ -8,6 +8,8 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from nova_api.hygiene import tells
+
 HEADER: Final = "x-correlation-id"
 _SAFE: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
 _KEY: Final = "correlation_id"
@@ -16,8 +18,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def adopt(value: str | None) -> str:
-    """The caller's id where it can do no harm in a header or a log line, else a new one."""
-    return value if value is not None and _SAFE.fullmatch(value) else str(uuid.uuid4())
+    """The caller's id where it can do no harm in a header or a log line and gives nobody away, else a new one."""
+    return value if value is not None and _SAFE.fullmatch(value) and not tells(value) else str(uuid.uuid4())
 
 
 def outgoing() -> dict[str, str]:

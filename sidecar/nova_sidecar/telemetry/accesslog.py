@@ -2,7 +2,9 @@
 
 `record` only appends. Lines are made and written in batches, at most `PERIOD` later, so that a request pays neither
 for formatting while its client waits nor for a system call of its own. Strings are escaped by msgspec's encoder, the
-fields that are the same on every line are rendered once.
+fields that are the same on every line are rendered once. Methods and paths, which clients choose, are brought into
+their clean form (`nova_api.hygiene`) there too; correlation ids were judged when they were taken over, and what else is
+in an entry is Nova's own.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from nova_api.hygiene import Cleaned
 from nova_sidecar.telemetry.entry import AccessEntry
 from nova_sidecar.telemetry.sink import LineSink
 from nova_sidecar.telemetry.stamp import Stamper
@@ -29,12 +32,13 @@ class AccessLogWriter:
     `call_later` is the loop's.
     """
 
-    __slots__ = ("_call_later", "_encode_lines", "_entries", "_same", "_sink", "_stamper", "_timer")
+    __slots__ = ("_call_later", "_clean", "_encode_lines", "_entries", "_same", "_sink", "_stamper", "_timer")
 
     def __init__(self, sink: LineSink, call_later: CallLater, *, service: str, namespace: str) -> None:
         self._sink = sink
         self._call_later = call_later
         self._stamper = Stamper()
+        self._clean = Cleaned()
         self._encode_lines = msgspec.json.Encoder().encode_lines
         self._same = b'"level":"info","event":"exchange","service":%b,"namespace":%b,%b' % (
             msgspec.json.encode(service),
@@ -79,13 +83,15 @@ class AccessLogWriter:
         Durations are cut to microseconds by way of an int, which takes a third of the time of `round`. What is the same
         on every line is put in front of `direction`: no text can look like that key, since its quotes are escaped.
         """
-        stamp, last, text = self._stamper.stamp, -1, ""
+        stamp, clean, last, text = self._stamper.stamp, self._clean, -1, ""
         for entry in entries:
             seconds = entry.time
             millis = int(seconds * 1000)
             if millis != last:
                 last, text = millis, stamp(seconds)
             entry.time = text  # type: ignore[assignment]  # the entry is over; the encoder takes what is there
+            entry.method = clean[entry.method]
+            entry.path = clean[entry.path]
             entry.duration_ms = int(entry.duration_ms * 1000) / 1000
             entry.upstream_ms = int(entry.upstream_ms * 1000) / 1000
         return self._encode_lines(entries).replace(_FIRST_OWN, self._same)

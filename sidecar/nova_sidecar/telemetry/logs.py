@@ -3,14 +3,13 @@
 `VOCABULARY` lists every field with its meaning; a test holds each log call of the sidecar against it, and docs/logs.md,
 where the operator's and the services' fields stand too, against both. A line is escaped
 as JSON, so nothing that a client sends can end it or forge another one. It never carries query strings, header values,
-bodies or credentials; `redact` enforces it.
+bodies, credentials or personal data; `nova_api.hygiene`, which every line goes through, enforces it.
 """
 
 import asyncio
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Literal, cast
@@ -19,7 +18,7 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from nova_sidecar.telemetry.redact import redact
+from nova_api.hygiene import clean_event, error_fields
 from nova_sidecar.telemetry.sink import LineSink
 from nova_sidecar.telemetry.stamp import Stamper
 
@@ -109,9 +108,9 @@ class Logs:
             "event": event.pop("event"),
             **self._context,
             **event,
-            **(_describe(error) if isinstance(error, BaseException) else {}),
+            **(error_fields(error) if isinstance(error, BaseException) else {}),
         }
-        return self._encode(redact(line)) + b"\n"
+        return self._encode(clean_event(line)) + b"\n"
 
 
 class _SinkLogger:
@@ -157,12 +156,3 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
         sys.__excepthook__(kind, error, trace)
         return
     get_logger().critical("crash", exc_info=error)
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    """An exception as fields. Frames only: values of variables could hold anything."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "error": f"{type(error).__name__}: {error}",
-        "stack": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    }

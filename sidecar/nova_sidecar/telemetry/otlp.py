@@ -3,7 +3,7 @@
 Imported only in the exporting thread, and only when tracing is on: the packages take 15 MB. Everything goes through
 the SDK's public API. The ids were given by the data path when the context went on, so an `IdGenerator` hands them in.
 Names follow the semantic conventions for HTTP and gRPC spans (https://opentelemetry.io/docs/specs/semconv/);
-`url.full` and `url.query` are left out, since queries carry secrets.
+`url.full` and `url.query` are left out, since queries carry secrets; methods and paths stand there in their clean form.
 """
 
 import logging
@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from nova_api.hygiene import Cleaned
 from nova_sidecar.telemetry.entry import SpanEntry
 from nova_sidecar.telemetry.tracing import EXPORT_TIMEOUT
 
@@ -38,6 +39,7 @@ class OtlpExporter:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the tracer says it once, and counts
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=EXPORT_TIMEOUT)
+        self._clean = Cleaned()
         self._ids = _Given()
         self._ended = _Ended()
         provider = TracerProvider(
@@ -51,8 +53,9 @@ class OtlpExporter:
 
     def export(self, entries: Sequence[SpanEntry]) -> bool:
         """Whether the collector took them."""
+        clean = self._clean
         for entry in entries:
-            self._replay(entry)
+            self._replay(entry._replace(method=clean[entry.method], path=clean[entry.path]))
         spans, self._ended.spans = self._ended.spans, []
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
 

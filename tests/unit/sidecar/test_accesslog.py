@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from nova_api.hygiene import visible
 from nova_sidecar.telemetry.accesslog import BATCH, PERIOD, AccessLogWriter
 from nova_sidecar.telemetry.entry import AccessEntry
 from nova_sidecar.telemetry.sink import LineSink
+from tests.secrets import TABLE, Secret
 
 MOMENT = 1_769_850_000.2504  # 2026-01-31T09:00:00.250Z
 
@@ -78,7 +80,19 @@ def test_what_a_client_sends_cannot_forge_a_line(log: Log, text: str) -> None:
     log.writer.record(entry(path=text, method=text, correlation_id=text))
     log.writer.close()
     (line,) = log.lines()
-    assert (line["path"], line["method"], line["correlation_id"]) == (text, text, text)
+    assert (line["path"], line["method"], line["correlation_id"]) == (visible(text), visible(text), text)
+    assert line["path"].isprintable()
+
+
+@pytest.mark.parametrize("secret", TABLE, ids=lambda one: f"{one.kind} {one.text[:24]}")
+def test_what_a_client_puts_into_a_path_or_a_method_is_not_written(log: Log, secret: Secret) -> None:
+    log.writer.record(entry(path=f"/a/{secret.text}"))
+    log.writer.record(entry(method=secret.text))
+    log.writer.record(entry(path=f"/a/{secret.text}"))  # remembered now
+    log.writer.close()
+    lines = log.lines()
+    assert len(lines) == 3
+    assert secret.found_in(json.dumps(lines, ensure_ascii=False)) == []
 
 
 def test_written_in_batches_after_a_moment(log: Log) -> None:

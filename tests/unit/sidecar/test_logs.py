@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 import nova_sidecar
+from nova_api.hygiene import visible
 from nova_sidecar.telemetry.entry import AffinityEntry
 from nova_sidecar.telemetry.logs import VOCABULARY, Logs, get_logger
 from nova_sidecar.telemetry.sink import LineSink
@@ -70,7 +71,7 @@ def test_only_lines_from_the_level_on(written: Written, threshold: Any) -> None:
 @pytest.mark.parametrize("text", ['a"}\n{"level":"critical"', "\r\n\x00\x1b[31m", "\u2028\u2029", "ü😀"])
 def test_no_value_can_end_a_line(written: Written, text: str) -> None:
     get_logger().warning("odd", error=text)
-    assert written.line()["error"] == text
+    assert written.line()["error"] == visible(text)
 
 
 def test_what_is_no_text_at_all_is_still_logged(written: Written) -> None:
@@ -88,7 +89,7 @@ def test_an_exception_is_one_line_without_values_of_variables(written: Written) 
         get_logger().error("failed", exc_info=error)
 
     line = written.line()
-    assert line["error"] == "ValueError: no such\nthing"
+    assert line["error"] == "ValueError: no such\\nthing"
     assert line["stack"][-1].endswith(" fail")
     assert "hunter2" not in json.dumps(line)
 
