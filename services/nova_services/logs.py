@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from nova_api.hygiene import clean_event, error_fields
+from nova_api.hygiene import clean_event, clean_method, error_fields
 from nova_services.correlation import Handler
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
@@ -65,7 +65,7 @@ class _Libraries(logging.Handler):
 async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line per request, without its query string; probes would only drown the rest."""
     start = time.monotonic()
-    fields: dict[str, Any] = {"method": request.method, "path": request.path}
+    fields: dict[str, Any] = {"method": clean_method(request.method), "path": request.path}
     try:
         response = await handler(request)
     except web.HTTPException as answer:

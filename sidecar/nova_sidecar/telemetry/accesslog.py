@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from nova_api.hygiene import Cleaned
+from nova_api.hygiene import Cleaned, clean_method, clean_path, spotless
 from nova_sidecar.telemetry.entry import AccessEntry
 from nova_sidecar.telemetry.sink import LineSink
 from nova_sidecar.telemetry.stamp import Stamper
@@ -23,6 +23,7 @@ CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 PERIOD: Final = 0.05
 BATCH: Final = 64
 
+_USUAL: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "-"))
 _FIRST_OWN: Final = b'"direction":'
 
 
@@ -32,13 +33,24 @@ class AccessLogWriter:
     `call_later` is the loop's.
     """
 
-    __slots__ = ("_call_later", "_clean", "_encode_lines", "_entries", "_same", "_sink", "_stamper", "_timer")
+    __slots__ = (
+        "_call_later",
+        "_encode_lines",
+        "_entries",
+        "_methods",
+        "_paths",
+        "_same",
+        "_sink",
+        "_stamper",
+        "_timer",
+    )
 
     def __init__(self, sink: LineSink, call_later: CallLater, *, service: str, namespace: str) -> None:
         self._sink = sink
         self._call_later = call_later
         self._stamper = Stamper()
-        self._clean = Cleaned()
+        self._methods = Cleaned(clean_method)
+        self._paths = Cleaned(clean_path)
         self._encode_lines = msgspec.json.Encoder().encode_lines
         self._same = b'"level":"info","event":"exchange","service":%b,"namespace":%b,%b' % (
             msgspec.json.encode(service),
@@ -83,15 +95,23 @@ class AccessLogWriter:
         Durations are cut to microseconds by way of an int, which takes a third of the time of `round`. What is the same
         on every line is put in front of `direction`: no text can look like that key, since its quotes are escaped.
         """
-        stamp, clean, last, text = self._stamper.stamp, self._clean, -1, ""
+        stamp, last, text = self._stamper.stamp, -1, ""
         for entry in entries:
             seconds = entry.time
             millis = int(seconds * 1000)
             if millis != last:
                 last, text = millis, stamp(seconds)
             entry.time = text  # type: ignore[assignment]  # the entry is over; the encoder takes what is there
-            entry.method = clean[entry.method]
-            entry.path = clean[entry.path]
             entry.duration_ms = int(entry.duration_ms * 1000) / 1000
             entry.upstream_ms = int(entry.upstream_ms * 1000) / 1000
+        self._clean(entries)
         return self._encode_lines(entries).replace(_FIRST_OWN, self._same)
+
+    def _clean(self, entries: list[AccessEntry]) -> None:
+        """Bring methods and paths into their clean form."""
+        if not _USUAL.issuperset([entry.method for entry in entries]):
+            for entry in entries:
+                entry.method = self._methods[entry.method]
+        if not spotless([entry.path for entry in entries]):
+            for entry in entries:
+                entry.path = self._paths[entry.path]

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from nova_api.hygiene import Cleaned
+from nova_api.hygiene import OTHER_METHOD, Cleaned, clean_method, clean_path
 from nova_sidecar.telemetry.entry import SpanEntry
 from nova_sidecar.telemetry.tracing import EXPORT_TIMEOUT
 
@@ -39,7 +39,7 @@ class OtlpExporter:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the tracer says it once, and counts
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=EXPORT_TIMEOUT)
-        self._clean = Cleaned()
+        self._paths = Cleaned(clean_path)
         self._ids = _Given()
         self._ended = _Ended()
         provider = TracerProvider(
@@ -53,9 +53,8 @@ class OtlpExporter:
 
     def export(self, entries: Sequence[SpanEntry]) -> bool:
         """Whether the collector took them."""
-        clean = self._clean
         for entry in entries:
-            self._replay(entry._replace(method=clean[entry.method], path=clean[entry.path]))
+            self._replay(entry._replace(method=clean_method(entry.method), path=self._paths[entry.path]))
         spans, self._ended.spans = self._ended.spans, []
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
 
@@ -89,9 +88,8 @@ class OtlpExporter:
 def attributes(entry: SpanEntry) -> dict[str, Any]:
     """What a span says about its exchange."""
     server = entry.direction == "inbound"
-    known = entry.method in _KNOWN_METHODS
     said: dict[str, Any] = {
-        "http.request.method": entry.method if known else "_OTHER",
+        "http.request.method": entry.method if entry.method in _KNOWN_METHODS else OTHER_METHOD,
         "url.path": entry.path,
         "server.address": entry.server[0],
         "server.port": entry.server[1],
@@ -99,8 +97,6 @@ def attributes(entry: SpanEntry) -> dict[str, Any]:
         "nova.name": entry.name,
         "nova.attempts": entry.attempts,
     }
-    if not known:
-        said["http.request.method_original"] = entry.method
     if server:
         said["url.scheme"] = "http"
         said["client.address"] = entry.client
