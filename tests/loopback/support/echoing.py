@@ -8,6 +8,7 @@ output, the metrics follow as lines of their own.
 import asyncio
 import json
 import logging
+import socket
 import ssl
 import sys
 from collections.abc import Coroutine
@@ -119,13 +120,21 @@ async def review(hooks: Hooks, pair: Pair, metrics: AdmissionMetrics, secret: st
         metrics,
     )  # fmt: skip
     server.wear(pair)
-    port = await server.start(0)
+    port = await server.start(free_port())
     spec = {"image": "a:1", "ports": [{"port": 80}], secret: 1, "env": [{"name": "A", "value": secret}]}
     service = {"apiVersion": "nova.dev/v1alpha1", "kind": "NovaService", "metadata": {"name": secret}, "spec": spec}
     pod = {"metadata": {"name": secret, "labels": {"nova.dev/inject": secret}}, "spec": {"containers": []}}
     for path, document in (("/validate", service), ("/inject", pod), ("/broken", pod), ("/refusing", pod)):
         await post(port, pair, path, secret, document)
     await server.stop()
+
+
+def free_port() -> int:
+    """The server listens by IPv4 and IPv6, which would be two ports if each took any."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
 
 
 async def post(port: int, pair: Pair, path: str, namespace: str, document: Any) -> None:
