@@ -1,8 +1,11 @@
 """Reading mountinfo and the cgroup trees in it, of both generations."""
 
+import os
 from pathlib import Path
 
-from nova_cli.cluster.cgroups import trees
+import pytest
+
+from nova_cli.cluster.cgroups import trees, weigh
 from nova_cli.cluster.mounts import below, holding, parse
 
 V1 = r"""
@@ -41,3 +44,14 @@ def test_the_mount_that_holds_a_path_is_the_nearest() -> None:
 def test_one_tree_with_v2_and_one_per_controller_with_v1() -> None:
     assert trees(parse(V2)) == [Path("/sys/fs/cgroup")]
     assert [tree.name for tree in trees(parse(V1))] == ["cpu", "pids", "unified"]
+
+
+@pytest.mark.parametrize(("file", "value"), [("cpu.shares", "8192"), ("cpu.weight", "313")])
+def test_a_cluster_weighs_more_than_one_process(
+    file: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of either generation; what a tree does not have is not written."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / file).touch()
+    weigh(tmp_path, as_heavy_as=4)
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {file: value}

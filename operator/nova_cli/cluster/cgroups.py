@@ -1,5 +1,8 @@
 """The cgroup of a cluster. It limits nothing; it is the one list of processes that nobody can leave by forking.
 
+It only sees that pods get their part of the processors. To the scheduler a group is one process, however many are in
+it, so beside a compiler's dozen the pods of a cluster would starve together: hence the weight.
+
 Container runtimes start daemons that start daemons. Recording pids would miss those, but a child is born into the
 cgroup of its parent, so whatever is left in there when a cluster stops belongs to the cluster. Pods live below it as
 well. Both generations are served: one tree (v2), or one tree per controller (v1).
@@ -18,6 +21,7 @@ from nova_cli.cluster.process import wait_until
 from nova_cli.errors import CommandError
 
 ROOT = Path("/sys/fs/cgroup")
+OUTER_WEIGHT = 4
 TRACKER = ("pids", "systemd", "memory", "cpu")
 """The v1 trees that may keep our list, best first."""
 
@@ -59,6 +63,7 @@ class Cgroup:
                 _delegate(folder.parent)
             folder.mkdir(exist_ok=True)
             _inherit_cpuset(folder.parent, folder)
+            weigh(folder, as_heavy_as=OUTER_WEIGHT if folder.parent == tree else 1)
             if tree == ROOT:
                 _delegate(folder)
             (folder / "system").mkdir(exist_ok=True)
@@ -109,6 +114,15 @@ def _inherit_cpuset(parent: Path, child: Path) -> None:
         with contextlib.suppress(OSError):
             if (text := (parent / file).read_text().strip()) and (child / file).exists():
                 (child / file).write_text(text)
+
+
+def weigh(folder: Path, *, as_heavy_as: int) -> None:
+    """Let it count as so many processes for each processor of the machine; the kubelet's group for pods counts as one.
+    In v2 as the kubelet converts it (KEP-2254)."""
+    shares = 1024 * as_heavy_as * (os.cpu_count() or 1)
+    for file, value in (("cpu.shares", shares), ("cpu.weight", 1 + (shares - 2) * 9999 // 262142)):
+        if (folder / file).exists():
+            (folder / file).write_text(str(value))
 
 
 def _delegate(folder: Path) -> None:

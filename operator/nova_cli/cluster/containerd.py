@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 SOCKET = "/run/containerd/containerd.sock"
+ROOT = "/var/lib/containerd"
 PAUSE_IMAGE = "localhost/nova/pause:1"
 CNI_CONFIG = "/run/nova/cni"
 
@@ -13,7 +14,7 @@ def render_config(*, snapshotter: str) -> str:
     """The configuration file. Paths are those that the node sees, see `namespaces.OWN_FOLDERS`."""
     return f"""\
 version = 2
-root = "/var/lib/containerd"
+root = "{ROOT}"
 state = "/run/containerd"
 [grpc]
   address = "{SOCKET}"

@@ -194,6 +194,8 @@ def controller_manager_flags(folder: Path) -> list[str]:
         "--leader-elect=false",
         "--secure-port=0",
         "--profiling=false",
+        # two renewals of a kubelet's lease; with the usual 50 s whoever tries out the loss of a node waits for a minute
+        "--node-monitor-grace-period=24s",
         # it makes this folder, by default in /usr/libexec
         f"--flex-volume-plugin-dir={folder / 'volume-plugins'}",
     ]

@@ -130,14 +130,14 @@ class LocalCluster:
         state, bridge = self._running()
         api = self._api(state)
 
-        def load(namespaces: Namespaces) -> list[str]:
+        def load(namespaces: Namespaces, has: list[str]) -> list[str]:
             still = [key for key in state.loaded if (archive := _archive(key)).exists() and _identity(archive) == key]
-            for key in still:
+            lacking = [key for key in still if key not in has]
+            for key in lacking:
                 import_image(namespaces, _archive(key))
-            return still
+            return [*has, *lacking]
 
         with self._console.step(f"join {member.node.name} to the cluster {self.name}"):
-            member.remove(api)
             try:
                 member.start(self._binaries(), bridge, api, load)
             except CommandError as error:

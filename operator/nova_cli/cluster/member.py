@@ -2,7 +2,8 @@
 
 It has a folder, a state file, logs and a cgroup inside of the cluster's, and everything else that makes a node; but no
 control plane. It may go at any time, as machines do: all that holds it is in its cgroup, and its network vanishes with
-the last of its processes, as if somebody had pulled the plug. Whatever is left of one is removed before it starts anew.
+the last of its processes, as if somebody had pulled the plug. Like a machine it has its images and its pods again when
+it starts anew; whatever else is left of it is removed before.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from nova_cli.cluster import mounts, network
+from nova_cli.cluster import containerd, mounts, network
 from nova_cli.cluster import state as states
 from nova_cli.cluster.agents import STOP_ORDER, Agents, node_ready
 from nova_cli.cluster.api import ApiServer
@@ -57,11 +58,11 @@ class Member:
         return Namespaces(state.processes["holder"].pid)
 
     def start(
-        self, binaries: Binaries, bridge: Namespaces, api: ApiServer, load: Callable[[Namespaces], list[str]]
+        self, binaries: Binaries, bridge: Namespaces, api: ApiServer, load: Callable[[Namespaces, list[str]], list[str]]
     ) -> None:
-        """Join it to the `bridge` in the first node's network. `load` gives its containerd images before the kubelet,
-        and with it pods, comes, and says which."""
-        self.folder.mkdir(parents=True)
+        """Join it to the `bridge` in the first node's network. Before the kubelet and its pods come, `load` gives
+        its containerd the images that it lacks, being told which it has, and says which it has then."""
+        images = self._clear(api)
         agents = Agents(self.node, self.folder, self._pki, self.cgroup, binaries)
         namespaces = agents.open_namespaces()
         run([*bridge.network, "ip", "-batch", "-"], stdin=network.cable_script(self.node, namespaces.holder))
@@ -70,7 +71,7 @@ class Member:
         agents.start_containerd(inside)
         agents.write_credentials(Authority(self._pki))
         agents.import_pause(inside, namespaces)
-        agents.state.loaded = load(namespaces)
+        agents.state.loaded = load(namespaces, images)
         agents.start_agents(inside)
         wait_for(inside, self.node.name, lambda: node_ready(api, self.node))
         agents.state.complete = True
@@ -87,15 +88,22 @@ class Member:
         """Kill everything that it consists of at once, its network too: what the others see when a machine dies."""
         self.cgroup.kill()
 
-    def remove(self, api: ApiServer) -> None:
-        """Remove all that is left of it, what the API server knows of it included. Harmless where there is nothing."""
+    def _clear(self, api: ApiServer) -> list[str]:
+        """Remove all that is left of it but its images, and say which those are. The Node object goes too, or it would
+        look as ready as it was when the node was lost; a kubelet makes it anew."""
         self.cgroup.kill()
         self.cgroup.remove()
+        mounts.unmount_below(self.folder)
+        images = state.loaded if (state := self.state) is not None and state.complete else []
+        disk = self.folder / "fs" / containerd.ROOT.lstrip("/")
+        aside = self.folder.with_name(f".{self.node.name}-images")
+        shutil.rmtree(aside, ignore_errors=True)
+        if images and disk.exists():
+            disk.rename(aside)
         if self.folder.exists():
-            mounts.unmount_below(self.folder)
             shutil.rmtree(self.folder)
-        for pod in (api.get(f"/api/v1/pods?fieldSelector=spec.nodeName={self.node.name}") or {}).get("items", []):
-            api.delete(
-                f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}?gracePeriodSeconds=0"
-            )
+        disk.parent.mkdir(parents=True)
+        if aside.exists():
+            aside.rename(disk)
         api.delete(f"/api/v1/nodes/{self.node.name}")
+        return images
