@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+STARTED = "started"
 _LONGEST_RUN = 600.0
 _HIGHEST_RATE = 20_000.0
 _MOST_REQUESTS = 200_000
@@ -73,8 +75,11 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": round(ordered[-1] * 1000, 2)}
 
 
-async def load(url: str, *, rate: float, seconds: float, patience: float, fresh: bool = False) -> dict[str, Any]:
-    """Send `rate` requests a second for so many seconds and report what came back within `patience` seconds each.
+async def load(
+    url: str, *, rate: float, seconds: float, patience: float, fresh: bool = False, ended: asyncio.Event | None = None
+) -> dict[str, Any]:
+    """Send `rate` requests a second for so many seconds, or until `ended` is set, and report what came back within
+    `patience` seconds each.
 
     `fresh`: each on a connection of its own, since a Service spreads connections over its pods, not requests.
     """
@@ -90,8 +95,32 @@ async def load(url: str, *, rate: float, seconds: float, patience: float, fresh:
                 due = start + index / rate
                 if (early := due - time.monotonic()) > 0:
                     await asyncio.sleep(early)
+                if ended is not None and ended.is_set():
+                    break
                 group.create_task(_one(session, url, due, tally, f"load-{index}"))
         return tally.report(time.monotonic() - start)
+
+
+def end_of_input() -> asyncio.Event:
+    """An event that is set when standard input ends: so whoever started this ends it, also by going away."""
+    ended, loop, source = asyncio.Event(), asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(source, 4096):
+            loop.remove_reader(source)
+            ended.set()
+
+    loop.add_reader(source, read)
+    return ended
+
+
+async def _run(options: argparse.Namespace) -> dict[str, Any]:
+    ended = None
+    if options.until_eof:
+        ended = end_of_input()
+        print(STARTED, flush=True)
+    schedule = {"rate": options.rate, "seconds": options.seconds, "patience": options.timeout}
+    return await load(options.url, **schedule, fresh=options.fresh, ended=ended)
 
 
 async def _one(session: aiohttp.ClientSession, url: str, due: float, tally: Tally, correlation_id: str) -> None:
@@ -157,6 +186,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--seconds", type=_seconds, default=5.0, help="how long (default 5)")
     run.add_argument("--timeout", type=_seconds, default=20.0, help="longest wait for one response (default 20)")
     run.add_argument("--fresh", action="store_true", help="a connection for each request, so that all pods are reached")
+    run.add_argument(
+        "--until-eof", action="store_true", help=f"end early when standard input ends; prints '{STARTED}' first"
+    )
     single = verbs.add_parser("call", help="one request to each URL")
     single.add_argument("urls", nargs="+", metavar="url")
     single.add_argument("--method", default="GET")
@@ -173,8 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
     result: object
     if options.verb == "run":
-        schedule = {"rate": options.rate, "seconds": options.seconds}
-        result = asyncio.run(load(options.url, **schedule, patience=options.timeout, fresh=options.fresh))
+        result = asyncio.run(_run(options))
     else:
         headers = dict(options.header)
         result = asyncio.run(call(options.urls, method=options.method, headers=headers, data=options.data))

@@ -12,7 +12,7 @@ from nova_cli.demo.stage import Stage
 
 pytestmark = pytest.mark.alone
 
-RATE, SECONDS = 20, 45
+RATE = 20
 OWN, NOVA = "http://ledger:80/items", "http://ledger-nova:80/items"
 LEDGER = """\
 apiVersion: apps/v1
@@ -78,11 +78,11 @@ def rolled_out(stage: Stage) -> None:
 
 def test_it_is_adopted_and_given_back_without_a_lost_request(stage: Stage) -> None:
     with owned(stage) as before:
-        with stage.background_load(OWN, rate=RATE, seconds=SECONDS) as running:
+        with stage.load_meanwhile(OWN, rate=RATE) as end:
             stage.kubectl("apply", "-f", "-", text=SERVICE)
             stage.kubectl("wait", "--for=condition=Ready", "novaservice/ledger-nova", "--timeout=240s", patience=250)
             assert stage.eventually(lambda: stage.call(NOVA)[0]["status"] == 200, within=30)
-            meanwhile = running.result()
+            meanwhile = end()
         assert meanwhile["statuses"] == {"200": meanwhile["requests"]}, meanwhile
 
         through = stage.load(NOVA, rate=RATE, seconds=3)
@@ -91,10 +91,10 @@ def test_it_is_adopted_and_given_back_without_a_lost_request(stage: Stage) -> No
         seen = sum(value for name, _, value in samples if name == "nova_requests_total")
         assert seen >= through["requests"]
 
-        with stage.background_load(OWN, rate=RATE, seconds=SECONDS) as running:
+        with stage.load_meanwhile(OWN, rate=RATE) as end:
             stage.kubectl("delete", "novaservice", "ledger-nova", "--timeout=60s", patience=70)
             rolled_out(stage)
-            meanwhile = running.result()
+            meanwhile = end()
         assert meanwhile["statuses"] == {"200": meanwhile["requests"]}, meanwhile
         after = stage.get("deployment", "ledger")
         assert after["spec"] == before["spec"]

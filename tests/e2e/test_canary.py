@@ -58,17 +58,17 @@ def rollout(stage: Stage) -> dict[str, Any]:
 
 
 def test_a_good_version_comes_into_force_without_a_lost_request(stage: Stage, service: None) -> None:
-    with stage.background_load(URL, rate=RATE, seconds=75, fresh=True) as running:
+    with stage.load_meanwhile(URL, rate=RATE, fresh=True) as end:
         apply(stage, slots=9)
         assert stage.eventually(lambda: rollout(stage)["phase"] == "Promoted", within=120)
-        meanwhile = running.result()
+        meanwhile = end()
     assert meanwhile["statuses"] == {"200": meanwhile["requests"]}, meanwhile
     assert stage.eventually(lambda: len(stage.pods("canary-e2e")) == 2, within=60)
 
 
 def test_a_bad_version_is_taken_back_and_the_stable_one_is_not_harmed(stage: Stage, service: None) -> None:
     stable = {pod.uid for pod in stage.pods("canary-e2e")}
-    with stage.background_load(URL, rate=RATE, seconds=75, fresh=True) as running:
+    with stage.load_meanwhile(URL, rate=RATE, fresh=True) as end:
         apply(stage, slots=9, hold="10m")
         assert stage.eventually(lambda: bool(rollout(stage)["holdSince"]), within=60)
         (canary,) = (pod for pod in stage.pods("canary-e2e") if pod.uid not in stable)
@@ -78,7 +78,7 @@ def test_a_bad_version_is_taken_back_and_the_stable_one_is_not_harmed(stage: Sta
         assert stage.eventually(lambda: rollout(stage)["phase"] == "Aborted", within=SECONDS_TO_ROLL_BACK)
         assert stage.eventually(lambda: canary.uid not in _uids(stage), within=SECONDS_TO_ROLL_BACK)
         assert time.monotonic() - began < SECONDS_TO_ROLL_BACK
-        meanwhile = running.result()
+        meanwhile = end()
     ended = rollout(stage)
     assert "of the canary's requests" in ended["message"]
     assert ended["stableFigures"]["failed"] == 0

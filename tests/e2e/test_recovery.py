@@ -31,7 +31,7 @@ def test_a_killed_pod_is_replaced_and_callers_hardly_notice(stage: Stage) -> Non
 
 def test_traffic_and_convergence_survive_a_killed_operator(stage: Stage) -> None:
     before = stage.spec("catalog")["backpressure"]["acquireTimeout"]
-    with stage.background_load(STOREFRONT, rate=40, seconds=12) as running:
+    with stage.load_meanwhile(STOREFRONT, rate=40) as end:
         stage.kubectl(
             "delete", "pods", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=nova",
             "--grace-period=0", "--force",
@@ -43,7 +43,7 @@ def test_traffic_and_convergence_survive_a_killed_operator(stage: Stage) -> None
             assert stage.eventually(lambda: _condition(stage, "catalog", "Converged") == "True", within=60)
         finally:
             stage.patch("catalog", {"spec": {"backpressure": {"acquireTimeout": before}}})
-        result = running.result()
+        result = end()
     assert result["statuses"] == {"200": result["requests"]}, result
 
 

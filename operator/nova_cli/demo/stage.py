@@ -5,8 +5,9 @@ cluster, local or kind, and because the demo's figures should include kube-proxy
 """
 
 import json
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from nova_cli.errors import CommandError
 
 NAMESPACE: Final = "nova-demo"
 CLIENT: Final = "client"
+CLIENT_PROGRAM: Final = ("python3", "-m", "nova_services.load")
+LONGEST_LOAD: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,7 @@ class Stage:
 
     def kubectl(self, *args: str, patience: float = 60, text: str | None = None) -> str:
         """Run kubectl in the demo's namespace. Raises CommandError with kubectl's own words."""
-        command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
-        done = run(command, stdin=text, timeout=patience, check=False)
+        done = run(self.command(*args), stdin=text, timeout=patience, check=False)
         if done.returncode != 0:
             raise CommandError(f"kubectl {' '.join(args[:3])}: {done.stderr.strip()[-2000:]}")
         return done.stdout
@@ -88,6 +90,29 @@ class Stage:
             yield future
         finally:
             future.exception()
+
+    @contextmanager
+    def load_meanwhile(self, url: str, *, rate: float, fresh: bool = False) -> Iterator[Callable[[], dict[str, Any]]]:
+        """The same for as long as the block takes: load runs when it begins, and ends when what it is given is called,
+        which returns the report. At most ten minutes."""
+        options = [f"--rate={rate}", f"--seconds={LONGEST_LOAD}", "--until-eof", *(["--fresh"] if fresh else [])]
+        command = self.command("exec", "--stdin", CLIENT, "--", *CLIENT_PROGRAM, "run", *options, url)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603 - no shell
+
+            def end() -> dict[str, Any]:
+                output, errors = process.communicate(timeout=60)
+                if process.returncode != 0:
+                    raise CommandError(f"load on {url}: {errors.strip()[-2000:]}")
+                report: dict[str, Any] = json.loads(output)
+                return report
+
+            try:
+                assert process.stdout is not None  # noqa: S101 - it is a pipe
+                process.stdout.readline()
+                yield end
+            finally:
+                process.kill()
 
     def pods(self, service: str) -> list[Pod]:
         """The service's pods that are not on their way out, by name."""
@@ -148,8 +173,11 @@ class Stage:
         return True
 
     def _client(self, *args: str, patience: float = 60) -> str:
-        program: Sequence[str] = ("python3", "-m", "nova_services.load")
-        return self.kubectl("exec", CLIENT, "--", *program, *args, patience=patience)
+        return self.kubectl("exec", CLIENT, "--", *CLIENT_PROGRAM, *args, patience=patience)
+
+    def command(self, *args: str) -> list[str]:
+        """The command line of kubectl in the demo's namespace."""
+        return [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
 
 
 def _pod(item: dict[str, Any]) -> Pod:

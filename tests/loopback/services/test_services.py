@@ -1,6 +1,9 @@
 """The reference services as they run in a pod: real processes, real sockets."""
 
 import http.client
+import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -146,3 +149,18 @@ def test_a_wrong_command_line_is_refused(arguments: list[str], capfd: pytest.Cap
         main(arguments)
     assert ended.value.code == 2
     assert "usage: python -m nova_services" in capfd.readouterr().err
+
+
+def test_load_goes_on_until_whoever_started_it_has_enough(catalog: Service) -> None:
+    command = [sys.executable, "-m", "nova_services.load", "run", "--rate=30", "--seconds=50", "--until-eof"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*command, f"http://127.0.0.1:{catalog.port}/items"], stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        catalog.line("request", path="/items")
+        output, _ = process.communicate(timeout=30)
+    report = json.loads(output)
+    assert 0 < report["requests"] < 30 * 50
+    assert report["statuses"] == {"200": report["requests"]}
