@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nova_cli.cluster.provider import Provider, provider
+from nova_cli.cluster.provider import Provider, docker_answers, provider
 from nova_cli.console import Console
 from nova_cli.demo.bring_up import bring_up
 from nova_cli.demo.stage import Stage
@@ -29,24 +29,30 @@ def _prepare() -> str:
     return ""
 
 
+def _wanted(session: pytest.Session, fixture: str) -> bool:
+    """Whether a test that will run needs it."""
+    return any(fixture in getattr(item, "fixturenames", ()) for item in session.items)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare now, outside of any test, when a test that will run needs it."""
-    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
+    if _wanted(session, "cluster") and not session.config.option.collectonly:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             _prepare()
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Provider]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Provider]:
     """A running cluster: `cluster.kubeconfig`, `cluster.load(archives)`, `cluster.inside(command)`."""
     chosen = provider(Console())
     reused = chosen.status().running
+    # kind cannot join a node later; the local cluster can, and does when the tests of nodes begin
+    nodes = 2 if docker_answers() and not reused and _wanted(request.session, "nodes") else 1
     if reason := _prepare():
         pytest.skip(f"no cluster: {reason}")
     try:
-        chosen.up()
+        chosen.up(nodes)
     except MissingRequirementError as error:
         pytest.skip(f"no cluster: {error}")
     except CommandError as error:
