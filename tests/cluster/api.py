@@ -15,6 +15,8 @@ from urllib.error import HTTPError
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 from uuid import uuid4
 
+import yaml
+
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, Kind
 from nova_operator.kube import path_of
 
@@ -40,7 +42,7 @@ class Api:
     """The API server, as the administrator."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        document = json.loads(kubeconfig.read_text())
+        document = yaml.safe_load(kubeconfig.read_text())
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         context = ssl.create_default_context(cadata=_decode(cluster["certificate-authority-data"]).decode())
         with tempfile.NamedTemporaryFile() as both:

@@ -6,7 +6,8 @@
   flight, to one API server, in turns, each round in fresh namespaces. The bare client does nothing else: its bodies are
   encoded beforehand, and it looks at nothing. It does not write a status; the operator has to, before it is done.
 * Both begin with the NovaServices, which a client applies; so the owner references of the children are real.
-* No kubelet runs. A service has converged when all its children are there as wanted and its status speaks of its
-  generation. This is looked up by listing, and the children are compared once the time has been taken.
+* No kubelet runs, but for the last figure. A service has converged when all its children are there as wanted and its
+  status speaks of its generation. This is looked up by listing, and the children are compared once the time has been
+  taken.
 * The controller manager runs as in any cluster and makes ReplicaSets and pods of what both write.
 """
