@@ -214,6 +214,11 @@ BAD: dict[str, Bad] = {
         "spec.sessionAffinity.redis",
         "timeout must be longer than 0s and at most 5s",
     ),
+    "an answer forgotten before it can be asked for": _rule(
+        with_spec(idempotency={"keepFor": "59s"}),
+        "spec.idempotency",
+        "keepFor must be at least 1m: a repetition comes after the caller's own patience",
+    ),
     "a pool forgotten between two reports": _rule(
         with_spec(poolGuard={"lifetime": "1s"}),
         "spec.poolGuard",

@@ -25,6 +25,7 @@ from nova_api.policies import (
     WebSocketPolicy,
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
@@ -147,6 +148,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     store: Store | None = None
     """Where request policies share what they know; None: each sidecar has its own."""
     coalescing: CoalescingPolicy = CoalescingPolicy()
+    idempotency: IdempotencyPolicy = IdempotencyPolicy()
     pool_guard: PoolGuardPolicy = PoolGuardPolicy()
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()

@@ -52,6 +52,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         affinity=_affinity(service, local=local),
         store=_store(spec.redis, "$.spec.redis") if spec.redis is not None and not local else None,
         coalescing=spec.coalescing,
+        idempotency=spec.idempotency,
         pool_guard=spec.pool_guard,
         correlation=spec.correlation,
         access_log=spec.access_log,

@@ -26,6 +26,7 @@ from nova_api.policies import (
     WebSocketPolicy,
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.rollout import Rollout
 from nova_api.units import Duration
@@ -146,6 +147,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
     coalescing: CoalescingPolicy = CoalescingPolicy()
     """Lets identical GET and HEAD requests that are under way at once share one call to the app."""
+
+    idempotency: IdempotencyPolicy = IdempotencyPolicy()
+    """Lets requests that carry an Idempotency-Key take effect once."""
 
     pool_guard: PoolGuardPolicy = PoolGuardPolicy()
     """Refuses requests while a database pool of the app is full."""

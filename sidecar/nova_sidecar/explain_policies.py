@@ -45,6 +45,7 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
     if isinstance(port, Inbound):
         if port.protocol != "grpc":
             yield _affinity(config.affinity)
+            yield _idempotency(config, request)
             yield _coalescing(config.coalescing, request)
         yield _pool_guard(config.pool_guard, request)
         yield _backpressure(config.backpressure, request)
@@ -182,6 +183,26 @@ def _self_protection(config: ProxyConfig, request: Asked) -> Step:
         ),
         policy,
     )
+
+
+def _idempotency(config: ProxyConfig, request: Asked) -> Step:
+    policy = config.idempotency
+    if policy.mode == "Off":
+        return Step("idempotency", "Off", _off("Off"), policy)
+    if request.method not in policy.methods:
+        return Step("idempotency", policy.mode, (f"Passes: {request.method} is none of methods.",), policy)
+    required = request.path in Paths(policy.required_paths)
+    without = f"Without an Idempotency-Key refused ({_answer(Reason.IDEMPOTENCY_KEY_INVALID, request)})."
+    known = "this sidecar has" if config.store is None else "the sidecars of the service have"
+    does = [
+        without if required else "Without an Idempotency-Key it passes.",
+        f"With one that {known} seen from the same caller within {policy.keep_for} it gets the first answer, or waits "
+        f"{policy.wait} for it (then {_answer(Reason.IDEMPOTENCY_CONFLICT, request)}).",
+        f"Another request under the same key is refused ({_answer(Reason.IDEMPOTENCY_MISMATCH, request)}).",
+    ]
+    if config.store is not None and policy.on_store_loss == "Refuse":
+        does.append(f"While the store is lost, one with a key is refused ({_answer(Reason.STORE_LOST, request)}).")
+    return Step("idempotency", policy.mode, _off(policy.mode, *does), policy)
 
 
 def _pool_guard(policy: PoolGuardPolicy, request: Asked) -> Step:

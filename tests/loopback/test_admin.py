@@ -13,6 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from nova_api.proxy import Address, Admin, DrainPolicy, Tls, digest, encode
+from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
@@ -212,6 +214,8 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP, "relayed", protocol="tcp"),
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
             affinity=STORED,
+            coalescing=CoalescingPolicy(mode="Shadow"),
+            idempotency=IdempotencyPolicy(mode="Shadow"),
             pool_guard=PoolGuardPolicy(mode="Shadow"),
         )
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from nova_api.policies import TracingPolicy
 from nova_api.proxy import encode
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 
 from .conftest import StartApp, StartSidecar
@@ -41,7 +42,7 @@ def test_every_field_of_stats_is_documented_and_no_other(start: StartSidecar, ap
     sidecar = start(
         document(inbound(served), inbound(served, "live", protocol="websocket"),
                  inbound(served, "rpc", protocol="grpc"), outbound(served), affinity=STORED,
-                 pool_guard=PoolGuardPolicy(mode="Shadow"))
+                 pool_guard=PoolGuardPolicy(mode="Shadow"), idempotency=IdempotencyPolicy(mode="Shadow"))
     )  # fmt: skip
     section = DOCUMENT.read_text().partition("\n## /stats\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]

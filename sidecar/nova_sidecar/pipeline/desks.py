@@ -49,7 +49,13 @@ def _pool_guard(config: ProxyConfig, shared: "Shared") -> Desk:
     return PoolGuardDesk(config.pool_guard, shared.clock)
 
 
-MAKERS: Final[dict[str, Make]] = {"pool_guard": _pool_guard}
+def _idempotency(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.idempotency_desk import IdempotencyDesk  # noqa: PLC0415 - only where it is on
+
+    return IdempotencyDesk(config.idempotency, config, shared)
+
+
+MAKERS: Final[dict[str, Make]] = {"idempotency": _idempotency, "pool_guard": _pool_guard}
 """By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
 
 

@@ -77,7 +77,26 @@ def _pool_guard(settings: Inbound, config: ProxyConfig, shared: "Shared", stats:
     return PoolGuardFilter(desk) if config.pool_guard.mode == "Enforce" else ShadowPoolGuardFilter(desk, stats)
 
 
-MAKERS: Final[dict[str, MakeFilter]] = {"coalescing": _coalescing, "pool_guard": _pool_guard}
+def _idempotency(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    desk = shared.desks.get("idempotency") if shared.desks is not None else None
+    if desk is None or settings.protocol == "grpc":
+        return None
+    from nova_sidecar.pipeline.idempotency import (  # noqa: PLC0415 - only where it is on
+        IdempotencyFilter,
+        ShadowIdempotencyFilter,
+    )
+    from nova_sidecar.pipeline.idempotency_desk import IdempotencyDesk  # noqa: PLC0415 - as above
+
+    policy = config.idempotency
+    kind = IdempotencyFilter if policy.mode == "Enforce" else ShadowIdempotencyFilter
+    return kind(policy, cast(IdempotencyDesk, desk), stats)
+
+
+MAKERS: Final[dict[str, MakeFilter]] = {
+    "coalescing": _coalescing,
+    "idempotency": _idempotency,
+    "pool_guard": _pool_guard,
+}
 """By stage of the chain."""
 
 

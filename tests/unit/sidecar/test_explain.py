@@ -26,6 +26,7 @@ from nova_api.policies import (
 )
 from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration, Share
 from nova_sidecar.explain import Explanation, explain, parse, render
@@ -132,7 +133,7 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "affinity": "affinity", "coalescing": "coalescing",
+        "deadline": "timeout", "affinity": "affinity", "idempotency": "idempotency", "coalescing": "coalescing",
         "pool_guard": "poolGuard", "limiter": "backpressure",
     }  # fmt: skip
     policies: Any = {
@@ -152,6 +153,20 @@ def test_the_order_is_that_of_the_chain() -> None:
 
     assert [policy for policy in shown if policy in fields.values()] == order
     assert set(chain.overloaded) - set(fields) == {"retry"}
+
+
+def test_what_becomes_of_a_key() -> None:
+    policy = IdempotencyPolicy(mode="Enforce", required_paths=("/payments*",), on_store_loss="Refuse")
+    alone = config(inbound("web"), inbound("rpc", "grpc"), idempotency=policy)
+    shared = msgspec.structs.replace(alone, store=Store(url="redis://redis:6379", timeout=Duration(0.1)))
+    assert "Without an Idempotency-Key it passes." in said(explain(alone, "POST /orders"), "idempotency")
+    assert "refused (400, idempotency_key_invalid)" in said(explain(alone, "POST /payments/7"), "idempotency")
+    assert "that this sidecar has seen from the same caller within 24h" in said(explain(alone, "POST /"), "idempotency")
+    assert "that the sidecars of the service have seen" in said(explain(shared, "POST /"), "idempotency")
+    assert "(503, store_lost)" in said(explain(shared, "POST /"), "idempotency")
+    assert "store_lost" not in said(explain(alone, "POST /"), "idempotency")
+    assert said(explain(alone, "PUT /"), "idempotency") == "Passes: PUT is none of methods."
+    assert "idempotency" not in [step.policy for step in explain(alone, "grpc:/a.B/C").steps]
 
 
 def test_coalescing_says_what_is_the_same() -> None:
