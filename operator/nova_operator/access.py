@@ -96,9 +96,8 @@ def client(access: Configuration) -> ApiClient:
     Each TLS connection has a buffer of 256 KB in asyncio, so there are few of them; the rest waits its turn. Without
     `trust_env` no environment variable leads requests to a proxy, nor is each of them held up to look for one.
     """
-    access.connection_pool_maxsize = CONNECTIONS
     access.client_session_kwargs = {"trust_env": False}
     api = ApiClient(access)
-    api.rest_client = Connections(access)
+    api.rest_client = Connections(access, CONNECTIONS)
     api.user_agent = "nova-operator"
     return api

@@ -5,7 +5,7 @@ A port: `kube.Kube` is the real one, and a test may wrap it to fail at any call.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nova_api import names
 from nova_operator.desired.metadata import Manifest
@@ -32,6 +32,13 @@ class UnavailableError(ClusterError):
         self.retry_after = retry_after
 
 
+class Collection(NamedTuple):
+    """Objects of a kind, and the resource version at which they were all there were: a watch goes on from it."""
+
+    items: list[Manifest]
+    version: str
+
+
 class Cluster(Protocol):
     """Every call has a deadline and raises a ClusterError; nothing is retried here."""
 
@@ -46,6 +53,9 @@ class Cluster(Protocol):
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
+
+    async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Collection:
+        """The same, with the version they were read at."""
 
     async def apply(
         self,

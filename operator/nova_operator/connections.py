@@ -1,4 +1,4 @@
-"""The connections to the API server, those of `kubernetes.aio`, and one request on them.
+"""The connections to the API server, those of `kubernetes.aio`, and one request or one watch on them.
 
 The generated client spends more time around a request than the request takes: it walks through the body in search of
 models, encodes it with the json module and looks for files in it. Here the body is ready. Credentials, TLS and the
@@ -7,6 +7,7 @@ pool of connections stay the client's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,10 +17,11 @@ from yarl import URL
 
 
 class Connections(RESTClientObject):
-    """Used in place of the client's own (`ApiClient.rest_client`), which closes it."""
+    """Used in place of the client's own (`ApiClient.rest_client`), which closes it: `most`, 0 for any number."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, most: int) -> None:
         super().__init__(configuration)
+        self.maxsize = most
         self._options: dict[str, Any] = {"allow_redirects": False}
         if configuration.tls_server_name:
             self._options["server_hostname"] = configuration.tls_server_name
@@ -33,15 +35,37 @@ class Connections(RESTClientObject):
 
         Raises what aiohttp does.
         """
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "nova-operator"}
-        token = await self.configuration.get_api_key_with_prefix("BearerToken")  # reads a token that was replaced
-        if token:
-            headers["Authorization"] = token
-        url = URL(self.configuration.host + target, encoded=True)
+        headers = await self._headers() | {"Content-Type": content_type}
         async with self._session().request(
-            method, url, data=body, headers=headers, timeout=within, **self._options
+            method, self._url(target), data=body, headers=headers, timeout=within, **self._options
         ) as answer:
             return answer, await answer.read()
+
+    async def stream(
+        self, target: str, within: aiohttp.ClientTimeout, opened: Callable[[], None], hear: Callable[[bytes], None]
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """A request whose answer goes on and on: `opened` is called when it begins, `hear` with each piece of it.
+        Returns at its end; an answer that is none (its status is not 200) comes back with its body.
+
+        Raises what aiohttp does.
+        """
+        async with self._session().get(
+            self._url(target), headers=await self._headers(), timeout=within, **self._options
+        ) as answer:
+            if answer.status != 200:
+                return answer, await answer.read()
+            opened()
+            async for piece in answer.content.iter_any():
+                hear(piece)
+            return answer, b""
+
+    def _url(self, target: str) -> URL:
+        return URL(self.configuration.host + target, encoded=True)
+
+    async def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "nova-operator"}
+        token = await self.configuration.get_api_key_with_prefix("BearerToken")  # reads a token that was replaced
+        return headers | {"Authorization": token} if token else headers
 
     def _session(self) -> aiohttp.ClientSession:
         """Made with the first request, since it belongs to the event loop."""

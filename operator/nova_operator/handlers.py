@@ -1,20 +1,21 @@
-"""What Kopf hears goes into the mirror, and the service it concerns into the queue. Nothing else happens here.
+"""What is heard goes into the mirror, and the service it concerns into the queue. Nothing else happens here.
 
-Kopf's change handlers would write their progress and a copy of the object into annotations of everything they handle,
-and finalizers. Its event handlers write nothing, which is also made sure of below.
+Kopf tells of the NovaServices, `watch` of their children and pods. Kopf's change handlers would write their progress
+and a copy of the object into annotations of everything they handle, and finalizers. Its event handlers write nothing,
+which is also made sure of below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import kopf
 
-from nova_api import names
 from nova_operator.desired.defaults import Platform
 from nova_operator.kinds import CHILDREN, HTTP_ROUTE, NOVA_SERVICE, OPTIONAL_CHILDREN, POD, POD_MONITOR, Kind
 from nova_operator.mirror import Mirror, ServiceKey, service_key
+from nova_operator.watch import pauses
 
 WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
 """What every API server has; see `watched`."""
@@ -27,14 +28,14 @@ LONGEST_BURST: Final = 5.0
 
 
 class Feed:
-    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds, `listed` hears that a kind
-    was listed, which does not tell what is gone; `lag` says by how many seconds the queue is behind."""
+    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds, `listed` hears that Kopf has
+    listed, which does not tell what is gone; `lag` says by how many seconds the queue is behind."""
 
     def __init__(
         self,
         mirror: Mirror,
         add: Callable[[ServiceKey, float], None],
-        listed: Callable[[Kind], None],
+        listed: Callable[[], None],
         lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._mirror = mirror
@@ -49,7 +50,7 @@ class Feed:
         if news and service is not None:
             self._add(service, 0.0 if kind is NOVA_SERVICE else min(LONGEST_BURST, BURST + self._lag()))
         if change is None:
-            self._listed(kind)
+            self._listed()
 
 
 def watched(platform: Platform) -> tuple[Kind, ...]:
@@ -58,13 +59,22 @@ def watched(platform: Platform) -> tuple[Kind, ...]:
     return WATCHED + tuple(kind for kind in OPTIONAL_CHILDREN if served[kind])
 
 
-def registry(feed: Feed, login: Callable[..., Any], kinds: Iterable[Kind]) -> kopf.OperatorRegistry:
-    """One event handler per kind, and how to log in."""
+def registry(feed: Feed, login: Callable[..., Any]) -> kopf.OperatorRegistry:
+    """An event handler for NovaServices, and how to log in."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(login)
-    for kind in kinds:
-        _watch(handlers, feed, kind)
+    group, _, version = NOVA_SERVICE.api_version.rpartition("/")
+
+    @kopf.on.event(group, version, NOVA_SERVICE.plural, id=NOVA_SERVICE.plural, registry=handlers)
+    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+        feed.take(NOVA_SERVICE, event["type"], dict(event["object"]))
+
     return handlers
+
+
+def longest_watch(resync: float) -> int:
+    """Seconds after which the API server closes a watch; it takes whole ones only."""
+    return max(60, round(resync))
 
 
 def settings(resync: float, silence: float) -> kopf.OperatorSettings:
@@ -78,9 +88,8 @@ def settings(resync: float, silence: float) -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
     chosen.networking.error_backoffs = _Patience()
-    longest = max(60, round(resync))  # the API server takes whole seconds only
-    chosen.watching.server_timeout = longest
-    chosen.watching.client_timeout = longest + 10
+    chosen.watching.server_timeout = longest_watch(resync)
+    chosen.watching.client_timeout = longest_watch(resync) + 10
     chosen.watching.connect_timeout = 5
     chosen.watching.inactivity_timeout = silence
     chosen.queueing.exit_timeout = 0.5
@@ -88,29 +97,14 @@ def settings(resync: float, silence: float) -> kopf.OperatorSettings:
         1.0  # a task and a queue for each object that was heard of; the handler needs neither
     )
     chosen.process.ultimate_exiting_timeout = None  # the process itself sees to that
-    for kind in (*CHILDREN, *OPTIONAL_CHILDREN, POD):
-        chosen.watching.label_selectors[_selector(kind)] = names.LABEL_SERVICE
     return chosen
 
 
-def _watch(handlers: kopf.OperatorRegistry, feed: Feed, kind: Kind) -> None:
-    @kopf.on.event(*_selector(kind), id=kind.plural, registry=handlers)
-    async def seen(event: kopf.RawEvent, **_: Any) -> None:
-        feed.take(kind, event["type"], dict(event["object"]))
-
-
-def _selector(kind: Kind) -> tuple[str, str, str]:
-    group, _, version = kind.api_version.rpartition("/")
-    return group, version, kind.plural
-
-
 class _Patience:
-    """Seconds between attempts to reach the API server, without end: its restart must not end the operator."""
+    """As Kopf wants it; it begins anew with each request."""
 
     def __iter__(self) -> Iterator[float]:
-        yield from (0.2, 0.5, 1.0, 2.0)
-        while True:
-            yield 3.0
+        return pauses()
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):

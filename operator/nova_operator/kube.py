@@ -17,7 +17,7 @@ from kubernetes.aio.client import ApiClient
 
 from nova_api import names
 from nova_operator import openapi
-from nova_operator.cluster import ClusterError, RefusedError, StaleError, UnavailableError
+from nova_operator.cluster import ClusterError, Collection, RefusedError, StaleError, UnavailableError
 from nova_operator.connections import Connections
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import POD, Kind, kind_of
@@ -78,8 +78,13 @@ class Kube:
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
+        return (await self.collection(kind, namespace, labels)).items
+
+    async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Collection:
+        """The same, with the version they were read at."""
         answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
-        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
+        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
+        return Collection(items, answer["metadata"]["resourceVersion"])
 
     async def apply(
         self,
@@ -196,10 +201,12 @@ def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> 
         return document
     if status == 404:
         return None
-    raise _error(what, status, headers, _message(text))
+    raise error_of(what, status, headers, text)
 
 
-def _error(what: str, status: int, headers: Mapping[str, str], message: str) -> ClusterError:
+def error_of(what: str, status: int, headers: Mapping[str, str], text: bytes) -> ClusterError:
+    """What an answer other than success means."""
+    message = _message(text)
     if status in {405, 409}:  # 405: a definition is being deleted, and with it all objects of its kind
         return StaleError(f"{what}: {message}")
     if status == 500 and (message.startswith(_NOT_TYPED) or _TOO_LARGE in message):

@@ -1,10 +1,10 @@
-"""Finds out what went while a watch was closed.
+"""Finds out which NovaServices went while their watch was closed.
 
 When the API server no longer knows how far a watch has come (410 Gone), Kopf lists the kind anew and tells one by one
-what there is; what is not there any more it does not tell. So whenever it has listed a kind, the operator asks for the
-complete list itself. That is read after Kopf's, and what goes later, the watch tells. A kind of which nothing is left
-at all gives no sign, so when the watches were opened anew, the kinds that stayed silent are listed too; where a single
-watch was, the periodic reconcile finds out.
+what there is; what is not there any more it does not tell. So whenever it has listed the services, the operator asks
+for the complete list itself. That is read after Kopf's, and what goes later, the watch tells. Where none is left at
+all Kopf gives no sign, so when the watches were opened anew and it stayed silent, they are listed too; where only its
+own watch was, the periodic reconcile finds out. The operator's own watches (`watch`) list for themselves.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -12,19 +12,18 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
 from nova_operator.cluster import ClusterError
-from nova_operator.kinds import Kind
 
 SETTLE: Final = 0.5
-"""Seconds for which objects are let arrive: a list is told object by object."""
+"""Seconds for which services are let arrive: a list is told object by object."""
 
 QUIET: Final = 2.0
-"""Seconds after the watches were opened, in which Kopf has listed every kind."""
+"""Seconds after the watches were opened, in which Kopf has listed the services."""
 
 RETRY: Final = 2.0
 """Seconds until a list that failed is asked for again."""
@@ -33,31 +32,29 @@ log = structlog.get_logger()
 
 
 class Relist:
-    """`read` takes over all objects of a kind. Raises ClusterError; then it is asked again."""
+    """`read` takes over all services. Raises ClusterError; then it is asked again."""
 
-    def __init__(self, read: Callable[[Kind], Awaitable[None]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
         self._read = read
-        self._due: set[Kind] = set()
-        self._told: set[Kind] = set()
+        self._told = False
         self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Relist due={sorted(kind.plural for kind in self._due)}>"
+        return f"<Relist {'due' if self._wake.is_set() else 'done'}>"
 
-    def told(self, kind: Kind) -> None:
-        """An object of this kind was told because it was listed."""
-        self._told.add(kind)
-        self._due.add(kind)
+    def told(self) -> None:
+        """A service was told because it was listed."""
+        self._told = True
         self._wake.set()
 
     def opening(self) -> None:
-        """All watches are about to be opened."""
-        self._told.clear()
+        """The watch is about to be opened."""
+        self._told = False
 
-    def opened(self, kinds: Iterable[Kind]) -> None:
-        """Those of these kinds were opened, `QUIET` seconds ago."""
-        for kind in set(kinds) - self._told:
-            self.told(kind)
+    def opened(self) -> None:
+        """It was opened, `QUIET` seconds ago."""
+        if not self._told:
+            self.told()
 
     async def run(self) -> None:
         """Read what is due, until cancelled."""
@@ -65,15 +62,13 @@ class Relist:
             await self._wake.wait()
             await asyncio.sleep(SETTLE)
             self._wake.clear()
-            for kind in tuple(self._due):
-                self._due.discard(kind)
-                if not await self._read_one(kind):
-                    self.told(kind)
-                    await asyncio.sleep(RETRY)
+            if not await self._read_all():
+                self._wake.set()
+                await asyncio.sleep(RETRY)
 
-    async def _read_one(self, kind: Kind) -> bool:
+    async def _read_all(self) -> bool:
         try:
-            await self._read(kind)
+            await self._read()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

@@ -1,4 +1,4 @@
-"""The HTTP session of the watches, in which everything that comes over a watch is noted."""
+"""The HTTP session of Kopf's watch, in which everything that comes over it is noted."""
 
 from __future__ import annotations
 

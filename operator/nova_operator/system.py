@@ -24,6 +24,7 @@ from nova_operator.reconcile import Reconciler
 from nova_operator.relist import Relist
 from nova_operator.runner import Runner
 from nova_operator.sidecars import Sidecars
+from nova_operator.watch import Stream, Watch
 
 LOOKERS: Final = 64
 """Services whose sidecars are asked at once; more than workers, since a silent sidecar takes a second."""
@@ -84,8 +85,9 @@ class System:
         self.services = Runner(
             "reconcile", self.reconcile, workers, random, count=metrics.reconcile, error=metrics.error
         )
-        self._relist = Relist(self._read_anew)
+        self._relist = Relist(self._list_services)
         self._namespaces: tuple[str | None, ...] = ()
+        self._versions: dict[tuple[Kind, str | None], str] = {}
         self.feed = Feed(self.mirror, self.services.add, self._relist.told, self.services.lag)
         metrics.queue_depth.set_function(self.services.overdue)
         metrics.queue_age.set_function(self.services.lag)
@@ -118,14 +120,24 @@ class System:
         """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
         self._namespaces = tuple(namespaces) or (None,)
         self._relist.opening()
+        self._versions.clear()
         for kind in self.watched:
-            await self._read(kind)
+            for namespace in self._namespaces:
+                await self._read(kind, namespace)
         for service in list(self.mirror.services()):
             self.services.add(service)
 
+    def watches(self, stream: Stream) -> list[Watch]:
+        """The operator's own, of all that is watched but the NovaServices; each goes on from where `prime` ended."""
+        return [
+            Watch(kind, namespace, version, stream, take=self.feed.take, list_anew=self.list_anew)
+            for (kind, namespace), version in self._versions.items()
+            if kind is not NOVA_SERVICE
+        ]
+
     def opened(self) -> None:
-        """The watches have been open for `relist.QUIET` seconds since `prime`."""
-        self._relist.opened(self.watched)
+        """Kopf's watch has been open for `relist.QUIET` seconds since `prime`."""
+        self._relist.opened()
 
     async def reconcile(self, service: ServiceKey) -> float | None:
         """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""
@@ -139,21 +151,24 @@ class System:
             group.create_task(self._relist.run())
             group.create_task(self._announcer.run())
 
-    async def _read(self, kind: Kind) -> set[ServiceKey]:
+    async def list_anew(self, kind: Kind, namespace: str | None) -> str:
+        """Take a complete list over, and have the services looked at to which it is news; the version it was read at.
+        Raises ClusterError."""
+        for service in await self._read(kind, namespace):
+            self.services.add(service)
+        return self._versions[kind, namespace]
+
+    async def _read(self, kind: Kind, namespace: str | None) -> set[ServiceKey]:
         """Read all objects of a kind; returns the services to which that is news. Raises ClusterError."""
         labels = "" if kind is NOVA_SERVICE else names.LABEL_SERVICE
-        concerned: set[ServiceKey] = set()
-        for namespace in self._namespaces:
-            with self.mirror.asking() as heard:
-                listed = await self._cluster.list(kind, namespace, labels)
-            concerned |= self.mirror.reset(kind, namespace, listed, heard)
-        return concerned
+        with self.mirror.asking() as heard:
+            listed = await self._cluster.collection(kind, namespace, labels)
+        self._versions[kind, namespace] = listed.version
+        return self.mirror.reset(kind, namespace, listed.items, heard)
 
-    async def _read_anew(self, kind: Kind) -> None:
-        if kind not in self.watched:
-            return  # its definition has gone meanwhile
-        for service in await self._read(kind):
-            self.services.add(service)
+    async def _list_services(self) -> None:
+        for namespace in self._namespaces:
+            await self.list_anew(NOVA_SERVICE, namespace)
 
     async def _look(self, service: ServiceKey) -> float | None:
         return await self._delivery.look(service)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import kopf
@@ -16,7 +16,9 @@ from nova_operator.health import State
 from nova_operator.metrics import Metrics
 from nova_operator.options import Options
 from nova_operator.session import Sessions
+from nova_operator.stream import Streams
 from nova_operator.system import System
+from nova_operator.watch import Watch
 
 RETRY: Final = 2.0
 """Seconds until watches that ended, or a list that failed, are tried again."""
@@ -25,9 +27,9 @@ log = structlog.get_logger()
 
 
 class Watches:
-    """What Kopf cannot go on from, such as the CustomResourceDefinition being deleted, ends its watches; then they are
-    started anew. `stop` ends the process, `catch_signals` takes the signals back from Kopf, and `connect` waits for the
-    API server and the definition."""
+    """What a watch cannot go on from, such as its kind being no longer served, ends all of them; then they are started
+    anew. `stop` ends the process, `catch_signals` takes the signals back from Kopf, and `connect` waits for the API
+    server and the definition."""
 
     def __init__(
         self,
@@ -54,8 +56,9 @@ class Watches:
             await self._prime(system)
             self._state.pulse.begin()
             sessions = Sessions(configuration, self._state.pulse)
+            streams = Streams(configuration, self._state.pulse, handlers.longest_watch(self._options.resync))
             try:
-                outdated = await self._watch(sessions, system)
+                outdated = await self._watch(sessions, streams, system)
             except Exception as error:  # Kopf has no family of errors of its own
                 if _is_cancelled():  # while Kopf was ending, which then hides it behind the error that ended it
                     raise asyncio.CancelledError from error
@@ -70,42 +73,47 @@ class Watches:
                 self._catch_signals()
                 self._state.watching = False
                 await sessions.close()
+                await streams.close()
             self._metrics.watch_restarts.inc()
             await asyncio.sleep(RETRY)
             await self._connect()
 
-    async def _watch(self, sessions: Sessions, system: System) -> bool:
+    async def _watch(self, sessions: Sessions, streams: Streams, system: System) -> bool:
         """Whether it ended because there are other kinds to watch; False for a signal."""
+        ready, watches = asyncio.Event(), system.watches(streams)
+        outdated = asyncio.create_task(system.discovery.changed(system.platform))
+        others = [asyncio.create_task(watch.run()) for watch in watches]
+        others.append(asyncio.create_task(self._when_watching(system, ready, watches)))
+        kopfs = asyncio.create_task(self._kopf(sessions, system, ready))
+        try:
+            done, _ = await asyncio.wait({kopfs, outdated, *others[:-1]}, return_when=asyncio.FIRST_COMPLETED)
+            if outdated in done:
+                return True
+            for task in done:
+                await task
+        finally:
+            for task in (kopfs, outdated, *others):
+                task.cancel()
+            await asyncio.gather(kopfs, outdated, *others, return_exceptions=True)
+        return False
+
+    async def _kopf(self, sessions: Sessions, system: System, ready: asyncio.Event) -> None:
+        """Kopf's watch of the NovaServices. Returns after a signal."""
 
         async def login(**_: Any) -> kopf.AiohttpSession:
             self._catch_signals()  # Kopf has just put its own handlers in place, which know nothing of the lease, and
             return await sessions.login()  # forget a signal that comes while a watch fails
 
-        ready = asyncio.Event()
-        outdated = asyncio.create_task(system.discovery.changed(system.platform))
-        ready_task = asyncio.create_task(self._when_watching(system, ready))
-        watching = asyncio.create_task(  # not by Kopf's stop flag: it waits 5 s for whoever waits for that
-            kopf.operator(
-                registry=handlers.registry(system.feed, login, system.watched),
-                settings=handlers.settings(self._options.resync, self._options.watch_silence),
-                clusterwide=not self._options.namespaces,
-                namespaces=self._options.namespaces,
-                standalone=True,
-                # Kopf would otherwise make one from the user's name, and a container's user has none
-                identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
-                ready_flag=ready,
-            )
+        await kopf.operator(  # ended by cancelling, not by its stop flag: it waits 5 s for whoever waits for that
+            registry=handlers.registry(system.feed, login),
+            settings=handlers.settings(self._options.resync, self._options.watch_silence),
+            clusterwide=not self._options.namespaces,
+            namespaces=self._options.namespaces,
+            standalone=True,
+            # Kopf would otherwise make one from the user's name, and a container's user has none
+            identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
+            ready_flag=ready,
         )
-        try:
-            await asyncio.wait({watching, outdated}, return_when=asyncio.FIRST_COMPLETED)
-            if not watching.done():
-                return True
-            await watching
-        finally:
-            for task in (watching, ready_task, outdated):
-                task.cancel()
-            await asyncio.gather(watching, ready_task, outdated, return_exceptions=True)
-        return False
 
     async def _prime(self, system: System) -> None:
         while True:
@@ -116,8 +124,10 @@ class Watches:
                 log.warning("objects not listed", error=str(error), retry_in=RETRY)
                 await asyncio.sleep(RETRY)
 
-    async def _when_watching(self, system: System, ready: asyncio.Event) -> None:
+    async def _when_watching(self, system: System, ready: asyncio.Event, watches: Sequence[Watch]) -> None:
         await ready.wait()
+        for watch in watches:
+            await watch.opened.wait()
         self._state.watching = True
         self._catch_signals()  # again: the login may have come before Kopf put its own in place
         await asyncio.sleep(relist.QUIET)

@@ -66,6 +66,9 @@ class Fuse:
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> Any:
         return await self._pass(self._cluster.list(kind, namespace, labels))
 
+    async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Any:
+        return await self._pass(self._cluster.collection(kind, namespace, labels))
+
     async def apply(self, manifest: Any, **options: Any) -> Any:
         return await self._pass(self._cluster.apply(manifest, **options))
 

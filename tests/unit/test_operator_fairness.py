@@ -50,7 +50,7 @@ def test_the_lag_is_how_long_the_next_one_has_waited() -> None:
 def heard(lag: float, kind: Kind) -> float:
     """The delay after which news of an object are looked at."""
     delays: list[tuple[ServiceKey, float]] = []
-    feed = Feed(Mirror(), lambda key, delay: delays.append((key, delay)), lambda _kind: None, lambda: lag)
+    feed = Feed(Mirror(), lambda key, delay: delays.append((key, delay)), lambda: None, lambda: lag)
     metadata = {
         "name": "shop",
         "namespace": "ns",
