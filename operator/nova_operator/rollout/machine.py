@@ -79,6 +79,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(rollout: Rollout, before: RolloutStatus, seen: Seen, now: datetime) -> RolloutStatus:
     """The next status; equal to `before` where nothing happened. `now` with a time zone."""
+    before = _mended(before, now)
     if rollout.strategy == "Rolling":
         return _without_canary(before, seen)
     if seen.stable is None or seen.replicas == 0:
@@ -242,6 +243,25 @@ def _told(verb: str, status: RolloutStatus, seen: Seen) -> bool:
 
 def _shadow(rollout: Rollout, found: Judgement) -> bool:
     return rollout.checks.mode == "Shadow" and found.outcome == "bad"
+
+
+def _mended(before: RolloutStatus, now: datetime) -> RolloutStatus:
+    """The status of a canary, which somebody may have edited. A step that cannot be is the first one, a time that is
+    none is now: that holds longer than it had to, and promotes nothing early."""
+    if before.phase not in UNDER_WAY or before.phase == "Promoting":
+        return before
+    if before.step < 1:
+        return replace(before, step=1, since=_stamp(now), hold_since="")
+    since = before.since if _is_time(before.since) else _stamp(now)
+    held = before.hold_since if before.hold_since == "" or _is_time(before.hold_since) else _stamp(now)
+    return replace(before, since=since, hold_since=held)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _passed(since: str, now: datetime) -> float:

@@ -275,3 +275,22 @@ def test_no_way_leads_to_nonsense(way: list[tuple[Rollout, Seen, float]]) -> Non
             assert 1 <= status.step <= 3
             assert status.canary == sight.desired
             assert status.since
+
+
+@pytest.mark.parametrize("garbage", ["yesterday", "", "2026-01-05T09:59:00", "12", "9999999999"])
+def test_a_time_in_the_status_that_is_none_begins_the_wait_anew(garbage: str) -> None:
+    """Somebody edited it: the service goes on, and nothing is promoted or taken back early."""
+    waiting = replace(at(2, held=None), since=garbage)
+    after = decide(CANARY, waiting, seen(canary=version("new", 1)), NOW)
+    assert (after.phase, after.step, after.since) == ("Progressing", 2, "2026-01-05T10:00:00Z")
+    holding = replace(at(2), hold_since=garbage or "never")
+    after = decide(CANARY, holding, seen(canary=ready(2)), NOW)
+    assert (after.phase, after.step, after.hold_since) == ("Progressing", 2, "2026-01-05T10:00:00Z")
+    late = decide(CANARY, after, seen(canary=ready(2)), NOW + timedelta(seconds=OVER))
+    assert (late.phase, late.step) == ("Progressing", 3)
+
+
+@pytest.mark.parametrize("step", [0, -1, -99])
+def test_a_step_in_the_status_that_cannot_be_is_the_first(step: int) -> None:
+    after = decide(CANARY, replace(at(1), step=step), seen(canary=None), NOW)
+    assert (after.phase, after.step, after.weight) == ("Progressing", 1, CANARY.steps[0].weight)
