@@ -8,13 +8,13 @@ which is also made sure of below.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import kopf
 
 from nova_operator.desired.defaults import Platform
 from nova_operator.kinds import CHILDREN, HTTP_ROUTE, NOVA_SERVICE, OPTIONAL_CHILDREN, POD, POD_MONITOR, Kind
-from nova_operator.mirror import Mirror, ServiceKey, service_key
+from nova_operator.mirror import Mirror, News, ServiceKey, service_key
 from nova_operator.watch import pauses
 
 WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
@@ -24,17 +24,25 @@ BURST: Final = 0.02
 """Seconds for which news of children are gathered: a write is often followed by several events."""
 
 LONGEST_BURST: Final = 5.0
-"""The same while the operator is behind: what is in motion is looked at less often then, to have done with the rest."""
+"""The same for what is in motion while the operator is behind: it is looked at less often then, to have done with the
+rest."""
+
+
+class Add(Protocol):
+    """Puts a service into the queue, see `runner.Runner.add`."""
+
+    def __call__(self, key: ServiceKey, delay: float = 0.0, *, in_motion: bool = False) -> None:
+        """After so many seconds."""
 
 
 class Feed:
-    """Takes watch events in; `add` puts a service into the queue, with a delay in seconds, `listed` hears that Kopf has
-    listed, which does not tell what is gone; `lag` says by how many seconds the queue is behind."""
+    """Takes watch events in; `add` puts a service into the queue, `listed` hears that Kopf has listed, which does not
+    tell what is gone; `lag` says by how many seconds the queue is behind."""
 
     def __init__(
         self,
         mirror: Mirror,
-        add: Callable[[ServiceKey, float], None],
+        add: Add,
         listed: Callable[[], None],
         lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -45,12 +53,22 @@ class Feed:
 
     def take(self, kind: Kind, change: str | None, manifest: dict[str, Any]) -> None:
         """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed."""
-        news = self._mirror.drop(kind, manifest) if change == "DELETED" else self._mirror.put(kind, manifest)
+        news = self._drop(kind, manifest) if change == "DELETED" else self._mirror.put(kind, manifest)
         service = service_key(kind, manifest)
-        if news and service is not None:
-            self._add(service, 0.0 if kind is NOVA_SERVICE else min(LONGEST_BURST, BURST + self._lag()))
+        if service is not None and news is not News.NONE:
+            if kind is NOVA_SERVICE:
+                self._add(service)
+            elif news is News.CHANGE:
+                self._add(service, BURST)
+            else:
+                self._add(service, min(LONGEST_BURST, BURST + self._lag()), in_motion=True)
         if change is None:
             self._listed()
+
+    def _drop(self, kind: Kind, manifest: dict[str, Any]) -> News:
+        if not self._mirror.drop(kind, manifest):
+            return News.NONE
+        return News.PROGRESS if kind is POD else News.CHANGE
 
 
 def watched(platform: Platform) -> tuple[Kind, ...]:

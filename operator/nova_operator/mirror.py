@@ -14,14 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from nova_api import names
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import NOVA_SERVICE, POD, Kind
+from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, POD, Kind
 from nova_operator.pods import PodView, view
+
+_NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
+_REVISION: Final = "deployment.kubernetes.io/revision"
+"""An annotation in which the controller counts its ReplicaSets."""
+
+_READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT})
 
 
 class ServiceKey(NamedTuple):
@@ -32,6 +39,19 @@ class ServiceKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class News(IntEnum):
+    """What an object that was put in means for its service."""
+
+    NONE = 0
+    """Seen before, older than what is known, or a change of nothing that the operator reads."""
+
+    PROGRESS = 1
+    """It is new, or its controller has come further; pods never mean more."""
+
+    CHANGE = 2
+    """Somebody wrote what the operator may have to put back."""
 
 
 _Identity = tuple[Kind, str, str]
@@ -80,22 +100,29 @@ class Mirror:
     def __repr__(self) -> str:
         return f"<Mirror objects={len(self._objects)} pods={sum(map(len, self._pods.values()))}>"
 
-    def put(self, kind: Kind, manifest: Manifest) -> bool:
-        """Take an object over; False if it is not news: seen before, or older than what is known.
+    def put(self, kind: Kind, manifest: Manifest) -> News:
+        """Take an object over; none if it is not news: seen before, or older than what is known.
 
         Resource versions of one object can be compared as numbers (KEP-5504).
         """
         if kind is POD:
             return self._put_pod(manifest)
         metadata = manifest["metadata"]
-        key = (kind, metadata["namespace"], metadata["name"])
-        entry = _Entry(metadata["uid"], int(metadata["resourceVersion"]), _pack(manifest))
+        key, uid, version = (
+            (kind, metadata["namespace"], metadata["name"]),
+            metadata["uid"],
+            int(metadata["resourceVersion"]),
+        )
         known = self._objects.get(key)
-        if known is not None and known.uid == entry.uid and known.version >= entry.version:
-            return False
-        self._objects[key] = entry
+        if known is not None and known.uid == uid and known.version >= version:
+            return News.NONE
+        self._objects[key] = _Entry(uid, version, _pack(manifest))
         self._note_seen(kind, manifest)
-        return True
+        if known is None or known.uid != uid:
+            return News.PROGRESS
+        if _said(msgspec.json.decode(known.body)) != _said(manifest):
+            return News.CHANGE
+        return News.PROGRESS if kind in _READ_FOR_STATUS else News.NONE
 
     def drop(self, kind: Kind, manifest: Manifest) -> bool:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
@@ -190,18 +217,18 @@ class Mirror:
         for heard in self._asking:
             heard.seen.add(_identity(kind, manifest))
 
-    def _put_pod(self, manifest: Manifest) -> bool:
+    def _put_pod(self, manifest: Manifest) -> News:
         service = service_key(POD, manifest)
         if service is None:
-            return False
+            return News.NONE
         pod = view(manifest)
         pods = self._pods.setdefault(service, {})
         known = pods.get(pod.uid)
         if known is not None and int(known.resource_version) >= int(pod.resource_version):
-            return False
+            return News.NONE
         pods[pod.uid] = pod
         self._note_seen(POD, manifest)
-        return known is None or not _alike(known, pod)
+        return News.NONE if known is not None and _alike(known, pod) else News.PROGRESS
 
     def _drop_pod(self, manifest: Manifest) -> bool:
         service = service_key(POD, manifest)
@@ -224,6 +251,14 @@ def _identity(kind: Kind, manifest: Manifest) -> _Identity:
 def _alike(one: PodView, other: PodView) -> bool:
     """Whether two states of a pod differ in nothing that the operator reads."""
     return msgspec.structs.replace(one, resource_version="") == msgspec.structs.replace(other, resource_version="")
+
+
+def _said(manifest: Manifest) -> Manifest:
+    """What people and managers say in an object, without what its controller and the API server note in it."""
+    metadata = {name: value for name, value in manifest["metadata"].items() if name not in _NOTED}
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {name: value for name, value in annotations.items() if name != _REVISION}
+    return {**manifest, "metadata": metadata, "status": None}
 
 
 def _pack(manifest: Manifest) -> bytes:

@@ -64,7 +64,8 @@ class _Memory:
 class Reconciler:
     """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds;
     `doubt` is called when an optional kind was not there; `missed` says what there is to say of pods without
-    sidecar, `on_share` hears of services whose callers have to send a canary another share."""
+    sidecar, `busy` whether services wait for their turn; `on_share` hears of services whose callers have to send a
+    canary another share."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Reconciler:
         missed: Callable[[ServiceKey], str] = lambda _: "",
         metrics: Metrics,
         on_share: Callable[[ServiceKey], None],
+        busy: Callable[[], bool] = lambda: False,
         poll: float,
         resync: float,
         random: Random,
@@ -88,7 +90,7 @@ class Reconciler:
         self._children = Children(cluster, mirror, doubt)
         self._adopter = Adopter(cluster, mirror, self._children)
         self._delivery = delivery
-        self._reporter = Reporter(cluster, mirror, announcer, metrics, wall)
+        self._reporter = Reporter(cluster, mirror, announcer, metrics, wall, busy=busy)
         self._pilot = Pilot(
             cluster, mirror, delivery, metrics.rollout, look=min(LONGEST_LOOK, poll), wall=wall, on_share=on_share
         )
@@ -131,14 +133,14 @@ class Reconciler:
             return None
         if "deletionTimestamp" in document["metadata"]:
             return await self._take_leave(key, document, memory)
-        outcome, overtaken = await self._put_into_force(key, document, memory)
-        if overtaken:
+        outcome, again = await self._put_into_force(key, document, memory)
+        if again == 0:
             return 0.0
-        if (pause := self._pause(outcome, memory)) is not None:
-            return pause
-        if self._pilot.leads(key):
-            return self._pilot.look  # a hold may be over
-        return max(0.1, memory.look_at - time.monotonic())
+        wait = self._pause(outcome, memory)
+        if wait is None:  # with a canary, a hold may be over
+            leads = self._pilot.leads(key)
+            wait = self._pilot.look if leads else max(0.1, memory.look_at - time.monotonic())
+        return wait if again is None else min(again, wait)
 
     def _pause(self, outcome: Outcome, memory: _Memory) -> float | None:
         """Seconds until it is tried again, if something was in the way of which no watch tells when it goes."""
@@ -178,8 +180,10 @@ class Reconciler:
         self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service, heard)
         self._mirror.replace_pods(key, pods, heard)
 
-    async def _put_into_force(self, key: ServiceKey, document: Manifest, memory: _Memory) -> tuple[Outcome, bool]:
-        """The outcome, and whether the service was changed meanwhile (see `Reporter.report`)."""
+    async def _put_into_force(
+        self, key: ServiceKey, document: Manifest, memory: _Memory
+    ) -> tuple[Outcome, float | None]:
+        """The outcome, and when the service must be looked at once more (see `Reporter.report`)."""
         before = status.read(document.get("status"))
         reading: spec.Reading | None = None
         chosen: Stored | None = None
@@ -201,7 +205,7 @@ class Reconciler:
         if config_hash:
             self._delivery.expect(key, config_hash)
         if outcome.obstacle is None and not self._delivery.looked(key) and _speaks_of(before, document):
-            return outcome, False  # what a process before this one saw stands until this one has asked the sidecars
+            return outcome, None  # what a process before this one saw stands until this one has asked the sidecars
         upstreams = None if reading is None else tuple(upstream.name for upstream in reading.service.spec.upstreams)
         seen = self._observe(key, reading, chosen, config_hash, outcome.obstacle, rollout=rollout)
         told = memory.told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,13 @@ from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror
 from nova_operator.observation import Observation
 
+PROGRESS_PACE: Final = 1.0
+"""Seconds from one write of a status to the next if only counts have changed: pods of a service start one by one, and
+each of them would be a write, the dearest there is."""
+
+PROGRESS_PACE_BEHIND: Final = 10.0
+"""The same while services wait for their turn."""
+
 
 class Told(msgspec.Struct):
     """What was told of one service so far; losing it costs a write that changes nothing, and some Events more."""
@@ -30,6 +38,9 @@ class Told(msgspec.Struct):
     """What the API server kept of the status that it was asked to write, where that is less: an older definition has
     fewer fields."""
 
+    written_at: float = float("-inf")
+    """When the status was written last, in monotonic seconds."""
+
     generation: int = 0
     changed_at: float | None = None
     """When this generation was first seen, in monotonic seconds; None once it has converged."""
@@ -39,39 +50,59 @@ class Told(msgspec.Struct):
 
 
 class Reporter:
-    """Writes what changed, and nothing where nothing did. `wall` gives the time."""
+    """Writes what changed, and nothing where nothing did. `wall` gives the time, `busy` says whether services wait for
+    their turn."""
 
     def __init__(
-        self, cluster: Cluster, mirror: Mirror, announcer: Announcer, metrics: Metrics, wall: Callable[[], datetime]
+        self,
+        cluster: Cluster,
+        mirror: Mirror,
+        announcer: Announcer,
+        metrics: Metrics,
+        wall: Callable[[], datetime],
+        *,
+        busy: Callable[[], bool],
     ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._announcer = announcer
         self._metrics = metrics
         self._wall = wall
+        self._busy = busy
 
     async def report(
         self, document: Manifest, upstreams: tuple[str, ...] | None, seen: Observation, told: Told, *, created: bool
-    ) -> bool:
-        """Whether the service turned out to have been changed since it was read; `upstreams` are the names that its
-        spec gives. It must be looked at once more then: the mirror knows the change from here, so its event, which
-        comes later, is no news.
+    ) -> float | None:
+        """The seconds until the service must be looked at once more, None if it need not; `upstreams` are the names
+        that its spec gives.
+
+        At once (0) if it turned out to have been changed since it was read: the mirror knows the change from here, so
+        its event, which comes later, is no news. Later if there is progress that was not written yet.
         """
         metadata, before = document["metadata"], status.read(document.get("status"))
         subject = status.Subject(name=metadata["name"], generation=metadata["generation"], upstreams=upstreams)
-        wall = self._wall()
+        wall, now = self._wall(), time.monotonic()
         after = status.build(subject, seen, before, wall.isoformat(timespec="seconds").replace("+00:00", "Z"))
-        overtaken = False
+        again: float | None = None
         if after != before and not (after == told.asked and before == told.kept):
+            if (pause := self._pause(before, after, told, now)) > 0:
+                return pause
             written = await self._write(document, after)
+            told.written_at = now
             kept = status.read(written.get("status"))
             told.asked, told.kept = (None, None) if kept == after else (after, kept)
-            overtaken = _wanted_by_people(written) != _wanted_by_people(document)
+            again = 0.0 if _wanted_by_people(written) != _wanted_by_people(document) else None
         events = [Event("Normal", reasons.CREATED, "Create", "created the Deployment")] if created else []
         events += transitions(before, after)
         self._measure(before, after, told, time.monotonic())
         await self._announcer.announce(events, document, told.allowance, time.monotonic(), wall)
-        return overtaken
+        return again
+
+    def _pause(self, before: NovaServiceStatus, after: NovaServiceStatus, told: Told, now: float) -> float:
+        """Seconds until a status may be written; one that says more than progress may at once."""
+        if not status.is_progress(before, after):
+            return 0.0
+        return told.written_at + (PROGRESS_PACE_BEHIND if self._busy() else PROGRESS_PACE) - now
 
     def forget(self, told: Told) -> None:
         """The service is gone."""

@@ -57,9 +57,9 @@ class Runner:
     def __repr__(self) -> str:
         return f"<Runner {self._name} {self._queue!r} idle={len(self._idle)}/{self._workers}>"
 
-    def add(self, key: ServiceKey, delay: float = 0.0) -> None:
-        """Give the key a turn `delay` seconds from now, or earlier if it has one."""
-        self._queue.add(key, time.monotonic(), delay)
+    def add(self, key: ServiceKey, delay: float = 0.0, *, in_motion: bool = False) -> None:
+        """Give the key a turn `delay` seconds from now, or earlier if it has one; see `work` for the two classes."""
+        self._queue.add(key, time.monotonic(), delay, in_motion=in_motion)
         self._hand_out()
 
     def overdue(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from nova_api.errors import ConfigError
 from nova_api.model import convert
 from nova_api.status import DrainBudget, NovaServiceStatus, SidecarCount
 from nova_api.unknown import without_unknown
+from nova_operator import reasons
 from nova_operator.circuits import open_breakers, summary
 from nova_operator.conditions import assess, merge
 from nova_operator.observation import Observation, runs_current
@@ -29,6 +30,24 @@ def read(document: Mapping[str, Any] | None) -> NovaServiceStatus:
 def holds(status: NovaServiceStatus, kind: str) -> bool:
     """Whether a condition is True."""
     return any(condition.type == kind and condition.status == "True" for condition in status.conditions)
+
+
+_UNDER_WAY: Final = frozenset({reasons.ROLLING_OUT, reasons.NO_PODS, reasons.CONFIG_PENDING})
+"""Reasons of conditions that pass by themselves."""
+
+
+def is_progress(before: NovaServiceStatus, after: NovaServiceStatus) -> bool:
+    """Whether two statuses differ in nothing but how far pods and sidecars have come: nobody waits for a count."""
+    return _outline(before) == _outline(after)
+
+
+def _outline(status: NovaServiceStatus) -> tuple[NovaServiceStatus, list[tuple[str, str, str, int]]]:
+    conditions: list[tuple[str, str, str, int]] = [
+        (one.type, one.status, "" if one.reason in _UNDER_WAY else one.reason + one.message, one.observed_generation)
+        for one in status.conditions
+    ]
+    counted = {"replicas": 0, "ready_replicas": 0, "sidecars": SidecarCount()}
+    return msgspec.structs.replace(status, conditions=(), **counted), conditions
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ LOOKERS: Final = 64
 
 
 BEHIND: Final = 0.5
-"""Seconds that the next service has waited for its turn: then Events wait, too."""
+"""Seconds that the next service has waited for its turn: then Events and counts wait, too."""
 
 
 class System:
@@ -67,7 +67,7 @@ class System:
             look_soon=self.looks.add,
             count=metrics.sidecars,
         )
-        self._announcer = Announcer(cluster, identity, metrics, lambda: self.services.lag() > BEHIND)
+        self._announcer = Announcer(cluster, identity, metrics, self._is_busy)
         self._reconciler = Reconciler(
             cluster,
             self.mirror,
@@ -78,6 +78,7 @@ class System:
             missed=self.missed.words,
             metrics=metrics,
             on_share=self._share_changed,
+            busy=self._is_busy,
             poll=poll,
             resync=resync,
             random=random,
@@ -172,6 +173,9 @@ class System:
 
     async def _look(self, service: ServiceKey) -> float | None:
         return await self._delivery.look(service)
+
+    def _is_busy(self) -> bool:
+        return self.services.lag() > BEHIND
 
     def _share_changed(self, service: ServiceKey) -> None:
         """The canary of a service gets another share: all that may call it have to be told. To ask too many costs a

@@ -4,6 +4,10 @@ Rules: a key is in work at most once at a time; what is added while it is in wor
 added twice before its turn, it has one turn, at the earlier time; after a failure it comes back later and later,
 without herds (equal jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/); what is heard
 of a failing key in the meantime does not shorten that wait, or a storm of events would undo it.
+
+There are two classes. What somebody waits for (a service that was made or changed, drift, a write that failed) comes
+first; what is in motion by itself, such as pods that start, has every fourth turn as long as others wait, and all turns
+otherwise. Without it, a newcomer would wait for a look at each of a thousand services that have their pods made.
 """
 
 from __future__ import annotations
@@ -19,53 +23,94 @@ BACKOFF_BASE: Final = 0.2
 BACKOFF_MAX: Final = 60.0
 """Most seconds until a key that failed is tried again: after its first failure, doubled with each, up to the last."""
 
+SHARE_IN_MOTION: Final = 4
+"""One of so many turns is for what is in motion, while others wait."""
+
+
+class _Turns(Generic[K]):
+    """The keys of one class by their turns."""
+
+    def __init__(self) -> None:
+        self.due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._serial = 0
+
+    def add(self, key: K, due: float) -> None:
+        """Give the key a turn, unless it has an earlier one."""
+        if due < self.due.get(key, float("inf")):
+            self.due[key] = due
+            self._serial += 1
+            heapq.heappush(self._heap, (due, self._serial, key))
+
+    def first(self) -> float | None:
+        """When the earliest turn is; drops those that were moved to an earlier one or forgotten."""
+        while self._heap and self.due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def is_due(self, now: float) -> bool:
+        """Whether a turn has come."""
+        first = self.first()
+        return first is not None and first <= now
+
+    def take(self) -> K:
+        """The key whose turn is first; there must be one."""
+        self.first()
+        key = heapq.heappop(self._heap)[2]
+        del self.due[key]
+        return key
+
 
 class WorkQueue(Generic[K]):
     """Times are monotonic seconds, handed in by the caller."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._serial = 0
+        self._waited_for: _Turns[K] = _Turns()
+        self._in_motion: _Turns[K] = _Turns()
+        self._contended = 0
         self._running: set[K] = set()
-        self._again: dict[K, float] = {}
+        self._again: dict[K, tuple[float, bool]] = {}
         self._failures: dict[K, int] = {}
         self._not_before: dict[K, float] = {}
 
     def __repr__(self) -> str:
-        return f"<WorkQueue waiting={len(self._due)} running={len(self._running)} failing={len(self._failures)}>"
+        return f"<WorkQueue waiting={len(self)} running={len(self._running)} failing={len(self._failures)}>"
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self._waited_for.due.keys() | self._in_motion.due.keys())
 
     def overdue(self, now: float) -> int:
         """Keys whose turn has come and that nobody has taken yet."""
-        return sum(due <= now for due in self._due.values())
+        return len({key for turns in self._classes() for key, due in turns.due.items() if due <= now})
 
-    def add(self, key: K, now: float, delay: float = 0.0) -> None:
+    def add(self, key: K, now: float, delay: float = 0.0, *, in_motion: bool = False) -> None:
         """Give the key a turn `delay` seconds from now, or earlier if it has one."""
         due = max(now + delay, self._not_before.get(key, now))
         if key in self._running:
-            self._again[key] = min(due, self._again.get(key, due))
-        elif due < self._due.get(key, float("inf")):
-            self._due[key] = due
-            self._serial += 1
-            heapq.heappush(self._heap, (due, self._serial, key))
+            known = self._again.get(key)
+            self._again[key] = (due, in_motion) if known is None else (min(due, known[0]), in_motion and known[1])
+        else:
+            (self._in_motion if in_motion else self._waited_for).add(key, due)
 
     def take(self, now: float) -> K | None:
         """The key whose turn it is, which is then in work; None if none is due."""
-        while self._heap and self._heap[0][0] <= now:
-            due, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) == due:  # else it was moved to an earlier turn or forgotten
-                del self._due[key]
-                self._running.add(key)
-                return key
-        return None
+        waited_for, in_motion = self._waited_for.is_due(now), self._in_motion.is_due(now)
+        if waited_for and in_motion:
+            self._contended += 1
+            waited_for = self._contended % SHARE_IN_MOTION != 0
+        elif not waited_for and not in_motion:
+            return None
+        key = (self._waited_for if waited_for else self._in_motion).take()
+        for turns in self._classes():
+            turns.due.pop(key, None)
+        self._running.add(key)
+        return key
 
     def lag(self, now: float) -> float:
-        """Seconds for which the key whose turn is next has been waiting for it; 0 if nobody waits."""
-        return max(0.0, now - self._heap[0][0]) if self._heap else 0.0
+        """Seconds for which the key that is first in its class has been waiting; 0 if nobody waits."""
+        due = self.next_due()
+        return 0.0 if due is None else max(0.0, now - due)
 
     def failing(self) -> int:
         """Keys that could not be worked on the last time."""
@@ -73,13 +118,13 @@ class WorkQueue(Generic[K]):
 
     def next_due(self) -> float | None:
         """When the next turn is, at the earliest; None if nothing waits."""
-        return self._heap[0][0] if self._heap else None
+        return min((due for turns in self._classes() if (due := turns.first()) is not None), default=None)
 
     def done(self, key: K, now: float, again_in: float | None) -> None:
         """The key was worked on well; `again_in` seconds it wants to be looked at unasked, None: it is gone."""
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
-        self._finish(key, now, again_in)
+        self._finish(key, now, again_in, in_motion=again_in != 0)
 
     def failed(self, key: K, now: float, at_least: float = 0.0) -> float:
         """The key could not be worked on; returns the seconds until its next turn, `at_least` those."""
@@ -88,13 +133,16 @@ class WorkQueue(Generic[K]):
         bound = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** min(failures, 30))
         wait = max(at_least, self._random.uniform(bound / 2, bound))
         self._not_before[key] = now + wait
-        self._finish(key, now, wait)
+        self._finish(key, now, wait, in_motion=False)
         return wait
 
-    def _finish(self, key: K, now: float, again_in: float | None) -> None:
+    def _finish(self, key: K, now: float, again_in: float | None, *, in_motion: bool) -> None:
         self._running.discard(key)
         again = self._again.pop(key, None)
         if again is not None:
-            self.add(key, now, max(0.0, again - now))
+            self.add(key, now, max(0.0, again[0] - now), in_motion=again[1])
         if again_in is not None:
-            self.add(key, now, again_in)
+            self.add(key, now, again_in, in_motion=in_motion)
+
+    def _classes(self) -> tuple[_Turns[K], _Turns[K]]:
+        return self._waited_for, self._in_motion

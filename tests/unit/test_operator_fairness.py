@@ -2,11 +2,12 @@
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 from nova_operator.handlers import BURST, LONGEST_BURST, Feed
-from nova_operator.kinds import CONFIG_MAP, NOVA_SERVICE, Kind
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, Kind
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.work import WorkQueue
+from nova_operator.work import SHARE_IN_MOTION, WorkQueue
 
 
 def test_a_service_that_changes_all_the_time_gets_its_turns_and_no_more() -> None:
@@ -47,25 +48,61 @@ def test_the_lag_is_how_long_the_next_one_has_waited() -> None:
     assert queue.lag(4.0) == 1.0
 
 
-def heard(lag: float, kind: Kind) -> float:
-    """The delay after which news of an object are looked at."""
-    delays: list[tuple[ServiceKey, float]] = []
-    feed = Feed(Mirror(), lambda key, delay: delays.append((key, delay)), lambda: None, lambda: lag)
-    metadata = {
-        "name": "shop",
-        "namespace": "ns",
-        "uid": "u",
-        "resourceVersion": "5",
-        "labels": {"nova.dev/service": "shop"},
-    }
-    feed.take(kind, "ADDED", {"metadata": metadata})
-    ((key, delay),) = delays
-    assert key == ServiceKey("ns", "shop")
-    return delay
+def test_who_is_waited_for_does_not_wait_for_a_crowd_in_motion() -> None:
+    queue: WorkQueue[str] = WorkQueue(Random(1))
+    for number in range(100):
+        queue.add(f"s{number}", 0.0, in_motion=True)
+    queue.add("new", 50.0)
+    assert "new" in [queue.take(60.0), queue.take(60.0)]
+
+
+def test_a_crowd_that_is_waited_for_leaves_a_share_to_what_is_in_motion() -> None:
+    queue: WorkQueue[str] = WorkQueue(Random(1))
+    for number in range(100):
+        queue.add(f"new{number}", 0.0)
+        queue.add(f"moves{number}", 0.0, in_motion=True)
+    turns = [str(queue.take(1.0)) for _ in range(80)]
+    assert sum(turn.startswith("moves") for turn in turns) == 80 // SHARE_IN_MOTION
+    assert [turn for turn in turns if turn.startswith("moves")] == [f"moves{number}" for number in range(20)]
+
+
+def heard(lag: float, kind: Kind, *objects: dict[str, Any], change: str = "MODIFIED") -> tuple[float, bool] | None:
+    """After which delay the last of these states of an object is looked at, and whether that is for what is in motion;
+    None if it is not."""
+    turns: list[tuple[float, bool]] = []
+
+    def add(key: ServiceKey, delay: float = 0.0, *, in_motion: bool = False) -> None:
+        assert key == ServiceKey("ns", "shop")
+        turns.append((delay, in_motion))
+
+    feed = Feed(Mirror(), add, lambda: None, lambda: lag)
+    for version, one in enumerate(objects or ({},)):
+        turns.clear()
+        metadata = {"name": "shop", "namespace": "ns", "uid": "u", "resourceVersion": str(version)}
+        labels = {"nova.dev/service": "shop"}
+        feed.take(kind, change, {**one, "metadata": {**metadata, "labels": labels, **one.get("metadata", {})}})
+    return turns[-1] if turns else None
 
 
 def test_what_is_in_motion_is_looked_at_less_often_while_the_operator_is_behind() -> None:
-    assert heard(0.0, CONFIG_MAP) == BURST
-    assert heard(1.0, CONFIG_MAP) == 1.0 + BURST
-    assert heard(100.0, CONFIG_MAP) == LONGEST_BURST
-    assert heard(100.0, NOVA_SERVICE) == 0.0
+    assert heard(0.0, CONFIG_MAP) == (BURST, True)
+    assert heard(1.0, CONFIG_MAP) == (1.0 + BURST, True)
+    assert heard(100.0, CONFIG_MAP) == (LONGEST_BURST, True)
+    assert heard(100.0, NOVA_SERVICE) == (0.0, False)
+
+
+def test_drift_is_looked_at_at_once_however_far_the_operator_is_behind() -> None:
+    assert heard(100.0, CONFIG_MAP, {"data": {"a": "1"}}, {"data": {"a": "2"}}) == (BURST, False)
+    assert heard(100.0, DEPLOYMENT, {"spec": {"replicas": 1}}, {"spec": {"replicas": 2}}) == (BURST, False)
+    labelled = {"metadata": {"annotations": {"nova.dev/manifest-hash": "spoilt"}}}
+    assert heard(100.0, CONFIG_MAP, {}, labelled) == (BURST, False)
+    leaving = {"metadata": {"deletionTimestamp": "2026-01-05T10:00:00Z"}}
+    assert heard(100.0, CONFIG_MAP, {}, leaving) == (BURST, False)
+
+
+def test_what_controllers_note_is_motion_in_a_deployment_and_nothing_elsewhere() -> None:
+    states: tuple[dict[str, Any], ...] = ({"status": {"replicas": 0}}, {"status": {"replicas": 1}})
+    assert heard(0.0, DEPLOYMENT, *states) == (BURST, True)
+    assert heard(0.0, POD_DISRUPTION_BUDGET, *states) is None
+    counted = {"metadata": {"annotations": {"deployment.kubernetes.io/revision": "1"}, "generation": 2}}
+    assert heard(0.0, DEPLOYMENT, {}, counted) == (BURST, True)

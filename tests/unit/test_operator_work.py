@@ -100,6 +100,36 @@ def test_success_forgets_the_failures() -> None:
     assert keys.failed("a", 300.0) <= BACKOFF_BASE
 
 
+def test_a_key_in_both_classes_has_one_turn_at_the_earliest_time() -> None:
+    keys = queue()
+    keys.add("a", 0.0, 5.0)
+    keys.add("a", 0.0, 1.0, in_motion=True)
+    assert (len(keys), keys.overdue(6.0), keys.next_due()) == (1, 1, 1.0)
+    assert (take_all(keys, 1.0), take_all(keys, 9.0), keys.lag(9.0)) == (["a"], [], 0.0)
+
+
+def test_what_is_added_while_in_work_keeps_its_class() -> None:
+    """Beside a key that is waited for, so that the class decides who is next."""
+    for in_motion, order in ((True, ["other", "a"]), (False, ["a", "other"])):
+        keys = queue()
+        keys.add("a", 0.0)
+        keys.take(0.0)
+        keys.add("a", 0.1, in_motion=True)
+        keys.add("a", 0.2, in_motion=in_motion)
+        keys.add("other", 0.45)
+        keys.done("a", 0.4, again_in=None)
+        assert take_all(keys, 0.5) == order
+
+
+def test_what_comes_round_by_itself_is_not_waited_for() -> None:
+    keys = queue()
+    keys.add("a", 0.0)
+    keys.take(0.0)
+    keys.done("a", 0.0, again_in=1.0)
+    keys.add("b", 5.0)
+    assert take_all(keys, 6.0) == ["b", "a"]
+
+
 class Queueing(RuleBasedStateMachine):
     """Whatever happens, no key is in work twice, and none that was added is forgotten."""
 
@@ -113,9 +143,9 @@ class Queueing(RuleBasedStateMachine):
         self.running: set[str] = set()
         self.owed: set[str] = set()
 
-    @rule(key=keys, delay=delays)
-    def add(self, key: str, delay: float) -> None:
-        self.queue.add(key, self.now, delay)
+    @rule(key=keys, delay=delays, in_motion=st.booleans())
+    def add(self, key: str, delay: float, in_motion: bool) -> None:
+        self.queue.add(key, self.now, delay, in_motion=in_motion)
         self.owed.add(key)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 90.0]))
