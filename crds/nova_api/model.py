@@ -143,11 +143,18 @@ def convert(document: object, model: type[T]) -> T:
         raise translate(error, model) from error
 
 
+_NESTED = (dict, list)
+
+
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nulls(below) for name, below in value.items() if below is not None}
+        return {
+            name: _without_nulls(below) if isinstance(below, _NESTED) else below
+            for name, below in value.items()
+            if below is not None
+        }
     if isinstance(value, list):
-        return [_without_nulls(below) for below in value]
+        return [_without_nulls(below) if isinstance(below, _NESTED) else below for below in value]
     return value
 
 

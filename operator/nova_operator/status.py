@@ -20,9 +20,13 @@ from nova_operator.observation import Observation, runs_current
 
 def read(document: Mapping[str, Any] | None) -> NovaServiceStatus:
     """The status as it was written before, without what a newer operator wrote; empty if it is none."""
-    known, _ = without_unknown(dict(document or {}), NovaServiceStatus)
+    written = dict(document or {})
     try:
-        return convert(known, NovaServiceStatus)
+        return convert(written, NovaServiceStatus)
+    except ConfigError:
+        known, ignored = without_unknown(written, NovaServiceStatus)
+    try:
+        return convert(known, NovaServiceStatus) if ignored else NovaServiceStatus()
     except ConfigError:
         return NovaServiceStatus()
 
