@@ -102,7 +102,7 @@ class Watch:
                 self._version, pause = "", next(self._pauses)
             except UnavailableError as error:
                 pause = max(next(self._pauses), error.retry_after or 0.0)
-                log.debug("watch closed", kind=self._kind.kind, error=str(error), retry_in=pause)
+                log.debug("watch closed", watch=self._kind.plural, error=str(error), retry_in=pause)
             await asyncio.sleep(pause)
 
     def _hear(self, line: bytes) -> None:

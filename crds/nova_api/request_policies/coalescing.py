@@ -45,7 +45,7 @@ class CoalescingPolicy(Model, frozen=True, kw_only=True):
             holds=lambda s: s.max_hold_up <= 600,
         ),
         Rule(
-            cel="!self.ignoredHeaders.exists(h, h in ['authorization', 'cookie', 'host'])",
+            cel="!has(self.ignoredHeaders) || !self.ignoredHeaders.exists(h, h in ['authorization', 'cookie', 'host'])",
             message="ignoredHeaders must not name authorization, cookie or host",
             holds=lambda s: not {"authorization", "cookie", "host"}.intersection(s.ignored_headers),
         ),
