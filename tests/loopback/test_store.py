@@ -113,10 +113,54 @@ def test_after_failures_it_is_left_alone_and_then_tried_by_one() -> None:
         assert not store.admits(guarded.time[0])
         assert (store.calls[Call.FAILED], store.calls[Call.SKIPPED]) == (3, 2)
         backend.broken = False
-        guarded.time[0] = 2.0
-        assert store.admits(2.0)
+        guarded.time[0] = 2.3
+        assert store.admits(2.3)
         assert await store.get("a") == b"a"
         assert store.snapshot()["state"] == "closed"
+        await store.close()
+
+    run(test)
+
+
+def test_many_sidecars_come_back_one_after_the_other() -> None:
+    """A store that was restarted must not get all of its clients in one instant."""
+
+    async def go() -> list[float]:
+        now = 0.0
+        stores = []
+        for seed in range(100):
+            backend = Slow()
+            backend.broken = True
+            stores.append(GuardedStore(backend, timeout=1, directory="", rng=Random(seed), clock=lambda: now))
+        for store in stores:
+            for _ in range(4):
+                with pytest.raises(StoreError):
+                    await store.get("a")
+        back: dict[GuardedStore, float] = {}
+        while len(back) < len(stores) and now < 5:
+            now += 0.01
+            back |= {store: now for store in stores if store not in back and store.admits(now)}
+        return sorted(back.values())
+
+    back = asyncio.run(go())
+    assert len(back) == 100
+    assert back[0] >= 1.0
+    assert back[-1] <= 2.3
+    assert back[90] - back[10] > 0.5
+    assert max(back.count(at) for at in back) <= 10
+
+
+def test_how_long_calls_took_is_counted_late_ones_with_their_timeout() -> None:
+    async def test(backend: Slow, guarded: Any) -> None:
+        store = guarded()
+        with pytest.raises(StoreError):
+            await store.get("late")
+        backend.gate.set()
+        guarded.time[0] = 0.2
+        await store.get("soon")
+        shown = store.snapshot()
+        assert shown["took"][-1] == ("+Inf", 2)
+        assert (shown["calls"]["timeout"], shown["calls"]["ok"]) == (1, 1)
         await store.close()
 
     run(test)

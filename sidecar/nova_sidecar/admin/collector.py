@@ -83,7 +83,7 @@ class ProxyCollector(Collector):
         yield call_metrics(ports)
         stats = self._view.stats()
         yield from affinity_metrics(ports, stats["affinity"])
-        yield store_metrics(stats)
+        yield from store_metrics(stats)
         yield coalescing_metrics(ports)
         yield from pool_guard_metrics(stats)
         yield from idempotency_metrics(ports, stats)

@@ -5,11 +5,15 @@ it cut off, a connection that takes longer than that to open would never be ther
 under way, and with them the connections; further ones wait, within their own deadline.
 
 While the breaker is open a call costs nothing but a comparison (`admits`), so that a store that is down slows nobody.
+It is left alone for up to twice as long as the breaker says, each sidecar for a time of its own: when the store is
+back, its sidecars come one after the other.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from itertools import accumulate
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -33,8 +37,12 @@ BREAKER: Final = BreakerPolicy(
     window=WindowPolicy(failure_rate=Share(0.5), minimum_calls=20),
     success_threshold=1,
     open_duration=Duration(1),
-    max_open_duration=Duration(10),
+    max_open_duration=Duration(5),
 )
+SPREAD: Final = 1.0
+"""Share of the open time by which it is left alone longer, at most: 1 to 10 s in all."""
+BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Upper bounds of the buckets that calls are counted in by how long they took, seconds."""
 
 
 class Call(StrEnum):
@@ -49,7 +57,10 @@ class Call(StrEnum):
 class GuardedStore:
     """See the module. `timeout` in seconds; `directory` has the credentials, "" for none."""
 
-    __slots__ = ("_backend", "_breaker", "_clock", "_files", "_room", "_running", "_timeout", "_until", "calls")
+    __slots__ = (
+        "_backend", "_breaker", "_clock", "_files", "_rng", "_room", "_running", "_timeout", "_until", "calls",
+        "seconds", "took",
+    )  # fmt: skip
 
     def __init__(
         self, backend: Backend, *, timeout: float, directory: str, rng: Random, clock: Callable[[], float]
@@ -57,6 +68,7 @@ class GuardedStore:
         self._backend = backend
         self._timeout = timeout
         self._clock = clock
+        self._rng = rng
         self._breaker = Breaker(BREAKER, rng, clock())
         self._breaker.on_transition.append(self._moved)
         self._room = asyncio.Semaphore(MOST)
@@ -64,6 +76,10 @@ class GuardedStore:
         self._until = 0.0
         self._files = SecretFiles(directory, FILES, backend.login) if directory else None
         self.calls: dict[Call, int] = dict.fromkeys(Call, 0)
+        self.took = [0] * (len(BOUNDS) + 1)
+        """Calls that were made, by how long whoever made them waited: a bucket for each of `BOUNDS`, and one beyond."""
+        self.seconds = 0.0
+        """The sum of that."""
 
     def start(self) -> None:
         """Read the credentials, and again when they change."""
@@ -114,9 +130,11 @@ class GuardedStore:
 
     async def _call(self, make: Callable[[], Awaitable[T]]) -> T:
         now = self._clock()
+        if not self.admits(now):
+            raise StoreError("the store has failed, and is left alone for a while")
         refused = self._breaker.admit(now)
         if refused is not None:
-            self._until = now + (refused.retry_after or 0.0)
+            self._until = now + (refused.retry_after or 0.0) * (1 + SPREAD * self._rng.random())
             self.calls[Call.SKIPPED] += 1
             raise StoreError("the store has failed, and is left alone for a while")
         ticket = self._breaker.ticket
@@ -125,7 +143,10 @@ class GuardedStore:
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=self._timeout)
         ok = task.done() and not task.cancelled() and task.exception() is None
-        self._breaker.record(SUCCESS if ok else FAILURE, self._clock(), ticket)
+        after = self._clock()
+        self.took[bisect_left(BOUNDS, after - now)] += 1
+        self.seconds += after - now
+        self._breaker.record(SUCCESS if ok else FAILURE, after, ticket)
         if not task.done():
             self.calls[Call.TIMEOUT] += 1
             raise StoreError(f"no answer within {self._timeout:g} s")
@@ -152,7 +173,13 @@ class GuardedStore:
 
     def snapshot(self) -> dict[str, Any]:
         """What an operator wants to see, as plain data."""
-        return {"state": self._breaker.state, "calls": {str(how): count for how, count in self.calls.items()}}
+        return {
+            "state": self._breaker.state,
+            "calls": {str(how): count for how, count in self.calls.items()},
+            "took": list(zip([*map(str, BOUNDS), "+Inf"], accumulate(self.took), strict=True)),
+            "seconds": round(self.seconds, 6),
+            "underWay": len(self._running),
+        }
 
     def __repr__(self) -> str:
         return f"<GuardedStore {self._breaker.state} {self._backend!r}>"

@@ -1,7 +1,12 @@
 """What policies may ask of a store. Keys are text, values bytes that are never empty, lifetimes seconds."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+LARGEST: Final = 8 << 20
+"""Bytes of a value that is read at most; the store sends no more."""
+LONGEST_HOLDER: Final = 1024
+"""Bytes of who may hold a key."""
 
 
 class StoreError(Exception):
@@ -12,7 +17,7 @@ class Store(Protocol):
     """One store. Every method raises StoreError, and may be called by many at once."""
 
     async def get(self, key: str) -> bytes | None:
-        """The value of a key, None where there is none."""
+        """The value of a key, None where there is none. One of more than `LARGEST` bytes is none that could be used."""
         ...
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
@@ -22,7 +27,8 @@ class Store(Protocol):
     async def hold(self, key: str, value: bytes, seconds: float, instead_of: bytes = b"") -> bytes:
         """Who holds a key, for so long from now on: whoever does, or `value`, where nobody does or `instead_of` did.
 
-        One step for all who ask at once: each gets the same answer.
+        One step for all who ask at once: each gets the same answer. A value of more than `LONGEST_HOLDER` bytes holds
+        nothing: no policy has put it there.
         """
         ...
 

@@ -8,7 +8,8 @@ The client finds a new master, or the server of a key, by itself. It resolves na
 does, so a host that is also an upstream is reached through that upstream's listener, at the same port.
 
 Its own deadlines are longer than those of a call (`store.guarded`): they bound how long a connection that nobody waits
-for any more may take. It tries a command once more, at once, when a kept connection turns out to be closed.
+for any more may take. It tries a command once more, after a random moment, when a kept connection turns out to be
+closed: a server that was restarted does not get all of them at once.
 """
 
 import asyncio
@@ -19,18 +20,21 @@ from typing import Any, Final
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import FullJitterBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError  # the last two are not each other's
 
 from nova_api.redis_url import place
-from nova_sidecar.store.port import StoreError
+from nova_sidecar.store.port import LARGEST, LONGEST_HOLDER, StoreError
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, and for an answer on it."""
 
+AGAIN: Final = 0.02
+"""Longest wait before that, seconds."""
+
 _HOLD: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[3] then
+local held = redis.call('GETRANGE', KEYS[1], 0, ARGV[4])
+if held ~= '' and held ~= ARGV[3] and #held <= tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return held
 end
@@ -58,7 +62,7 @@ class RedisBackend:
             "socket_connect_timeout": PATIENCE,
             "max_connections": self._connections,
             "protocol": 2,
-            "retry": Retry(NoBackoff(), 1),
+            "retry": Retry(FullJitterBackoff(AGAIN, AGAIN), 1),
         }
         for name in ("username", "password"):
             if (value := files.get(name)) is not None:
@@ -89,7 +93,10 @@ class RedisBackend:
 
     async def get(self, key: str) -> bytes | None:
         """See `Store`."""
-        return await self._run("GET", key)  # type: ignore[no-any-return]  # bytes, or None
+        found = await self._run("GETRANGE", key, 0, LARGEST)  # GET without a bound to what comes
+        if not isinstance(found, bytes) or len(found) > LARGEST:
+            raise StoreError(f"Redis: expected a value of at most {LARGEST} bytes")
+        return found or None
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """See `Store`."""
@@ -97,7 +104,10 @@ class RedisBackend:
 
     async def hold(self, key: str, value: bytes, seconds: float, instead_of: bytes = b"") -> bytes:
         """See `Store`."""
-        return await self.run(_HOLD, (key,), (value, round(seconds * 1000), instead_of))  # type: ignore[no-any-return]  # bytes
+        holder = await self.run(_HOLD, (key,), (value, round(seconds * 1000), instead_of, LONGEST_HOLDER))
+        if not isinstance(holder, bytes) or not 0 < len(holder) <= LONGEST_HOLDER:
+            raise StoreError("Redis: expected the holder of a key")
+        return holder
 
     async def delete(self, key: str) -> None:
         """See `Store`."""
@@ -120,7 +130,9 @@ class RedisBackend:
             raise StoreError("the credentials of the store cannot be used")
         try:
             return await self._client.execute_command(*command)
-        except (RedisError, RedisClusterException, OSError, asyncio.IncompleteReadError) as error:
+        except (
+            Exception
+        ) as error:  # what is no Redis answers with anything: ValueError, RecursionError, UnicodeError, …
             raise StoreError(f"Redis: {type(error).__name__}") from error
 
     async def close(self) -> None:

@@ -102,3 +102,51 @@ def cluster(directory: Path) -> list[Server]:
     eventually(lambda: all(b"cluster_state:ok" in server.command("CLUSTER", "INFO") for server in servers), within=20)
     eventually(lambda: all(b"cluster_known_nodes:3" in s.command("CLUSTER", "INFO") for s in servers), within=20)
     return servers
+
+
+def replica_of(directory: Path, master: Server) -> Server:
+    """A further server of a Cluster, which takes over when the master dies."""
+    port, own = free_ports(2)
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+    replica = Server(
+        directory, *options, "--cluster-port", str(own), "--cluster-replica-validity-factor", "0", port=port
+    )
+    replica.command("CLUSTER", "MEET", HOST, master.port, _bus(master))
+    name = node_name(master)
+    eventually(lambda: name in _text(replica.command("CLUSTER", "NODES")), within=20)
+    replica.command("CLUSTER", "REPLICATE", name)
+    eventually(lambda: replica.command("INFO", "replication").get("master_link_status") == "up", within=20)
+    return replica
+
+
+def node_name(server: Server) -> str:
+    """What a server of a Cluster is called in it."""
+    return _text(server.command("CLUSTER", "MYID"))
+
+
+def move_slots(source: Server, target: Server, others: list[Server], slots: list[int]) -> int:
+    """Move slots with their keys from one server of a Cluster to another, as `redis-cli --cluster reshard` does, and
+    return how many keys moved. Half-way through, clients are answered ASK, and MOVED afterwards.
+
+    https://redis.io/docs/latest/commands/cluster-setslot/
+    """
+    moved = 0
+    for slot in slots:
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", node_name(source))
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", node_name(target))
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 2):
+            source.command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+            moved += len(keys)
+        for server in (target, source, *others):
+            server.command("CLUSTER", "SETSLOT", slot, "NODE", node_name(target))
+    return moved
+
+
+def _bus(server: Server) -> int:
+    """The port that a server of a Cluster speaks to the others at."""
+    line = next(line for line in _text(server.command("CLUSTER", "NODES")).splitlines() if "myself" in line)
+    return int(line.split()[1].split("@")[1].split(",")[0])
+
+
+def _text(answer: bytes | str) -> str:
+    return answer.decode() if isinstance(answer, bytes) else answer
