@@ -89,6 +89,27 @@ def upstream_variable(name: str) -> str:
     return f"NOVA_UPSTREAM_{name.upper().replace('-', '_')}_URL"
 
 
+def upstream_target_variable(name: str) -> str:
+    """Environment variable that names a gRPC upstream's target, which is what gRPC libraries take."""
+    return f"NOVA_UPSTREAM_{name.upper().replace('-', '_')}_TARGET"
+
+
+def upstream_target(host: str, port: int) -> str:
+    """Target of a gRPC upstream as the app sees it.
+
+    https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    return f"dns:///{host}:{port}"
+
+
+def upstream_variables(name: str, protocol: str, host: str, port: int) -> dict[str, str]:
+    """What an app finds in its environment of one upstream."""
+    found = {upstream_variable(name): upstream_url(protocol, host, port)}
+    if protocol == "grpc":
+        found[upstream_target_variable(name)] = upstream_target(host, port)
+    return found
+
+
 def upstream_url(protocol: str, host: str, port: int) -> str:
     """URL of an upstream as the app sees it: plain even where the sidecar goes on by TLS."""
     return f"{'tcp' if protocol == 'tcp' else 'http'}://{host}:{port}"

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from nova_api import names
+from nova_api import names, patterns
+from nova_api.forms import Name
 from nova_api.model import Model, decode_json, encode_json, unique
 from nova_api.policies import (
     AccessLogPolicy,
@@ -31,20 +32,21 @@ from nova_api.units import Duration
 
 FORMAT: Final = "nova.dev/proxy/v1alpha1"
 
+HostOrAddress = Annotated[str, Meta(pattern=patterns.ADDRESS, max_length=253)]
 ListenPort = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port, for tests
 
 
 class Address(Model, frozen=True, kw_only=True):
     """Where to listen or connect: an IP address or a host name, and a port."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    host: HostOrAddress
     port: ListenPort
 
 
 class Inbound(Model, frozen=True, kw_only=True):
     """A listener for traffic to the app."""
 
-    name: str
+    name: Name
     protocol: Literal["http", "websocket", "grpc", "tcp"] = "http"
     listen: Address
     app: Address
@@ -56,7 +58,7 @@ class Tls(Model, frozen=True, kw_only=True):
     """TLS to an upstream. `directory` may hold ca.crt, and tls.crt with tls.key for a client certificate; they are read
     again when they change. Without ca.crt the machine's own authorities count; without a directory ("") all of it."""
 
-    server_name: Annotated[str, Meta(min_length=1, max_length=253)]
+    server_name: HostOrAddress
     directory: str = ""
 
 
@@ -70,7 +72,7 @@ class Canary(Model, frozen=True, kw_only=True):
 class Outbound(Model, frozen=True, kw_only=True):
     """A listener for traffic from the app to one upstream."""
 
-    name: str
+    name: Name
     protocol: Literal["http", "grpc", "tcp"] = "http"
     listen: Address
     upstream: Address

@@ -26,7 +26,7 @@ class Upstream(Model, frozen=True, kw_only=True):
     key = "name"
 
     name: Name
-    """Name in metrics, logs and NOVA_UPSTREAM_<NAME>_URL; unique in the service."""
+    """Name in metrics, logs and NOVA_UPSTREAM_<NAME>_URL, for gRPC also …_TARGET; unique in the service."""
 
     host: Host
     """Host name the app uses, such as auth-service or auth-service.identity.svc; not an address, nor localhost."""

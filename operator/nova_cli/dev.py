@@ -165,10 +165,9 @@ A port that is taken: change it in the file, or end what has it (`ss -ltnp` name
 
 def environment(config: ProxyConfig) -> dict[str, str]:
     """What the app finds in its environment: where to listen, and where its upstreams are."""
-    variables = {
-        names.upstream_variable(port.name): names.upstream_url(port.protocol, port.listen.host, port.listen.port)
-        for port in config.outbound
-    }
+    variables: dict[str, str] = {}
+    for port in config.outbound:
+        variables |= names.upstream_variables(port.name, port.protocol, port.listen.host, port.listen.port)
     if config.inbound:
         variables["PORT"] = str(config.inbound[0].app.port)
     return variables

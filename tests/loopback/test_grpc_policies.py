@@ -13,6 +13,7 @@ from nova_api.units import Duration
 
 from .conftest import StartSidecar
 from .support.grpcapp import GrpcApp, GrpcClient, request
+from .support.ports import free_ports
 from .support.sidecar import Sidecar, document, inbound, outbound
 from .support.waiting import eventually
 
@@ -53,6 +54,20 @@ def test_an_id_is_made_passed_on_echoed_and_logged(start: StartSidecar, server: 
         echoed, "/grpc.testing.TestService/UnaryCall", 200,
     )  # fmt: skip
     assert sidecar.metric("nova_correlation_ids_total", origin="generated") == 1
+
+
+def test_the_line_of_a_call_has_its_status(start: StartSidecar, server: GrpcApp) -> None:
+    gone = free_ports(1)[0]
+    sidecar = start(document(inbound(server.address, protocol="grpc"), outbound(("127.0.0.1", gone), protocol="grpc")))
+    with GrpcClient(sidecar.address()) as client:
+        assert client.code() is grpc.StatusCode.OK
+        assert client.code(status=5) is grpc.StatusCode.NOT_FOUND
+    with GrpcClient(sidecar.address("db")) as client:
+        assert client.code() is grpc.StatusCode.UNAVAILABLE
+    eventually(lambda: len(access(sidecar)) == 3)
+    lines = access(sidecar)
+    assert [line["grpc_status"] for line in lines] == [0, 5, 14]
+    assert {line["status"] for line in lines} == {200}
 
 
 @pytest.mark.parametrize("key", ["correlation-id", "x-correlation-id"])

@@ -98,12 +98,11 @@ def _app(service: NovaService, container: Manifest, platform: Platform, where: s
 
 
 def upstream_variables(service: NovaService) -> list[Manifest]:
-    """A variable with the URL of each upstream."""
-    urls = {
-        names.upstream_variable(upstream.name): names.upstream_url(upstream.protocol, upstream.host, upstream.port)
-        for upstream in service.spec.upstreams
-    }
-    return [{"name": name, "value": url} for name, url in urls.items()]
+    """Variables with the URL of each upstream, and the target where it speaks gRPC."""
+    found: dict[str, str] = {}
+    for upstream in service.spec.upstreams:
+        found |= names.upstream_variables(upstream.name, upstream.protocol, upstream.host, upstream.port)
+    return [{"name": name, "value": value} for name, value in found.items()]
 
 
 def pre_stop(service: NovaService, platform: Platform) -> Manifest:

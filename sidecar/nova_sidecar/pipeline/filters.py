@@ -7,6 +7,7 @@ from typing import Final
 
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.handled import Handled
+from nova_sidecar.pipeline.refusals import grpc_status
 from nova_sidecar.pipeline.stats import DURATION_BOUNDS, PortStats
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.closing import ORDERLY
@@ -153,10 +154,11 @@ class MetricsFilter:
 class AccessLogFilter:
     """Leaves an entry for the access log."""
 
-    __slots__ = ("_direction", "_errors_only", "_name", "_record")
+    __slots__ = ("_calls", "_direction", "_errors_only", "_name", "_record")
 
     def __init__(self, log: AccessLog, stats: PortStats, *, errors_only: bool) -> None:
         self._record = log.record
+        self._calls = stats.grpc is not None
         self._direction = stats.direction
         self._name = stats.name
         self._errors_only = errors_only
@@ -168,25 +170,28 @@ class AccessLogFilter:
             return
         head = exchange.head
         endpoint = exchange.endpoint
-        self._record(
-            AccessEntry(
-                time.time(),
-                self._direction,
-                self._name,
-                head.verb,
-                head.path,
-                exchange.status,
-                "" if reason is None else reason.value,
-                (now - exchange.started) * 1000,
-                exchange.upstream_seconds * 1000,
-                exchange.attempts,
-                exchange.bytes_in,
-                exchange.bytes_out,
-                exchange.correlation.decode("ascii"),
-                exchange.downstream.client,
-                "" if endpoint is None else endpoint,
-            )
+        entry = AccessEntry(
+            time.time(),
+            self._direction,
+            self._name,
+            head.verb,
+            head.path,
+            exchange.status,
+            "" if reason is None else reason.value,
+            (now - exchange.started) * 1000,
+            exchange.upstream_seconds * 1000,
+            exchange.attempts,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            exchange.correlation.decode("ascii"),
+            exchange.downstream.client,
+            "" if endpoint is None else endpoint,
         )
+        if self._calls:
+            code = grpc_status(exchange)
+            if code is not None:
+                entry.grpc_status = code
+        self._record(entry)
 
 
 class SampledAccessLogFilter(AccessLogFilter):

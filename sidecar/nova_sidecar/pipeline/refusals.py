@@ -5,6 +5,7 @@ from email.utils import formatdate
 from math import ceil, isfinite
 from typing import Final, NamedTuple
 
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.policy.reasons import REJECT_HEADER, Reason
 
 
@@ -110,3 +111,14 @@ def render(
     if correlation is not None:
         head += correlation[0] + b": " + correlation[1] + b"\r\n"
     return head + b"\r\n" + (b"" if head_only else body)
+
+
+def grpc_status(exchange: Handled) -> int | None:
+    """Code of a gRPC call, -1 where it got none; None for what is no gRPC call. Exchanges over HTTP/1.1, which share
+    the filters that ask, do not know the attributes."""
+    if not getattr(exchange.head, "is_grpc", False):
+        return None
+    code: int = getattr(exchange, "grpc_status", -1)
+    if code < 0 and isinstance(exchange.reason, Reason):
+        code = REFUSALS[exchange.reason].code
+    return code

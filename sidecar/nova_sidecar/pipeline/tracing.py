@@ -4,9 +4,8 @@ import time
 from typing import Final, Protocol
 
 from nova_sidecar.pipeline.handled import Handled
-from nova_sidecar.pipeline.refusals import REFUSALS
+from nova_sidecar.pipeline.refusals import grpc_status
 from nova_sidecar.pipeline.stats import PortStats
-from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.trace import TRACEPARENT, TRACESTATE, Sampler, Span, encode
 from nova_sidecar.telemetry.entry import SpanEntry
 
@@ -86,7 +85,7 @@ class TracingFilter:
                 exchange.correlation.decode("ascii"),
                 exchange.downstream.client,
                 exchange.endpoint or "",
-                _grpc_status(exchange),
+                grpc_status(exchange),
             )
         )
 
@@ -94,13 +93,3 @@ class TracingFilter:
 def _lines(context: bytes, state: bytes | None) -> bytes:
     line = b"traceparent: " + context + b"\r\n"
     return line if state is None else b"%btracestate: %b\r\n" % (line, state)
-
-
-def _grpc_status(exchange: Handled) -> int | None:
-    """Calls over HTTP/2 have one; exchanges over HTTP/1.1, which share this filter, do not know the attribute."""
-    if not getattr(exchange.head, "is_grpc", False):
-        return None
-    code: int = getattr(exchange, "grpc_status", -1)
-    if code < 0 and isinstance(exchange.reason, Reason):
-        code = REFUSALS[exchange.reason].code
-    return code

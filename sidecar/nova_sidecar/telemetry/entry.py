@@ -40,12 +40,14 @@ class AccessEntry(msgspec.Struct, gc=False):
     """IP address of the client."""
     upstream: str
     """``ip:port`` of the last attempt; empty where there was none."""
+    grpc_status: int | msgspec.UnsetType = msgspec.UNSET
+    """Code of a gRPC call, -1 where it got none; not in the line of what is no gRPC call."""
 
 
 class AffinityEntry(AccessEntry, gc=False):
     """The same for a port with session affinity."""
 
-    affinity: str
+    affinity: str = ""
     """What became of it there; empty where it was refused before."""
 
     @classmethod

@@ -47,6 +47,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "correlation_id": "id of the request across services",
     "downstream": "IP address of the client",
     "upstream": "address of the last attempt, ip:port",
+    "grpc_status": "code of a gRPC call, -1 where it got none",
     "affinity": "what session affinity made of a request; empty where it was refused before",
     # of the sidecar's own life
     "version": "version of the sidecar",
