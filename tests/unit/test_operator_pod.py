@@ -107,6 +107,14 @@ def test_a_variable_of_the_users_stays() -> None:
     assert web_of(laid({"containers": [WEB | {"env": [mine]}]}, upstreams=[AUTH]))["env"] == [mine]
 
 
+def test_an_upstream_of_grpc_has_a_target_too() -> None:
+    calls = AUTH | {"name": "user-names", "protocol": "grpc", "port": 50051}
+    assert web_of(laid({"containers": [WEB]}, upstreams=[calls]))["env"] == [
+        {"name": "NOVA_UPSTREAM_USER_NAMES_URL", "value": f"http://{AUTH['host']}:50051"},
+        {"name": "NOVA_UPSTREAM_USER_NAMES_TARGET", "value": f"dns:///{AUTH['host']}:50051"},
+    ]
+
+
 def test_probes_are_left_as_they_are() -> None:
     probes = {"readinessProbe": {"httpGet": {"port": 8080}}, "startupProbe": {"tcpSocket": {"port": 8080}}}
     assert probes.items() <= web_of(laid({"containers": [WEB | probes]})).items()

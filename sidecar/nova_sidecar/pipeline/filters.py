@@ -154,11 +154,11 @@ class MetricsFilter:
 class AccessLogFilter:
     """Leaves an entry for the access log."""
 
-    __slots__ = ("_calls", "_direction", "_errors_only", "_name", "_record")
+    __slots__ = ("_direction", "_errors_only", "_name", "_record", "_stats")
 
     def __init__(self, log: AccessLog, stats: PortStats, *, errors_only: bool) -> None:
         self._record = log.record
-        self._calls = stats.grpc is not None
+        self._stats = stats
         self._direction = stats.direction
         self._name = stats.name
         self._errors_only = errors_only
@@ -187,7 +187,7 @@ class AccessLogFilter:
             exchange.downstream.client,
             "" if endpoint is None else endpoint,
         )
-        if self._calls:
+        if self._stats.grpc is not None:  # a port of gRPC
             code = grpc_status(exchange)
             if code is not None:
                 entry.grpc_status = code
