@@ -30,13 +30,17 @@ LEFT_OUT = {
     "transport/connector.py": "",
     "transport/dialer.py": "",
     "transport/discovery.py": "",
+    "transport/fetch.py": "",
     "transport/listener.py": "",
     "transport/nameservers.py": "",
     "transport/race.py": "",
     "transport/resolver.py": "",
     "transport/resources.py": "",
     "transport/tls.py": "",
+    "pipeline/jwt_desk.py": "",
+    "pipeline/keyring.py": "",
     "pipeline/proxy.py": "",
+    "pipeline/signatures.py": "",
 }
 SMALLER = ("-fvisibility=hidden", "-fno-asynchronous-unwind-tables")
 """The libraries find each other by capsules, so their tens of thousands of symbols need not be exported, relocated and

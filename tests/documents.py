@@ -48,11 +48,29 @@ def named(name: str) -> Document:
     return MINIMAL | {"metadata": {"name": name}}
 
 
+ISSUER: Document = {"issuer": "https://auth.example", "jwksUrl": "https://auth.example/keys", "audiences": ["shop"]}
+OWN_KEYS: Document = {
+    "issuer": "https://batch.example",
+    "audiences": ["*"],
+    "keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}],
+}
+
+
+def with_jwt(*issuers: Document, **fields: Any) -> Document:
+    """The minimal service that asks for tokens of these issuers."""
+    return with_spec(jwt={"issuers": list(issuers or (ISSUER,))} | fields)
+
+
 TEMPLATE: Document = {"spec": {"containers": [{"name": "app", "image": "registry.example/shop:1"}]}}
 PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
+    "tokens": with_jwt(),
+    "tokens of two issuers": with_jwt(
+        ISSUER, OWN_KEYS, openPaths=["/healthz", "/a/*"], claimHeaders=[{"claim": "sub", "header": "x-user"}]
+    ),
+    "tokens that may say anything": with_jwt(claimHeaders=[], source={"cookie": "token"}, cache={"entries": 0}),
     "longest name": named("a" * 53),
     "every duration form": with_spec(timeout="1h30m", streamIdleTimeout="1.5s", shutdown={"preStop": "250ms"}),
     "longest duration": with_spec(timeout="720h"),
@@ -465,5 +483,79 @@ BAD: dict[str, Bad] = {
         with_spec(coalescing={"ignoredHeaders": ["user-agent", "cookie"]}),
         "spec.coalescing",
         "ignoredHeaders must not name authorization, cookie or host",
+    ),
+    "an issuer without keys": _rule(
+        with_jwt({"issuer": "a", "audiences": ["b"]}),
+        "spec.jwt.issuers[0]",
+        "exactly one of jwksUrl and keys must be set",
+    ),
+    "an issuer with both": _rule(
+        with_jwt(ISSUER | {"keys": OWN_KEYS["keys"]}),
+        "spec.jwt.issuers[0]",
+        "exactly one of jwksUrl and keys must be set",
+    ),
+    "a certificate for plain HTTP": _rule(
+        with_jwt(ISSUER | {"jwksUrl": "http://auth/keys", "secret": "auth"}),
+        "spec.jwt.issuers[0]",
+        "secret is for a jwksUrl that begins with https://",
+    ),
+    "keys fetched all the time": _rule(
+        with_jwt(ISSUER | {"refresh": "9s"}),
+        "spec.jwt.issuers[0]",
+        "refresh must be at least 10s, and staleFor at least as long",
+    ),
+    "half a key": _rule(
+        with_jwt(OWN_KEYS | {"keys": [{"kty": "EC", "crv": "P-256", "x": "AQ"}]}),
+        "spec.jwt.issuers[0].keys[0]",
+        "an RSA key has n and e; an EC key crv (P-256, P-384 or P-521), x and y; an OKP key crv (Ed25519) and x",
+    ),
+    "a claim in place of the host": _rule(
+        with_jwt(claimHeaders=[{"claim": "sub", "header": "host"}]),
+        "spec.jwt.claimHeaders[0]",
+        "header must not be one that frames, routes, authenticates or traces requests, nor Nova's own",
+    ),
+    "a claim in place of the token": _rule(
+        with_jwt(source={"header": "x-token"}, claimHeaders=[{"claim": "sub", "header": "x-token"}]),
+        "spec.jwt",
+        "claimHeaders: the header that the token comes in cannot be one of them",
+    ),
+    "a claim in place of the id": _rule(
+        with_jwt(claimHeaders=[{"claim": "sub", "header": "x-correlation-id"}]),
+        "spec",
+        "jwt.claimHeaders: a claim cannot come in the header of the correlation id",
+    ),
+    "a token in place of the framing": _rule(
+        with_jwt(source={"header": "te"}),
+        "spec.jwt.source",
+        "header must not be one that frames or routes requests; a cookie has a field of its own",
+    ),
+    "clocks that agree on nothing": _rule(
+        with_jwt(leeway="6m"), "spec.jwt", "leeway must be at most 5m, and cache.lifetime longer than 0s"
+    ),
+    "an issuer twice": Bad(
+        with_jwt(ISSUER, ISSUER),
+        "$.spec.jwt: issuers: each issuer must be listed once",
+        ("spec.jwt.issuers[1]: Duplicate value", '"issuer":"https://auth.example"'),
+    ),
+    "a claim required twice": Bad(
+        with_jwt(requiredClaims=[{"claim": "sub"}, {"claim": "sub"}]),
+        "$.spec.jwt: requiredClaims: each claim must be listed once",
+        ("spec.jwt.requiredClaims[1]: Duplicate value", '"claim":"sub"'),
+    ),
+    "two claims for one header": Bad(
+        with_jwt(claimHeaders=[{"claim": "sub", "header": "x-user"}, {"claim": "email", "header": "x-user"}]),
+        "$.spec.jwt: claimHeaders: each header must be listed once",
+        ("spec.jwt.claimHeaders[1]: Duplicate value", '"header":"x-user"'),
+    ),
+    "an algorithm with a shared secret": Bad(
+        with_jwt(ISSUER | {"algorithms": ["HS256"]}),
+        "$.spec.jwt.issuers[0].algorithms[0]: expected one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,"
+        " ES512, EdDSA, Ed25519, got 'HS256'",
+        ("spec.jwt.issuers[0].algorithms[0]: ", "supported values"),
+    ),
+    "a private key": Bad(
+        with_jwt(OWN_KEYS | {"keys": [OWN_KEYS["keys"][0] | {"d": "AQ"}]}),
+        "$.spec.jwt.issuers[0].keys[0]: object contains unknown field d",
+        ('unknown field "spec.jwt.issuers[0].keys[0].d"',),
     ),
 }

@@ -10,6 +10,7 @@ HEADER: Final = r"^[a-z0-9-]{1,64}\Z"
 PATH: Final = r"^/[!-~]*\Z"
 PRINTABLE: Final = r"^[ -~]*\Z"
 URL: Final = r"^https?://[!-~]+\Z"
+BASE64URL: Final = r"^[A-Za-z0-9_-]+\Z"
 COOKIE: Final = r"^[a-zA-Z0-9_-]+\Z"
 REDIS_URL: Final = r"^(rediss?|redis\+(sentinel|cluster))://[a-zA-Z0-9.:,\[\]-]+(/[a-zA-Z0-9_.-]*){0,2}\Z"
 SERVICE: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z"
@@ -26,6 +27,7 @@ WORDS: Final = {
     PATH: "a path that begins with / and has no spaces",
     PRINTABLE: "printable ASCII characters",
     URL: "a URL such as http://otel-collector:4318",
+    BASE64URL: "base64url without padding, as in a JWK",
     COOKIE: "letters, digits, hyphens and underscores",
     REDIS_URL: "a URL such as redis://redis:6379/0, without name and password",
     SERVICE: "lower case letters, digits and hyphens, a letter first and no hyphen last",

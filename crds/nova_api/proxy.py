@@ -27,6 +27,7 @@ from nova_api.policies import (
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
+from nova_api.request_policies.jwt import JwtPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
@@ -119,6 +120,15 @@ class Affinity(Model, frozen=True, kw_only=True):
     """Where sessions stand; None: the cookie names the pod itself."""
 
 
+class Jwt(JwtPolicy, frozen=True, kw_only=True):
+    """Who may come in. `directories` hold, for each issuer, what the host of its keys is known by, "" for the machine's
+    own authorities; `key_directory` the file `key`, with what sidecars sign for each other in the store, "" where they
+    tell each other nothing."""
+
+    directories: tuple[str, ...]
+    key_directory: str = ""
+
+
 class Admin(Model, frozen=True, kw_only=True):
     """Two admin surfaces: `status` is read-only and reachable in the cluster (probes, metrics, hash); `control` can
     drain and shows the configuration, and stays on loopback."""
@@ -158,6 +168,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     tcp: TcpPolicy = TcpPolicy()
     tracing: TracingPolicy = TracingPolicy()
     self_protection: SelfProtectionPolicy = SelfProtectionPolicy()
+    jwt: Jwt | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     resolver: Literal["dns", "system"] = "dns"
     """dns: the name servers of /etc/resolv.conf, never /etc/hosts, which points upstreams back at the sidecar.

@@ -1,6 +1,7 @@
 """From what people write to what a sidecar runs: a pure function, the same in the operator and in `nova dev`."""
 
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from nova_api import names
 from nova_api.errors import ConfigError
@@ -13,6 +14,7 @@ from nova_api.proxy import (
     Affinity,
     DrainPolicy,
     Inbound,
+    Jwt,
     Outbound,
     ProxyConfig,
     SessionCookie,
@@ -20,9 +22,10 @@ from nova_api.proxy import (
     Tls,
 )
 from nova_api.redis_url import place
+from nova_api.request_policies.jwt import JwtIssuer
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
-from nova_api.v1alpha1 import NovaService, knows_clients
+from nova_api.v1alpha1 import NovaService, knows_clients, tells_of_tokens
 
 Place = Literal["pod", "local"]
 
@@ -60,6 +63,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         tcp=spec.tcp,
         tracing=spec.tracing,
         self_protection=spec.self_protection,
+        jwt=_jwt(service, local=local),
         log_level=spec.sidecar.log_level,
         resolver="system" if local else "dns",
         admin=_local_admin() if local else Admin(),
@@ -164,6 +168,31 @@ def _store(redis: RedisStore, path: str) -> Store:
         raise ConfigError(f"{path}.url", str(error)) from error
     directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret else ""
     return Store(url=redis.url, directory=directory, timeout=redis.timeout)
+
+
+def _jwt(service: NovaService, *, local: bool) -> Jwt | None:
+    policy = service.spec.jwt
+    if policy is None or policy.mode == "Off":
+        return None
+    for index, issuer in enumerate(policy.issuers):
+        _refuse_unreachable(issuer, f"$.spec.jwt.issuers[{index}].jwksUrl")
+    return Jwt(
+        **{name: getattr(policy, name) for name in type(policy).__struct_fields__},
+        directories=tuple(f"{names.TLS_DIRECTORY}/{one.secret}" if one.secret else "" for one in policy.issuers),
+        key_directory=names.SESSION_DIRECTORY if tells_of_tokens(service.spec) and not local else "",
+    )
+
+
+def _refuse_unreachable(issuer: JwtIssuer, path: str) -> None:
+    if issuer.jwks_url is None:
+        return
+    try:
+        url = urlsplit(issuer.jwks_url)
+        usable = bool(url.hostname) and url.username is None and (url.port is None or url.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(path, "expected a host, and perhaps a port from 1 to 65535, after http:// or https://")
 
 
 def _upstream_timeout(upstream: Upstream) -> TimeoutPolicy:

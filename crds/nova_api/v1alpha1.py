@@ -27,6 +27,7 @@ from nova_api.policies import (
 )
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
+from nova_api.request_policies.jwt import JwtPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.rollout import Rollout
 from nova_api.units import Duration
@@ -154,6 +155,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     pool_guard: PoolGuardPolicy = PoolGuardPolicy()
     """Refuses requests while a database pool of the app is full."""
 
+    jwt: JwtPolicy | None = None
+    """Only requests with a valid token reach the app, and it is told who sends them."""
+
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""
 
@@ -235,6 +239,12 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             ),  # without such a port this is the rule of Shutdown
         ),
         Rule(
+            cel="!has(self.jwt) || !has(self.jwt.claimHeaders)"
+            " || self.jwt.claimHeaders.all(c, c.header != self.correlation.header)",
+            message="jwt.claimHeaders: a claim cannot come in the header of the correlation id",
+            holds=lambda s: s.jwt is None or all(one.header != s.correlation.header for one in s.jwt.claim_headers),
+        ),
+        Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
@@ -252,6 +262,17 @@ def knows_clients(spec: NovaServiceSpec) -> bool:
     their pod, or of the version that they got of a canary."""
     sticky = spec.rollout.strategy == "Canary" and spec.rollout.sticky
     return sticky or spec.session_affinity.type in ("Cookie", "Redis")
+
+
+def tells_of_tokens(spec: NovaServiceSpec) -> bool:
+    """Whether the sidecars tell each other by Redis, signed, which tokens they have verified."""
+    jwt = spec.jwt
+    return jwt is not None and jwt.mode != "Off" and jwt.cache.redis != "Off" and spec.redis is not None
+
+
+def signs(spec: NovaServiceSpec) -> bool:
+    """Whether the sidecars sign anything, and so need a key that only they have."""
+    return knows_clients(spec) or tells_of_tokens(spec)
 
 
 def _has_container_fields(spec: NovaServiceSpec) -> bool:

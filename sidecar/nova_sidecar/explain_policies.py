@@ -5,10 +5,11 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
-from nova_api.proxy import Affinity, Inbound, Outbound, ProxyConfig, Tls
+from nova_api.proxy import Affinity, Inbound, Jwt, Outbound, ProxyConfig, Tls
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_sidecar.pipeline.refusals import REFUSALS
+from nova_sidecar.policy.jwt import OpenPaths
 from nova_sidecar.policy.paths import Paths
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
@@ -45,6 +46,8 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
     if isinstance(port, Inbound):
         if port.protocol != "grpc":
             yield _affinity(config.affinity)
+        yield _jwt(config.jwt, request)
+        if port.protocol != "grpc":
             yield _idempotency(config, request)
             yield _coalescing(config.coalescing, request)
         yield _pool_guard(config.pool_guard, request)
@@ -124,6 +127,26 @@ def _coalescing(policy: CoalescingPolicy, request: Asked) -> Step:
         f"{policy.patience} without one, one of those who wait goes to the app as well.",
     )
     return Step("coalescing", policy.mode, does, policy)
+
+
+def _jwt(policy: Jwt | None, request: Asked) -> Step:
+    if policy is None:
+        return Step("jwt", "Off", _off("Off"), None)
+    if OpenPaths(policy.open_paths).has(request.path):
+        does: tuple[str, ...] = ("The path is open: no token is needed, and the app is told of none.",)
+    else:
+        issuers = ", ".join(issuer.issuer for issuer in policy.issuers)
+        headers = ", ".join(one.header for one in policy.claim_headers)
+        does = _off(
+            policy.mode,
+            f"Refused ({_answer(Reason.UNAUTHENTICATED, request)}) without a valid token of {issuers} in "
+            f"{policy.source.header}{f' or the cookie {policy.source.cookie}' if policy.source.cookie else ''}.",
+            *([f"The app gets its claims as {headers}."] if headers else []),
+        )
+    guarded = [one.header for one in policy.claim_headers]
+    return Step(
+        "jwt", policy.mode, (*does, *([f"What comes as {', '.join(guarded)} is removed."] if guarded else [])), policy
+    )
 
 
 def _tls(policy: Tls) -> Step:

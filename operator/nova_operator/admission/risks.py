@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from nova_api.policies import BreakerPolicy, RetryPolicy
 from nova_api.proxy import Outbound
+from nova_api.request_policies.jwt import ANY
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import NovaService, NovaServiceSpec, closes_within
 from nova_operator.desired.autoscaler import autoscaling_warnings
@@ -139,6 +141,30 @@ def _always_open(upstream: Outbound) -> Iterator[str]:
         yield f"upstreams[{upstream.name}].circuitBreaker: ForcedOpen refuses every call"
 
 
+def _plain_keys(spec: NovaServiceSpec) -> Iterator[str]:
+    """Whoever can answer in the issuer's place decides who comes in (RFC 7517 section 9.1)."""
+    for index, issuer in enumerate(spec.jwt.issuers if spec.jwt is not None else ()):
+        url = urlsplit(issuer.jwks_url or "")
+        host = url.hostname or ""
+        near = "." not in host or host.endswith(_IN_CLUSTER) or host.startswith("127.")
+        if url.scheme == "http" and not near:
+            yield (
+                f"jwt.issuers[{index}].jwksUrl: over plain HTTP to a host outside of the cluster anybody on the way can"
+                " put keys of their own there; https:// keeps them out"
+            )
+
+
+def _any_audience(spec: NovaServiceSpec) -> Iterator[str]:
+    for index, issuer in enumerate(spec.jwt.issuers if spec.jwt is not None else ()):
+        if ANY in issuer.audiences:
+            yield f"jwt.issuers[{index}].audiences: with {ANY} a token for another service is good here, too"
+
+
+def _open_to_all(spec: NovaServiceSpec) -> Iterator[str]:
+    if spec.jwt is not None and any(path in _EVERY_PATH for path in spec.jwt.open_paths):
+        yield "jwt.openPaths: every path is open, so no request needs a token"
+
+
 _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _single_replica,
     _budget_of_all,
@@ -148,5 +174,8 @@ _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _client_address,
     _plain_cookie,
     _unbounded,
+    _plain_keys,
+    _any_audience,
+    _open_to_all,
 )
 _UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)

@@ -55,6 +55,15 @@ def collector(service: NovaService) -> list[Manifest]:
     return host(service, url.hostname or "", url.port or _URL_PORTS[url.scheme])
 
 
+def issuers(service: NovaService) -> list[Manifest]:
+    """Egress rules for where the keys of tokens are fetched."""
+    jwt = service.spec.jwt
+    if jwt is None or jwt.mode == "Off":
+        return []
+    urls = [urlsplit(issuer.jwks_url) for issuer in jwt.issuers if issuer.jwks_url is not None]
+    return [rule for url in urls for rule in host(service, url.hostname or "", url.port or _URL_PORTS[url.scheme])]
+
+
 def redis(service: NovaService) -> list[Manifest]:
     """Egress rules for each Redis, of sessions and of request policies. Members that a Sentinel or a Cluster names
     later are reached as long as they are in the same namespace, or outside on the same port. `resolve` has refused a

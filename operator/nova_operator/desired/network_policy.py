@@ -4,8 +4,8 @@
          the service's other pods where they hand clients over to each other
          the status port: it only answers questions (health, metrics, state) and knows no secret. Whoever scrapes it may
          be anywhere in the cluster, so every pod of it may ask; with monitoring Off the operator's namespace alone
-    out  names (DNS), the upstreams, the collector of spans, the sessions' Redis, the service's other pods as above,
-         and allowTo
+    out  names (DNS), the upstreams, the collector of spans, each Redis, the issuers' keys, the service's other pods as
+         above, and allowTo
 
 The app's own port is open to nobody: it is reached through the sidecar. The kubelet comes from the pod's node, which no
 policy keeps out. Where a name server is nobody can know (on the node, behind a host network, anywhere), so port 53 is
@@ -65,7 +65,7 @@ def _siblings(service: NovaService, direction: str) -> list[Manifest]:
 
 def _destinations(service: NovaService) -> list[Manifest]:
     rules = [rule for called in service.spec.upstreams for rule in destinations.upstream(service, called)]
-    return [*rules, *destinations.collector(service), *destinations.redis(service)]
+    return [*rules, *destinations.collector(service), *destinations.redis(service), *destinations.issuers(service)]
 
 
 def _allowed(service: NovaService) -> list[Manifest]:

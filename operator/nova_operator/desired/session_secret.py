@@ -1,4 +1,4 @@
-"""The Secret that session cookies are signed with.
+"""The Secret that session cookies are signed with, and what sidecars tell each other of tokens.
 
 It is created once and then left alone: other bytes would make every cookie out there worthless. The operator cannot
 even read it, and needs no right to. It goes with its NovaService; when the affinity is only switched off it stays, so
@@ -11,7 +11,7 @@ import base64
 from typing import Final
 
 from nova_api import names
-from nova_api.v1alpha1 import NovaService, knows_clients
+from nova_api.v1alpha1 import NovaService, signs
 from nova_operator.desired.metadata import Manifest, child
 
 KEY_LENGTH: Final = 32
@@ -19,8 +19,8 @@ KEY_LENGTH: Final = 32
 
 
 def needs_session_secret(service: NovaService) -> bool:
-    """Whether the operator has to make one: a cookie is signed, and nobody named a Secret."""
-    return knows_clients(service.spec) and service.spec.session_affinity.cookie.secret is None
+    """Whether the operator has to make one: something is signed, and nobody named a Secret."""
+    return signs(service.spec) and service.spec.session_affinity.cookie.secret is None
 
 
 def session_secret(service: NovaService, key: bytes) -> Manifest:

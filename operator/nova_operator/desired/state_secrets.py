@@ -1,4 +1,5 @@
-"""The Secrets of shared state: what cookies are signed with, and what the stores are reached with.
+"""The Secrets of shared state: what cookies, and what sidecars tell each other of tokens, are signed with, and what the
+stores are reached with.
 
 Mounted into the sidecar alone, as those of TLS are and for the same reasons (`tls`); `nova_api.resolve` names the same
 folders. A pod waits until each of them exists; the one that the operator makes does before the Deployment.
@@ -10,7 +11,7 @@ from typing import Final
 
 from nova_api import names
 from nova_api.policies import RedisStore
-from nova_api.v1alpha1 import NovaService, knows_clients
+from nova_api.v1alpha1 import NovaService, signs
 from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.tls import secret_volume
 
@@ -41,7 +42,7 @@ def state_mounts(service: NovaService) -> list[Manifest]:
 
 
 def _session(service: NovaService) -> str | None:
-    if not knows_clients(service.spec):
+    if not signs(service.spec):
         return None
     return service.spec.session_affinity.cookie.secret or names.session_secret(service.metadata.name)
 

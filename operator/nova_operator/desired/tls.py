@@ -1,4 +1,4 @@
-"""The Secrets with which the sidecar knows its upstreams, and is known to them.
+"""The Secrets with which the sidecar knows its upstreams and its issuers' hosts, and is known to them.
 
 They are mounted, not read: the operator needs no right to see them, and the kubelet renews the files in place, which
 the sidecar takes over without a restart. Only the sidecar's container mounts them, so every process that could read
@@ -41,4 +41,7 @@ def _volumes(service: NovaService) -> dict[str, str]:
     secrets = dict.fromkeys(
         upstream.tls.secret for upstream in service.spec.upstreams if upstream.tls and upstream.tls.secret
     )
+    jwt = service.spec.jwt
+    if jwt is not None and jwt.mode != "Off":
+        secrets |= dict.fromkeys(issuer.secret for issuer in jwt.issuers if issuer.secret)
     return {secret: f"{VOLUME_PREFIX}{index}" for index, secret in enumerate(secrets)}

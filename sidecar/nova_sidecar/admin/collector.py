@@ -15,6 +15,7 @@ from nova_sidecar.admin.calls import call_metrics
 from nova_sidecar.admin.coalescing import coalescing_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.idempotency import idempotency_metrics
+from nova_sidecar.admin.jwt import jwt_metrics
 from nova_sidecar.admin.pool_guard import pool_guard_metrics
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.stores import store_metrics
@@ -87,6 +88,7 @@ class ProxyCollector(Collector):
         yield coalescing_metrics(ports)
         yield from pool_guard_metrics(stats)
         yield from idempotency_metrics(ports, stats)
+        yield from jwt_metrics(ports, stats["policies"].get("jwt", {}))
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
         yield _kept(stats["outbound"])

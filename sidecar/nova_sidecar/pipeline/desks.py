@@ -55,7 +55,13 @@ def _idempotency(config: ProxyConfig, shared: "Shared") -> Desk:
     return IdempotencyDesk(config.idempotency, config, shared)
 
 
-MAKERS: Final[dict[str, Make]] = {"idempotency": _idempotency, "pool_guard": _pool_guard}
+def _jwt(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.jwt_desk import JwtDesk  # noqa: PLC0415 - 8 MB, and only where it is on
+
+    return JwtDesk(config, shared)
+
+
+MAKERS: Final[dict[str, Make]] = {"jwt": _jwt, "idempotency": _idempotency, "pool_guard": _pool_guard}
 """By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
 
 
@@ -78,7 +84,8 @@ class Desks:
 
     def _take(self, name: str, make: Make, config: ProxyConfig, shared: "Shared", before: "Desks | None") -> None:
         former = before.get(name) if before is not None else None
-        if getattr(config, name).mode == "Off":
+        policy = getattr(config, name)
+        if policy is None or policy.mode == "Off":
             return
         desk = former
         if desk is None:

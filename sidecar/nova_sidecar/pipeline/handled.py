@@ -8,5 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from nova_sidecar.pipeline.exchange import Exchange
     from nova_sidecar.pipeline.http2.call import Call
+    from nova_sidecar.pipeline.managed import ManagedExchange
 
 Handled: TypeAlias = "Exchange | Call"
+
+Managed: TypeAlias = "ManagedExchange | Call"
+"""The same on ports with request policies."""

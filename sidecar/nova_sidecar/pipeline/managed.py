@@ -28,7 +28,7 @@ from nova_sidecar.policy.outcome import CANCELLED
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.absent import AbsentClient
 from nova_sidecar.wire.chunked import LAST_CHUNK
-from nova_sidecar.wire.fields import CHUNKED
+from nova_sidecar.wire.fields import CHUNKED, unguarded
 from nova_sidecar.wire.grammar import Malformed
 from nova_sidecar.wire.response import ResponseHead
 
@@ -168,6 +168,8 @@ class ManagedExchange(Exchange):
 
     def on_request_end(self, trailers: bytes) -> None:
         """The request is complete."""
+        if trailers and self.port.guarded:
+            trailers = unguarded(trailers, self.port.guarded)
         super().on_request_end(trailers)
         if self._read is not None and self.body is not None:
             self._give(b"".join(self.body.pieces))

@@ -152,6 +152,8 @@ class Port:
         self.desk: SessionDesk | None = None
         self._affinity: AffinityFilter | None = None
         self._policies: dict[str, RequestFilter] = {}
+        self.guarded: frozenset[bytes] = frozenset()
+        """Names of fields that are the sidecar's own word to the app, in hyphens."""
         self.split: Split | None = None
         """Who has a share of the requests; None where nobody has."""
         self._split_ended: list[Port] = []
@@ -255,6 +257,7 @@ class Port:
             replaces, shows = one.fields()
             captured |= replaces
             self._shown |= shows
+        self.guarded = frozenset[bytes]().union(*(one.guards() for one in self._policies.values()))
         self._make_readers(settings, frozenset(captured))
         self._chain = self._build(settings, config)
         self.protect()
@@ -269,6 +272,7 @@ class Port:
             keyed=self.retrier is not None and self.retrier.on,
             listed=self.retrier.listed if self.retrier is not None and self.retrier.on else None,
             show=self._shown,
+            guarded=self.guarded,
         )
         self._response_reader = ResponseReader(
             drop=frozenset((self._header,)) if self._header else frozenset(), outcomes=self.outcomes

@@ -34,6 +34,7 @@ REFUSALS: Final[dict[Reason, Refusal]] = {
     Reason.CLIENT_CLOSED: Refusal(499, 1, True, "the client went away"),
     # the caller's fault, and the connection stays good
     Reason.UNAUTHENTICATED: Refusal(401, 16, False, "the request carries no token that is good here"),
+    Reason.KEYS_UNAVAILABLE: Refusal(503, 14, False, "the keys that tokens are judged by cannot be fetched now"),
     Reason.FORBIDDEN: Refusal(403, 7, False, "the token does not allow this"),
     Reason.RATE_LIMITED: Refusal(429, 8, False, "more requests than are allowed"),
     Reason.TENANT_UNKNOWN: Refusal(400, 3, False, "the request names no tenant that is known here"),

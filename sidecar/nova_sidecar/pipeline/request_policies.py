@@ -31,6 +31,11 @@ class RequestFilter:
     shows: ClassVar[frozenset[bytes]] = _NO_FIELDS
     """Those that it wants to see there, and that go on to the app."""
 
+    def guards(self) -> frozenset[bytes]:
+        """Fields, in lower case and with hyphens, that never reach the app as they come, in whatever spelling, nor as
+        trailers, since what has their names is the sidecar's own word."""
+        return _NO_FIELDS
+
     def fields(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
         """`replaces` and `shows`, for a filter whose fields its policy names."""
         return self.replaces, self.shows
@@ -92,7 +97,19 @@ def _idempotency(settings: Inbound, config: ProxyConfig, shared: "Shared", stats
     return kind(policy, cast(IdempotencyDesk, desk), stats)
 
 
+def _jwt(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    desk = shared.desks.get("jwt") if shared.desks is not None else None
+    if desk is None or config.jwt is None:
+        return None
+    from nova_sidecar.pipeline.jwt import JwtFilter  # noqa: PLC0415 - only where it is on
+    from nova_sidecar.pipeline.jwt_desk import JwtDesk  # noqa: PLC0415 - as above
+
+    assert isinstance(desk, JwtDesk)  # noqa: S101 - it was made under this name
+    return JwtFilter(config.jwt, desk, stats, config.service)
+
+
 MAKERS: Final[dict[str, MakeFilter]] = {
+    "jwt": _jwt,
     "coalescing": _coalescing,
     "idempotency": _idempotency,
     "pool_guard": _pool_guard,

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"  # the head did not arrive in time
     CLIENT_CLOSED = "client_closed"  # the caller went away before its answer
     UNAUTHENTICATED = "unauthenticated"  # no token, or none that is good (jwt)
+    KEYS_UNAVAILABLE = "keys_unavailable"  # the issuer's keys are not to be had, so no token can be judged (jwt)
     FORBIDDEN = "forbidden"  # a good token that does not say what is asked for (jwt)
     RATE_LIMITED = "rate_limited"  # more requests than the caller may send (rateLimit, tenancy)
     TENANT_UNKNOWN = "tenant_unknown"  # no tenant is named, or one that is not known (tenancy)

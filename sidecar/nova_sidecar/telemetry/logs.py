@@ -59,6 +59,7 @@ VOCABULARY: Final[Mapping[str, str]] = {
     "field": "field of the configuration, as a path from $",
     "rule": "what that field must be",
     "phase": "serving, leaving, closing or drained",
+    "issuer": "issuer of tokens whose keys it is about",
     "signal": "name of the signal received",
     "in_flight": "exchanges now",
     "seconds": "how long something took or will take",

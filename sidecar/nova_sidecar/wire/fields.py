@@ -38,16 +38,19 @@ Use = tuple[bytes, bytes, bool, bool]
 class FieldTable:
     """Sorts the lines of a head into what goes on as it is and what the reader looks at.
 
-    `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case). Even in a head that
-    was never seen before most lines were: a line is checked against the grammar and taken apart once, then remembered,
-    512 lines at most, and so is what its name means.
+    `noted` fields are handed to the reader, `dropped` ones are not forwarded (names in lower case), nor are `guarded`
+    ones in any spelling: with underscores for hyphens they would be the same to an app that takes names from CGI
+    (RFC 3875 section 4.1.18). Even in a head that was never seen before most lines were: a line is checked against the
+    grammar and taken apart once, then remembered, 512 lines at most, and so is what its name means.
     """
 
-    __slots__ = ("_dropped", "_learned", "_names", "_noted", "_own_each_time")
+    __slots__ = ("_dropped", "_guarded", "_learned", "_names", "_noted", "_own_each_time")
 
     def __init__(
-        self, *, noted: frozenset[bytes], dropped: frozenset[bytes], volatile: frozenset[bytes] = frozenset()
-    ) -> None:
+        self, *, noted: frozenset[bytes], dropped: frozenset[bytes], volatile: frozenset[bytes] = frozenset(),
+        guarded: frozenset[bytes] = frozenset(),
+    ) -> None:  # fmt: skip
+        self._guarded = guarded
         self._own_each_time = volatile | _OWN_EACH_TIME
         self._noted = noted
         self._dropped = dropped
@@ -89,7 +92,8 @@ class FieldTable:
         name = written.lower()
         if name in _DISGUISED:
             raise Malformed("a header name with an underscore looks like one that frames the message")
-        kind = (name, name not in self._dropped, name in self._noted, name not in self._own_each_time)
+        kept = name not in self._dropped and name.replace(b"_", b"-") not in self._guarded
+        kind = (name, kept, name in self._noted, name not in self._own_each_time)
         if len(written) <= _LONGEST_LEARNED:
             if len(self._names) >= _LEARNED:
                 self._names.clear()
@@ -100,6 +104,12 @@ class FieldTable:
 def joined(lines: list[bytes]) -> bytes:
     """The lines as they go out, each with its CRLF."""
     return b"\r\n".join(lines) + b"\r\n" if lines else b""
+
+
+def unguarded(trailers: bytes, guarded: frozenset[bytes]) -> bytes:
+    """Trailers that have been read, without fields that are guarded: an app may take them for the head's."""
+    lines = trailers.split(b"\r\n")[:-1]
+    return joined([line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in guarded])
 
 
 def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:

@@ -9,7 +9,13 @@ from nova_operator.admission.risks import services_called, warnings
 from tests.unit.admission.services import service
 
 AUTH = {"name": "auth", "host": "auth", "port": 8080}
+KEYS = "https://auth.example/keys"
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "x:1"}]}}
+
+
+def jwt(url: str = KEYS, audience: str = "shop", **fields: Any) -> dict[str, Any]:
+    return {"jwt": {"issuers": [{"issuer": "a", "jwksUrl": url, "audiences": [audience]}]} | fields}
+
 
 RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("replicas:", {"ingress": {}}, {"ingress": {}, "replicas": 2}),
@@ -36,6 +42,12 @@ RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
      {"replicas": 2, "sessionAffinity": {"type": "ClientIP"}}),
     ("sessionAffinity.cookie.secure:", {"sessionAffinity": {"type": "Cookie"}},
      {"sessionAffinity": {"type": "Cookie", "cookie": {"secure": True}}}),
+    ("jwt.issuers[0].jwksUrl:", jwt("http://auth.example/keys"), jwt()),
+    ("jwt.issuers[0].jwksUrl:", jwt("http://auth.example/keys"), jwt("http://auth.identity.svc/keys")),
+    ("jwt.issuers[0].jwksUrl:", jwt("http://10.0.0.1/keys"), jwt("http://auth:8080/keys")),
+    ("jwt.issuers[0].jwksUrl:", jwt("http://auth.example:80/keys"), jwt("http://127.0.0.1:80/keys")),
+    ("jwt.issuers[0].audiences:", jwt(audience="*"), jwt()),
+    ("jwt.openPaths:", jwt(openPaths=["/*"]), jwt(openPaths=["/a/*"])),
     ("backpressure.mode:", {"backpressure": {"mode": "Off"}}, {"backpressure": {"mode": "Shadow"}}),
     ("upstreams[auth].circuitBreaker: Off", {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}},
      {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "Enforce"}}], "circuitBreaker": {"mode": "Off"}}),

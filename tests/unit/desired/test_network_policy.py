@@ -145,6 +145,22 @@ def test_request_policies_reach_their_redis() -> None:
     assert both.count({"to": [data]}) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://auth.example/keys", [namespace("example"), anywhere(443)]),
+        ("https://id.auth.example:8443/keys", [anywhere(8443)]),
+        ("http://auth.identity.svc/keys", [namespace("identity")]),
+        ("http://auth:8080/keys", [namespace("market")]),
+    ],
+)
+def test_the_keys_of_tokens_are_reached(url: str, expected: list[Any]) -> None:
+    own = {"issuer": "own", "audiences": ["shop"], "keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQ"}]}
+    jwt = {"issuers": [{"issuer": "a", "audiences": ["shop"], "jwksUrl": url}, own]}
+    assert egress(jwt=jwt) == expected
+    assert egress(jwt=jwt | {"mode": "Off"}) == []
+
+
 def test_further_destinations_are_the_users() -> None:
     peers = [{"ipBlock": {"cidr": "10.20.0.0/16"}}]
     assert egress(networkPolicy={"allowTo": peers}) == [{"to": peers}]

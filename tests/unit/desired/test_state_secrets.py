@@ -10,7 +10,8 @@ from nova_api.resolve import resolve
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.pod import pod_template
-from tests.documents import Document, with_spec
+from nova_operator.desired.session_secret import needs_session_secret
+from tests.documents import Document, with_jwt, with_spec
 
 REDIS = {"url": "redis://redis:6379/0", "secret": "redis-login"}
 
@@ -102,4 +103,43 @@ def test_the_store_of_request_policies_is_mounted_once(sessions: str | None, exp
 def test_an_unreadable_url_of_the_policies_store_names_its_field() -> None:
     document = with_spec(redis={"url": "redis+sentinel://one:1,two:2"})
     with pytest.raises(ConfigError, match=r"\$\.spec\.redis\.url"):
+        resolve(convert(document, NovaService))
+
+
+@pytest.mark.parametrize(
+    ("jwt", "redis", "signs"),
+    [
+        ({}, REDIS, True),
+        ({}, None, False),
+        ({"mode": "Off"}, REDIS, False),
+        ({"mode": "Shadow"}, REDIS, True),
+        ({"cache": {"redis": "Off"}}, REDIS, False),
+    ],
+)
+def test_who_tells_of_tokens_by_redis_signs_what_it_says(jwt: Any, redis: Any, signs: bool) -> None:
+    document = with_jwt(**jwt)
+    document["spec"]["ports"] = [{"port": 80, "appPort": 8080}]
+    if redis is not None:
+        document["spec"]["redis"] = redis
+    service = convert(document, NovaService)
+    assert ("/etc/nova-session" in mounts(template(document))["nova-sidecar"]) is signs
+    assert needs_session_secret(service) is signs
+    resolved = resolve(service).jwt
+    assert (resolved is not None and resolved.key_directory == "/etc/nova-session") is signs
+    local = resolve(service, "local").jwt
+    assert local is None or local.key_directory == ""
+
+
+def test_the_host_of_an_issuers_keys_is_known_by_a_secret() -> None:
+    document = with_jwt({"issuer": "a", "audiences": ["b"], "jwksUrl": "https://auth/keys", "secret": "auth-ca"})
+    assert mounts(template(document)) == {"nova-sidecar": {"/etc/nova-tls/auth-ca": "auth-ca"}, "app": {}}
+    resolved = resolve(convert(document, NovaService)).jwt
+    assert resolved is not None
+    assert resolved.directories == ("/etc/nova-tls/auth-ca",)
+
+
+@pytest.mark.parametrize("url", ["https://:443/keys", "https://u:p@auth/keys", "http://auth:0/", "http://auth:99999/"])
+def test_an_address_of_keys_that_leads_nowhere_names_its_field(url: str) -> None:
+    document = with_jwt({"issuer": "a", "audiences": ["b"], "jwksUrl": url})
+    with pytest.raises(ConfigError, match=r"\$\.spec\.jwt\.issuers\[0\]\.jwksUrl: expected a host"):
         resolve(convert(document, NovaService))

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from nova_api.errors import ConfigError
+from nova_api.model import convert
 from nova_api.policies import (
     AccessLogPolicy,
     AdaptivePolicy,
@@ -24,7 +25,7 @@ from nova_api.policies import (
     TracingPolicy,
     WindowPolicy,
 )
-from nova_api.proxy import Address, Affinity, Inbound, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
+from nova_api.proxy import Address, Affinity, Inbound, Jwt, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
@@ -133,7 +134,8 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "affinity": "affinity", "idempotency": "idempotency", "coalescing": "coalescing",
+        "deadline": "timeout", "affinity": "affinity", "jwt": "jwt", "idempotency": "idempotency",
+        "coalescing": "coalescing",
         "pool_guard": "poolGuard", "limiter": "backpressure",
     }  # fmt: skip
     policies: Any = {
@@ -330,3 +332,26 @@ def test_whose_pod_a_request_belongs_to_is_told() -> None:
     assert not [
         step for step in explain(config(inbound("rpc", "grpc")), "grpc:/a.B/C").steps if step.policy == "affinity"
     ]
+
+
+def test_tokens_are_told_by_path_and_mode() -> None:
+    found = convert(
+        {
+            "issuers": [
+                {"issuer": "https://auth.example", "jwksUrl": "https://auth.example/keys", "audiences": ["shop"]}
+            ],
+            "directories": [""],
+            "openPaths": ["/public/*"],
+        },
+        Jwt,
+    )
+    asked = config(inbound("web"), inbound("rpc", "grpc"), jwt=found)
+    assert "Refused (401, unauthenticated) without a valid token of https://auth.example" in said(
+        explain(asked, "GET /"), "jwt"
+    )
+    assert "gRPC status 16" in said(explain(asked, "grpc:/a.B/C"), "jwt")
+    assert "The path is open" in said(explain(asked, "GET /public/a"), "jwt")
+    assert "is removed" in said(explain(asked, "GET /public/a"), "jwt")
+    rehearsed = config(inbound("web"), jwt=msgspec.structs.replace(found, mode="Shadow"))
+    assert said(explain(rehearsed, "GET /"), "jwt").startswith("Counts what it would do")
+    assert said(explain(config(inbound("web")), "GET /"), "jwt") == "Does nothing."

@@ -79,6 +79,7 @@ class CallPort(Port):
             keyed=retrier is not None,
             listed=retrier.listed if retrier is not None else None,
             show=self._shown,
+            guarded=self.guarded,
         )
         self._call_response_reader = ResponseReader(drop=frozenset((header, METADATA)) if header else frozenset())
         self._answers = Answers(header)

@@ -35,11 +35,15 @@ Use = tuple[bytes, bool]
 
 class FieldTable:
     """Checks the fields of heads and says what is done with them. `noted` fields are handed to the reader, `dropped`
-    ones do not go on. Fields are remembered, 512 at most: even in a new head most were seen before."""
+    ones do not go on, nor `guarded` ones in any spelling (see `wire.fields`). Fields are remembered, 512 at most: even
+    in a new head most were seen before."""
 
-    __slots__ = ("_dropped", "_learned", "_noted")
+    __slots__ = ("_dropped", "_guarded", "_learned", "_noted")
 
-    def __init__(self, *, noted: frozenset[bytes], dropped: frozenset[bytes]) -> None:
+    def __init__(
+        self, *, noted: frozenset[bytes], dropped: frozenset[bytes], guarded: frozenset[bytes] = frozenset()
+    ) -> None:
+        self._guarded = guarded
         self._noted = noted
         self._dropped = dropped
         self._learned: dict[Field, Use] = {}
@@ -63,7 +67,8 @@ class FieldTable:
         check_value(value)
         if name == b"te" and value.lower() != b"trailers":
             raise Malformed("te is something else than trailers")
-        use = (b"" if name in self._dropped else encode_field(name, value), name in self._noted)
+        goes = name not in self._dropped and name.replace(b"_", b"-") not in self._guarded
+        use = (encode_field(name, value) if goes else b"", name in self._noted)
         if len(name) + len(value) <= _LONGEST_LEARNED:
             if len(self._learned) >= _LEARNED:
                 self._learned.clear()

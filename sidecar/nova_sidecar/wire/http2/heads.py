@@ -131,15 +131,15 @@ class RequestReader:
     """Reads the heads of requests for one port and remembers them.
 
     `capture` names the fields (lower case) that are taken out for the pipeline to replace, `show` those that the
-    pipeline only looks at; both are in `captured`. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed`
-    says which paths are.
+    pipeline only looks at; both are in `captured`. `guarded` ones never go on, in whatever spelling. `keyed`: an
+    Idempotency-Key makes a request safe to repeat; `listed` says which paths are.
     """
 
     __slots__ = ("_capture", "_fields", "_keyed", "_known", "_last", "_listed", "_own", "_show", "_trailers", "memo")
 
     def __init__(
         self, *, capture: frozenset[bytes], keyed: bool = False, listed: Callable[[str], bool] | None = None,
-        show: frozenset[bytes] = frozenset(),
+        show: frozenset[bytes] = frozenset(), guarded: frozenset[bytes] = frozenset(),
     ) -> None:  # fmt: skip
         self._capture = capture | show
         self._show = show
@@ -147,12 +147,13 @@ class RequestReader:
         self._fields = FieldTable(
             noted=frozenset((b"content-length", b"content-type", b"expect", b"host")),
             dropped=capture | {b"host"},
+            guarded=guarded,
         )
         self._keyed = keyed
         self._listed = listed
         self._known: Known[RequestHead] = Known()
         self._last: tuple[list[Field] | None, Any] = (None, None)
-        self._trailers = TrailerReader()
+        self._trailers = TrailerReader(guarded)
         self.memo: Memo[Fields, RequestBase] = Memo()
 
     def read(self, fields: Fields) -> RequestHead:
@@ -390,8 +391,9 @@ class TrailerReader:
 
     __slots__ = ("_fields", "_known", "memo")
 
-    def __init__(self) -> None:
+    def __init__(self, guarded: frozenset[bytes] = frozenset()) -> None:
         self._fields = FieldTable(
+            guarded=guarded,
             noted=frozenset((GRPC_STATUS, PUSHBACK)),
             dropped=frozenset((b"authorization", b"content-length", b"cookie", b"host", b"te", b"trailer")),
         )
