@@ -558,4 +558,9 @@ BAD: dict[str, Bad] = {
         "$.spec.jwt.issuers[0].keys[0]: object contains unknown field d",
         ('unknown field "spec.jwt.issuers[0].keys[0].d"',),
     ),
+    "a cache of last year": _rule(
+        with_spec(cache={"staleIfError": "169h"}),
+        "spec.cache",
+        "staleWhileRevalidate must be at most 24h and staleIfError at most 168h",
+    ),
 }

@@ -25,6 +25,7 @@ from nova_api.policies import (
     TracingPolicy,
     WebSocketPolicy,
 )
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.jwt import JwtPolicy
@@ -159,6 +160,7 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     affinity: Affinity | None = None
     store: Store | None = None
     """Where request policies share what they know; None: each sidecar has its own."""
+    cache: CachePolicy = CachePolicy()
     coalescing: CoalescingPolicy = CoalescingPolicy()
     idempotency: IdempotencyPolicy = IdempotencyPolicy()
     pool_guard: PoolGuardPolicy = PoolGuardPolicy()

@@ -54,6 +54,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         backpressure=spec.backpressure,
         affinity=_affinity(service, local=local),
         store=_store(spec.redis, "$.spec.redis") if spec.redis is not None and not local else None,
+        cache=spec.cache,
         coalescing=spec.coalescing,
         idempotency=spec.idempotency,
         pool_guard=spec.pool_guard,

@@ -25,6 +25,7 @@ from nova_api.policies import (
     TracingPolicy,
     WebSocketPolicy,
 )
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.jwt import JwtPolicy
@@ -145,6 +146,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     redis: RedisStore | None = None
     """A Redis in which the sidecars share what request policies know: results, counts, answers. Without it each sidecar
     has its own."""
+
+    cache: CachePolicy = CachePolicy()
+    """Keeps responses of the app that allow it, and answers from them."""
 
     coalescing: CoalescingPolicy = CoalescingPolicy()
     """Lets identical GET and HEAD requests that are under way at once share one call to the app."""

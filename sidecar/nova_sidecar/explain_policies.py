@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nova_api.policies import BackpressurePolicy, BreakerPolicy, FallbackPolicy
 from nova_api.proxy import Affinity, Inbound, Jwt, Outbound, ProxyConfig, Tls
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_sidecar.pipeline.refusals import REFUSALS
@@ -49,6 +50,7 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
         yield _jwt(config.jwt, request)
         if port.protocol != "grpc":
             yield _idempotency(config, request)
+            yield _cache(config.cache, request)
             yield _coalescing(config.coalescing, request)
         yield _pool_guard(config.pool_guard, request)
         yield _backpressure(config.backpressure, request)
@@ -115,6 +117,35 @@ def _affinity(policy: Affinity | None) -> Step:
         does = ["Always served here: this sidecar knows no siblings."]
     does.append(f"Else served here, and {cookie} is set to name this pod for {policy.timeout}.")
     return Step("affinity", "Redis" if policy.store is not None else "Cookie", tuple(does), policy)
+
+
+def _cache(policy: CachePolicy, request: Asked) -> Step:
+    covered = any(
+        request.path == one or (one.endswith("*") and request.path.startswith(one[:-1])) for one in policy.paths
+    )
+    graphql = policy.graphql
+    if (
+        graphql.mode != "Off"
+        and request.path.rstrip("/") == graphql.path.rstrip("/")
+        and request.method in ("GET", "POST")
+    ):
+        does = (
+            f"GraphQL: refused beyond the limits ({graphql.limits.mode}); answers to queries are kept by the class "
+            f"of their operation: PUBLIC {graphql.ttl.public}, USER_DATA {graphql.ttl.user_data}, SEARCH "
+            f"{graphql.ttl.search}."
+        )
+    elif not covered:
+        does = f"Passes: no path of the policy covers {request.path}."
+    elif request.method in ("GET", "HEAD"):
+        where = " here or in Redis" if policy.tier == "Redis" else ""
+        does = (
+            f"Answered with a stored response{where} while that is fresh; else the app's is stored where it allows it."
+        )
+    elif request.method in ("OPTIONS", "TRACE"):
+        does = f"Passes: responses to {request.method} are not stored."
+    else:
+        does = f"Passes; where the app accepts it, what is stored about {request.path} is forgotten."
+    return Step("cache", policy.mode, _off(policy.mode, does), policy)
 
 
 def _coalescing(policy: CoalescingPolicy, request: Asked) -> Step:

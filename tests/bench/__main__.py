@@ -113,7 +113,11 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
         yield Suite(
             plan,
             partial(proxies.upstream, sizes=plan.sizes),
-            {**BUILDERS, "nova": partial(proxies.nova, python=python)},
+            {
+                **BUILDERS,
+                "nova": partial(proxies.nova, python=python),
+                **{name: partial(proxies.nova, python=python, policy=each) for name, each in proxies.POLICIES.items()},
+            },
             lambda address, process, errors: wait_until_serving(
                 address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
             ),

@@ -53,6 +53,8 @@ http {{
   {body}
 }}
 """
+_KEPT = "add_header Cache-Control max-age=3600;"
+"""For the row of a cache, which then answers by itself; the others pass it on."""
 _NGINX_STATIC = """
   default_type text/plain;
   server {{
@@ -106,7 +108,7 @@ def upstream(folder: Path, sizes: tuple[int, ...], host: str = "127.0.0.1") -> P
     """nginx answering GET /SIZE with SIZE bytes from memory."""
     (port,) = free_ports(1)
     address = Address(host, port)
-    locations = "\n    ".join(f'location = /{size} {{ return 200 "{"x" * size}"; }}' for size in sizes)
+    locations = "\n    ".join(f'location = /{size} {{ {_KEPT} return 200 "{"x" * size}"; }}' for size in sizes)
     body = _NGINX_STATIC.format(listen=address, locations=locations)
     return Proxy(command=_nginx_command(folder, body), rows={"direct": address})
 
@@ -233,24 +235,37 @@ _ENVOY_PROTECTION = {
 }
 
 
-def nova(folder: Path, app: Address, *, python: tools.Interpreter | None = None) -> Proxy:
-    """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's."""
+def nova(
+    folder: Path, app: Address, *, python: tools.Interpreter | None = None, policy: Mapping[str, Any] | None = None
+) -> Proxy:
+    """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's. With a
+    `policy` on as well it is its inbound listener alone, by the policy's name."""
     document = yaml.safe_load(Path(__file__).with_name("novaservice.yaml").read_text())
     (port,) = free_ports(1)
     document["spec"]["ports"][0] |= {"port": port, "appPort": app.port}
+    document["spec"] |= policy or {}
     document["spec"]["upstreams"][0] |= {"host": app.host, "port": app.port}
     resolved = resolve(convert(document, v1alpha1.NovaService), "local")
     config = folder / "config.json"
     config.write_bytes(proxy.encode(resolved))
     rows = {"nova": resolved.inbound[0].listen, "nova_outbound": resolved.outbound[0].listen}
+    if policy:
+        rows = {f"nova_{name}": resolved.inbound[0].listen for name in policy}
     return Proxy(
         command=(*tools.sidecar(python or tools.interpreter()), "--config", str(config)),
         rows={row: Address(listen.host, listen.port) for row, listen in rows.items()},
     )
 
 
+POLICIES: Mapping[str, Mapping[str, Any]] = {
+    "nova_cache": {"cache": {"mode": "Enforce"}},
+    "nova_coalescing": {"coalescing": {"mode": "Enforce"}},
+}
+"""Rows of the sidecar with one more policy on: what it costs, or saves, for each request."""
+
 BUILDERS: Mapping[str, Build] = {
     "nova": nova,
+    **{name: partial(nova, policy=policy) for name, policy in POLICIES.items()},
     "envoy": partial(envoy, policies=False),
     "envoy_policies": partial(envoy, policies=True),
     "haproxy": partial(haproxy, policies=False),

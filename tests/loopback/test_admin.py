@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from nova_api.proxy import Address, Admin, DrainPolicy, Tls, digest, encode
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
@@ -214,7 +215,9 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP, "relayed", protocol="tcp"),
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
             affinity=STORED,
-            coalescing=CoalescingPolicy(mode="Shadow"),
+            store=STORED.store,
+            cache=CachePolicy(mode="Enforce", tier="Redis"),
+            coalescing=CoalescingPolicy(mode="Enforce"),
             idempotency=IdempotencyPolicy(mode="Shadow"),
             pool_guard=PoolGuardPolicy(mode="Shadow"),
         )

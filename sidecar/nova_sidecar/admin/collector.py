@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from nova_sidecar.admin.affinity import affinity_metrics
+from nova_sidecar.admin.cache import cache_metrics
 from nova_sidecar.admin.calls import call_metrics
 from nova_sidecar.admin.coalescing import coalescing_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
@@ -85,6 +86,7 @@ class ProxyCollector(Collector):
         stats = self._view.stats()
         yield from affinity_metrics(ports, stats["affinity"])
         yield from store_metrics(stats)
+        yield from cache_metrics(ports, stats["policies"])
         yield coalescing_metrics(ports)
         yield from pool_guard_metrics(stats)
         yield from idempotency_metrics(ports, stats)

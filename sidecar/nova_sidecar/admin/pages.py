@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from nova_api import names
+from nova_sidecar.admin.cache import purge
 from nova_sidecar.admin.exposition import Exposition
 from nova_sidecar.admin.message import Answer, Request, document, json, text
 from nova_sidecar.admin.pool_guard import take_report
@@ -38,6 +39,7 @@ class Pages:
         """What only this machine may do: everything."""
         return {
             **self.status_routes(),
+            "/cache/purge": {"POST": self.purge},
             "/config": {"GET": self.config},
             "/drain": {"POST": self.drain},
             names.POOL_GUARD_PATH: {"POST": self.pool_guard},
@@ -72,6 +74,10 @@ class Pages:
     async def pool_guard(self, request: Request) -> Answer:
         """The app reports how full its database pools are."""
         return take_report(self._view.proxy.pool_guard, request)
+
+    async def purge(self, request: Request) -> Answer:
+        """Make the cache forget a target, or what a pattern names."""
+        return purge(self._view, request)
 
     async def drain(self, request: Request) -> Answer:
         """Begin to leave: 202 at once, or with ``?wait=true`` one line of JSON a second until it is over."""

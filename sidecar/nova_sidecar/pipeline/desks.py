@@ -43,6 +43,12 @@ Make = Callable[[ProxyConfig, "Shared"], Desk | None]
 """Makes a policy's desk; None where the policy is off."""
 
 
+def _cache(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.cache_desk import CacheDesk  # noqa: PLC0415 - only where it is on
+
+    return CacheDesk(config, shared)
+
+
 def _pool_guard(config: ProxyConfig, shared: "Shared") -> Desk:
     from nova_sidecar.pipeline.pool_guard import PoolGuardDesk  # noqa: PLC0415 - only where it is on
 
@@ -61,7 +67,7 @@ def _jwt(config: ProxyConfig, shared: "Shared") -> Desk:
     return JwtDesk(config, shared)
 
 
-MAKERS: Final[dict[str, Make]] = {"jwt": _jwt, "idempotency": _idempotency, "pool_guard": _pool_guard}
+MAKERS: Final[dict[str, Make]] = {"cache": _cache, "jwt": _jwt, "idempotency": _idempotency, "pool_guard": _pool_guard}
 """By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
 
 

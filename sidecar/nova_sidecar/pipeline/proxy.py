@@ -334,6 +334,15 @@ class Proxy:
 
     # --- looking at it
 
+    def purge_cache(self, target: bytes = b"", pattern: bytes = b"") -> dict[str, Any] | None:
+        """Make the cache forget a target, or what a pattern names: how many entries there were here, and whether the
+        other sidecars are told; None where there is no cache. Raises PatternError."""
+        desk = self._shared.desks.get("cache") if self._shared.desks is not None else None
+        if desk is None:
+            return None
+        purged = desk.invalidate(target) if target else desk.purge(pattern)  # type: ignore[attr-defined]  # the cache's
+        return {"purged": purged, "shared": bool(desk.snapshot()["tier"])}
+
     def snapshot(self, now: float) -> dict[str, Any]:
         """The state for ``/stats``: per inbound and outbound in flight, pool, breaker, limiter, retry budget.
 

@@ -55,6 +55,22 @@ MakeFilter = Callable[[Inbound, ProxyConfig, "Shared", PortStats], RequestFilter
 """Makes a policy's filter for a port; None where the policy is off, or is none for the port's protocol."""
 
 
+def _cache(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    desk = shared.desks.get("cache") if shared.desks is not None else None
+    if desk is None or settings.protocol == "grpc":
+        return None
+    from nova_sidecar.pipeline.cache_desk import CacheDesk  # noqa: PLC0415 - only where it is on
+    from nova_sidecar.pipeline.caching import CacheFilter  # noqa: PLC0415 - as above
+
+    assert isinstance(desk, CacheDesk)  # noqa: S101 - no other has that name
+    graphql = config.cache.graphql
+    if graphql.mode == "Off":
+        return CacheFilter(config.cache, desk, stats)
+    from nova_sidecar.pipeline.graphql import GraphqlFilter  # noqa: PLC0415 - only where it is on
+
+    return GraphqlFilter(config.cache, desk, stats)
+
+
 def _coalescing(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
     if config.coalescing.mode == "Off" or settings.protocol == "grpc":
         return None
@@ -110,6 +126,7 @@ def _jwt(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortSt
 
 MAKERS: Final[dict[str, MakeFilter]] = {
     "jwt": _jwt,
+    "cache": _cache,
     "coalescing": _coalescing,
     "idempotency": _idempotency,
     "pool_guard": _pool_guard,

@@ -128,6 +128,10 @@ class GuardedStore:
         """See `Store`."""
         return await self._call(lambda: self._backend.run(script, keys, arguments))
 
+    async def listen(self, channel: str, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        """See `Backend`. It has no deadline, and says nothing about the breaker: nobody waits for a message."""
+        await self._backend.listen(channel, heard, joined)
+
     async def _call(self, make: Callable[[], Awaitable[T]]) -> T:
         now = self._clock()
         if not self.admits(now):

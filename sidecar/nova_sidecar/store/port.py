@@ -1,6 +1,6 @@
 """What policies may ask of a store. Keys are text, values bytes that are never empty, lifetimes seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 LARGEST: Final = 8 << 20
@@ -48,6 +48,11 @@ class Backend(Store, Protocol):
     def login(self, files: Mapping[str, bytes]) -> None:
         """Use these credentials from now on: `username`, `password` and `ca.crt`, each of which may be missing. Raises
         ValueError for what cannot be used."""
+        ...
+
+    async def listen(self, channel: str, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        """Give each message of a channel to `heard`, on a connection of its own, until that is lost, which raises
+        StoreError; `joined` is called once messages come."""
         ...
 
     async def close(self) -> None:

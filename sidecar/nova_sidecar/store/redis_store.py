@@ -13,7 +13,7 @@ closed: a server that was restarted does not get all of them at once.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha1
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ from nova_sidecar.store.port import LARGEST, LONGEST_HOLDER, StoreError
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, and for an answer on it."""
+QUIET: Final = 5.0
+"""Seconds without a message after which a channel's connection is asked whether it is still there."""
 
 AGAIN: Final = 0.02
 """Longest wait before that, seconds."""
@@ -54,6 +56,7 @@ class RedisBackend:
         self._sentinel: Sentinel | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._digests: dict[str, str] = {}
+        self._options: dict[str, Any] = {}
 
     def login(self, files: Mapping[str, bytes]) -> None:
         """Use these credentials from now on; the connections there are get time to finish what they carry."""
@@ -72,6 +75,7 @@ class RedisBackend:
             options["ssl"] = True
             if "ca.crt" in files:
                 options["ssl_ca_data"] = files["ca.crt"].decode("ascii")
+        self._options = options
         former, sentinel = self._client, self._sentinel
         self._client, self._sentinel = self._make(options)
         if former is not None:
@@ -134,6 +138,34 @@ class RedisBackend:
             Exception
         ) as error:  # what is no Redis answers with anything: ValueError, RecursionError, UnicodeError, …
             raise StoreError(f"Redis: {type(error).__name__}") from error
+
+    async def listen(self, channel: str, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        """See `Backend`. In a Cluster every node passes every message on, so any of them will do."""
+        client, single = self._client, None
+        if client is None:
+            raise StoreError("the credentials of the store cannot be used")
+        try:
+            if isinstance(client, RedisCluster):
+                await client.initialize()
+                node = client.get_default_node()
+                client = single = Redis(host=str(node.host), port=int(node.port), **self._options)
+            async with client.pubsub() as messages:
+                await messages.subscribe(channel)
+                joined()
+                while True:
+                    await self._hear(messages, heard)
+        except (RedisError, RedisClusterException, OSError, asyncio.IncompleteReadError) as error:
+            raise StoreError(f"Redis: {type(error).__name__}") from error
+        finally:
+            if single is not None:
+                await _close(single, None)
+
+    async def _hear(self, messages: Any, heard: Callable[[bytes], None]) -> None:
+        message = await messages.get_message(ignore_subscribe_messages=True, timeout=QUIET)
+        if message is None:
+            await messages.ping()  # a connection that is dead in silence fails here
+        elif message["type"] == "message":
+            heard(message["data"])
 
     async def close(self) -> None:
         """Close every connection."""

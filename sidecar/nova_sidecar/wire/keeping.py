@@ -6,6 +6,7 @@ depends on is the target, the host, the tenant, and the fields that Vary names.
 """
 
 import re
+from enum import Enum
 from typing import Final, NamedTuple
 
 from nova_sidecar.policy.fallback import FALLBACK
@@ -16,9 +17,8 @@ from nova_sidecar.wire.response import ResponseHead
 Question = tuple[bytes, bytes, bytes]
 """What makes two requests the same: host, target and tenant."""
 
-_PERSONAL: Final = re.compile(
-    rb"\r\n(?:authorization|proxy-authorization|cookie|x-api-key|range|upgrade):", re.IGNORECASE
-)
+_CREDENTIALS: Final = re.compile(rb"\r\n(proxy-authorization|authorization|cookie|x-api-key):", re.IGNORECASE)
+_SPECIAL: Final = re.compile(rb"\r\n(?:range|upgrade):", re.IGNORECASE)
 _PERSON: Final = re.compile(
     rb"\r\n(x-[^:\r]*(?:token|auth|user|session|secret|credential|identity)[^:\r]*):", re.IGNORECASE
 )
@@ -50,12 +50,28 @@ class Keepable(NamedTuple):
     """Names of the request's fields that it depends on, in lower case."""
 
 
+class Credentials(Enum):
+    """What a request says about who sent it."""
+
+    NONE = "none"
+    AUTHORIZATION = "authorization"  # that field alone, of which RFC 9111 section 3.5 speaks
+    OTHER = "other"  # cookies, keys, and what gateways put in
+
+
+def credentials(forward: bytes, tenant: bytes = b"") -> Credentials:
+    """Whether a request's fields tell who sent it; the tenant's field, which is part of what is asked, does not."""
+    found = {name.lower() for name in _CREDENTIALS.findall(forward)}
+    if len(found) > (b"authorization" in found) or any(name.lower() != tenant for name in _PERSON.findall(forward)):
+        return Credentials.OTHER
+    return Credentials.AUTHORIZATION if found else Credentials.NONE
+
+
 def question(head: RequestHead, tenant: bytes) -> Question | None:
     """What this request asks for, None where an answer to it is nobody else's. `tenant` names the tenant's field."""
     forward = head.forward
-    if head.length or head.method not in (b"GET", b"HEAD") or _PERSONAL.search(forward) or _FRESH_ONLY.search(forward):
+    if head.length or head.method not in (b"GET", b"HEAD") or _SPECIAL.search(forward) or _FRESH_ONLY.search(forward):
         return None
-    if any(name.lower() != tenant for name in _PERSON.findall(forward)):
+    if credentials(forward, tenant) is not Credentials.NONE:
         return None
     host = _HOST.search(forward)
     return host[1].lower() if host else b"", forward.split(b" ", 2)[1], field(forward, tenant) or b""

@@ -201,11 +201,11 @@ async def bench(handle: Handle, *, seconds: float = 10.0, **fields: Any) -> Asyn
         server.close()
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
+def run(test: Coroutine[Any, Any, None], seconds: float = PATIENCE) -> None:
     """Run a scene, within bounds."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(seconds):
             await test
 
     asyncio.run(bounded())

@@ -26,7 +26,9 @@ from nova_api.policies import (
     WindowPolicy,
 )
 from nova_api.proxy import Address, Affinity, Inbound, Jwt, Outbound, ProxyConfig, SessionCookie, Store, Tls, encode
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
+from nova_api.request_policies.graphql import GraphqlPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration, Share
@@ -134,7 +136,7 @@ def test_a_connection_to_a_tcp_upstream_meets_what_acts_on_connections_alone() -
 def test_the_order_is_that_of_the_chain() -> None:
     fields = {
         "correlation": "correlation", "tracing": "tracing", "protection": "selfProtection", "upgrades": "webSocket",
-        "deadline": "timeout", "affinity": "affinity", "jwt": "jwt", "idempotency": "idempotency",
+        "deadline": "timeout", "affinity": "affinity", "jwt": "jwt", "idempotency": "idempotency", "cache": "cache",
         "coalescing": "coalescing",
         "pool_guard": "poolGuard", "limiter": "backpressure",
     }  # fmt: skip
@@ -169,6 +171,15 @@ def test_what_becomes_of_a_key() -> None:
     assert "store_lost" not in said(explain(alone, "POST /"), "idempotency")
     assert said(explain(alone, "PUT /"), "idempotency") == "Passes: PUT is none of methods."
     assert "idempotency" not in [step.policy for step in explain(alone, "grpc:/a.B/C").steps]
+
+
+def test_the_cache_says_what_it_would_do() -> None:
+    full = config(inbound("web"), cache=CachePolicy(mode="Enforce", paths=("/a/*", "/b")))
+    assert "while that is fresh" in said(explain(full, "GET /a/1"), "cache")
+    assert said(explain(full, "GET /c"), "cache") == "Passes: no path of the policy covers /c."
+    assert "what is stored about /b is forgotten" in said(explain(full, "POST /b"), "cache")
+    asked = config(inbound("web"), cache=CachePolicy(mode="Enforce", graphql=GraphqlPolicy(mode="Enforce")))
+    assert "by the class of their operation: PUBLIC 30s" in said(explain(asked, "POST /graphql"), "cache")
 
 
 def test_coalescing_says_what_is_the_same() -> None:
