@@ -117,6 +117,30 @@ GOOD: dict[str, Document] = {
     "sidecar": with_spec(
         sidecar={"image": "nova/sidecar:2", "logLevel": "debug", "resources": {"requests": {"cpu": 1}}}
     ),
+    "rates by everything": with_spec(
+        redis={"url": "redis://redis:6379/0"},
+        rateLimit={
+            "mode": "Enforce",
+            "client": {"trustedCidrs": ["10.0.0.0/8", "fd00::/8"], "header": "forwarded", "ipv6Prefix": 56},
+            "limits": [
+                {"name": "clients", "rate": 100, "burst": 200},
+                {"name": "keys", "by": "Header", "header": "x-api-key", "rate": 10, "period": "1m", "scope": "Global"},
+                {"name": "subjects", "by": "Claim", "claim": "sub", "rate": 5, "paths": ["/login", "/s.S/*"]},
+                {"name": "writes", "by": "All", "methods": ["POST", "PUT"], "rate": 5, "period": "24h"},
+            ],
+        },
+    ),
+    "tenants whose quotas fit": with_spec(
+        backpressure={"maxConcurrency": 10, "threshold": 0.7},
+        tenancy={
+            "mode": "Enforce",
+            "tenants": [{"name": "acme", "maxConcurrency": 4, "rate": 5}, {"name": "b", "maxConcurrency": 3}],
+        },
+    ),
+    "tenants that are promised more than there is": with_spec(
+        backpressure={"maxConcurrency": 10},
+        tenancy={"mode": "Enforce", "overcommit": True, "tenants": [{"name": "acme", "maxConcurrency": 99}]},
+    ),
     "no early rejection": with_spec(backpressure={"threshold": 1}),
     "fallback by age alone": with_upstream(fallback={"mode": "Shadow", "staleFor": "1m"}),
     "a whole pod": of(template=TEMPLATE | {"metadata": {"labels": {"team": "shop"}}}, appContainer="app"),
@@ -447,6 +471,71 @@ BAD: dict[str, Bad] = {
         with_spec(shutdown={"preStop": "30s", "gracePeriod": "34s"}),
         "spec.shutdown",
         "gracePeriod must be at least preStop + 5s, the time in which requests in flight can finish",
+    ),
+    "a limit of nothing": _rule(
+        with_spec(rateLimit={"mode": "Shadow"}),
+        "spec.rateLimit",
+        "mode needs at least one of limits, or there is nothing to do",
+    ),
+    "a limit by a header without its name": _rule(
+        with_spec(rateLimit={"limits": [{"name": "keys", "by": "Header", "rate": 1}]}),
+        "spec.rateLimit.limits[0]",
+        "by Header needs header, by Claim needs claim, and neither goes with anything else",
+    ),
+    "a period in parts of a second": _rule(
+        with_spec(rateLimit={"limits": [{"name": "all", "rate": 1, "period": "1500ms"}]}),
+        "spec.rateLimit.limits[0]",
+        "period must be whole seconds, from 1s to 24h",
+    ),
+    "two limits of one name": Bad(
+        with_spec(rateLimit={"limits": [{"name": "all", "rate": 1}, {"name": "all", "rate": 2}]}),
+        "$.spec.rateLimit: limits: names must be unique",
+        ("spec.rateLimit.limits", "Duplicate value"),
+    ),
+    "two tenants of one name": Bad(
+        with_spec(tenancy={"tenants": [{"name": "acme"}, {"name": "acme", "weight": 2}]}),
+        "$.spec.tenancy: tenants: names must be unique",
+        ("spec.tenancy.tenants", "Duplicate value"),
+    ),
+    "a network that is none": Bad(
+        with_spec(rateLimit={"client": {"trustedCidrs": ["10.0.0.0/33"]}}),
+        "$.spec.rateLimit.client.trustedCidrs[0]: expected a network such as 10.0.0.0/8 or fd00::/8",
+        ("spec.rateLimit.client.trustedCidrs[0]", "should match"),
+    ),
+    "proxies by number and by network": _rule(
+        with_spec(rateLimit={"client": {"trustedProxies": 1, "trustedCidrs": ["10.0.0.0/8"]}}),
+        "spec.rateLimit.client",
+        "trustedProxies and trustedCidrs exclude each other",
+    ),
+    "counted together without a Redis": _rule(
+        with_spec(rateLimit={"mode": "Enforce", "limits": [{"name": "all", "rate": 1, "scope": "Global"}]}),
+        "spec",
+        "scope Global needs redis, in which all pods count together",
+    ),
+    "a burst of no rate": _rule(
+        with_spec(tenancy={"tenants": [{"name": "acme", "burst": 3}]}),
+        "spec.tenancy.tenants[0]",
+        "burst goes with rate",
+    ),
+    "a share of nothing": _rule(
+        with_spec(tenancy={"default": {"maxShare": "0%"}}), "spec.tenancy.default", "maxShare must be more than 0%"
+    ),
+    "a tenant called as all others": _rule(
+        with_spec(tenancy={"tenants": [{"name": "other"}]}),
+        "spec.tenancy",
+        "tenants: other is the name of all tenants that have none here",
+    ),
+    "tenants that are promised too much": _rule(
+        with_spec(
+            backpressure={"maxConcurrency": 10, "threshold": 0.7},
+            tenancy={
+                "mode": "Enforce",
+                "tenants": [{"name": "acme", "maxConcurrency": 4}, {"name": "b", "maxConcurrency": 4}],
+            },
+        ),
+        "spec",
+        "tenancy.tenants: the maxConcurrency of all of them must not be more than backpressure lets in at once"
+        " (maxConcurrency x threshold), or they promise what is not there; overcommit allows it",
     ),
     "fallback with nothing to answer": _rule(
         with_upstream(fallback={"mode": "Enforce"}),

@@ -20,6 +20,15 @@ ADDRESS: Final = r"^[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?\Z|^[0-9A-Fa-f:.]
 VARIABLE: Final = r"^[ -<>-~]+\Z"
 QUANTITY: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z"
 DOTTED: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
+_octet: Final = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_group: Final = "[0-9a-fA-F]{1,4}"
+CIDR: Final = (
+    rf"^({_octet}(\.{_octet}){{3}}/(3[0-2]|[12]?[0-9])"
+    rf"|(::|({_group}:){{1,7}}:|({_group}:){{7}}{_group})/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))\Z"
+)
+METHOD: Final = r"^[A-Z]+\Z"
+CLAIM: Final = r"^[!-~]+\Z"
+TENANT: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"
 
 WORDS: Final = {
     STATUS: "a status from 400 to 599 such as 429, or 4xx or 5xx",
@@ -37,5 +46,9 @@ WORDS: Final = {
     VARIABLE: "printable ASCII characters without =",
     QUANTITY: "a quantity such as 100m, 0.5 or 64Mi",
     DOTTED: "lower case letters, digits, hyphens and dots, as in the name of a Secret",
+    CIDR: "a network such as 10.0.0.0/8 or fd00::/8",
+    METHOD: "an HTTP method in upper case, such as POST",
+    CLAIM: "the name of a claim, such as sub, without spaces",
+    TENANT: "lower case letters, digits, hyphens, dots and underscores, a letter or digit first and last",
 }
 """What comes after "expected" where text has another form."""

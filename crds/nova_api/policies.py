@@ -288,19 +288,6 @@ class PriorityPolicy(Model, frozen=True, kw_only=True):
     """Utilization above which sheddable requests are refused; normal ones at threshold, critical ones at 100%."""
 
 
-class TenantPartitionPolicy(Model, frozen=True, kw_only=True):
-    """Keeps one tenant from taking every place."""
-
-    mode: Mode = "Off"
-    """Off, Shadow (counts what it would refuse) or Enforce."""
-
-    header: HeaderName = "x-tenant-id"
-    """Header that names the tenant, in lower case; requests without it share one partition."""
-
-    max_share: Share = Share(0.5)
-    """Largest share of the limit that one tenant's requests hold."""
-
-
 class BackpressurePolicy(Model, frozen=True, kw_only=True):
     """Bounds the requests in flight to the app, so that overload is refused early instead of queueing up."""
 
@@ -325,9 +312,6 @@ class BackpressurePolicy(Model, frozen=True, kw_only=True):
 
     priority: PriorityPolicy = PriorityPolicy()
     """Refuses what matters less first."""
-
-    tenants: TenantPartitionPolicy = TenantPartitionPolicy()
-    """Keeps one tenant from taking every place."""
 
 
 class CorrelationPolicy(Model, frozen=True, kw_only=True):

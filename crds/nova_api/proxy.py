@@ -30,6 +30,8 @@ from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.jwt import JwtPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from nova_api.request_policies.rate_limit import RateLimitPolicy
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_api.units import Duration
 
 FORMAT: Final = "nova.dev/proxy/v1alpha1"
@@ -164,6 +166,10 @@ class ProxyConfig(Model, frozen=True, kw_only=True):
     coalescing: CoalescingPolicy = CoalescingPolicy()
     idempotency: IdempotencyPolicy = IdempotencyPolicy()
     pool_guard: PoolGuardPolicy = PoolGuardPolicy()
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
+    tenancy: TenancyPolicy = TenancyPolicy()
+    pods: Annotated[int, Meta(ge=1)] = 1
+    """Pods among which global rates are divided while the store does not answer."""
     correlation: CorrelationPolicy = CorrelationPolicy()
     access_log: AccessLogPolicy = AccessLogPolicy()
     web_socket: WebSocketPolicy = WebSocketPolicy()

@@ -25,7 +25,7 @@ from nova_api.redis_url import place
 from nova_api.request_policies.jwt import JwtIssuer
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
-from nova_api.v1alpha1 import NovaService, knows_clients, tells_of_tokens
+from nova_api.v1alpha1 import NovaService, NovaServiceSpec, counts_globally, knows_clients, tells_of_tokens
 
 Place = Literal["pod", "local"]
 
@@ -58,6 +58,9 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         coalescing=spec.coalescing,
         idempotency=spec.idempotency,
         pool_guard=spec.pool_guard,
+        rate_limit=spec.rate_limit,
+        tenancy=spec.tenancy,
+        pods=1 if local else _pods(spec),
         correlation=spec.correlation,
         access_log=spec.access_log,
         web_socket=spec.web_socket,
@@ -160,6 +163,14 @@ def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
         siblings="" if local else f"{names.endpoints(metadata.name)}.{metadata.namespace}.svc",
         store=_store(spec.redis, "$.spec.sessionAffinity.redis") if spec.redis is not None and stored else None,
     )
+
+
+def _pods(spec: NovaServiceSpec) -> int:
+    """The pods there are at least, where a global rate must be divided among them; else nothing depends on it, and a
+    service that is scaled keeps its document."""
+    if not counts_globally(spec):
+        return 1
+    return max(1, spec.autoscaling.min_replicas if spec.autoscaling is not None else spec.replicas)
 
 
 def _store(redis: RedisStore, path: str) -> Store:

@@ -30,6 +30,8 @@ from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.jwt import JwtPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from nova_api.request_policies.rate_limit import RateLimitPolicy
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_api.rollout import Rollout
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
@@ -115,6 +117,12 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
 
     backpressure: BackpressurePolicy = BackpressurePolicy()
     """Bounds the requests in flight to the app."""
+
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
+    """How many requests in a time each client, key or subject may make."""
+
+    tenancy: TenancyPolicy = TenancyPolicy()
+    """How much of the service one tenant may have."""
 
     circuit_breaker: BreakerPolicy = BreakerPolicy()
     """Breaker of every upstream that does not say otherwise."""
@@ -253,7 +261,40 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
         ),
+        Rule(
+            cel="has(self.redis) || ((self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
+            " || self.rateLimit.limits.all(l, l.scope == 'Local'))"
+            " && (self.tenancy.mode == 'Off' || self.tenancy.scope == 'Local'))",
+            message="scope Global needs redis, in which all pods count together",
+            holds=lambda s: s.redis is not None or not counts_globally(s),
+        ),
+        Rule(
+            cel="self.tenancy.mode == 'Off' || self.tenancy.overcommit || self.backpressure.mode == 'Off'"
+            " || !has(self.tenancy.tenants)"
+            " || double(self.tenancy.tenants.map(t, has(t.maxConcurrency) ? t.maxConcurrency : 0).sum())"
+            " <= double(self.backpressure.maxConcurrency) * self.backpressure.threshold + 0.000001",
+            message="tenancy.tenants: the maxConcurrency of all of them must not be more than backpressure lets in at"
+            " once (maxConcurrency x threshold), or they promise what is not there; overcommit allows it",
+            holds=lambda s: quotas_fit(s),  # noqa: PLW0108 - it stands below
+        ),
     )
+
+
+def counts_globally(spec: NovaServiceSpec) -> bool:
+    """Whether a rate is counted by all pods together."""
+    limits, tenancy = spec.rate_limit, spec.tenancy
+    return (limits.mode != "Off" and any(limit.scope == "Global" for limit in limits.limits)) or (
+        tenancy.mode != "Off" and tenancy.scope == "Global"
+    )
+
+
+def quotas_fit(spec: NovaServiceSpec) -> bool:
+    """Whether the quotas of named tenants can all be used at once."""
+    tenancy, backpressure = spec.tenancy, spec.backpressure
+    if tenancy.mode == "Off" or tenancy.overcommit or backpressure.mode == "Off":
+        return True
+    promised = sum(tenant.max_concurrency or 0 for tenant in tenancy.tenants)
+    return promised <= backpressure.max_concurrency * backpressure.threshold + 1e-6
 
 
 def closes_within(spec: NovaServiceSpec) -> float:

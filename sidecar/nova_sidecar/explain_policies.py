@@ -9,11 +9,17 @@ from nova_api.proxy import Affinity, Inbound, Jwt, Outbound, ProxyConfig, Tls
 from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from nova_api.request_policies.rate_limit import RateLimitPolicy
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.jwt import OpenPaths
 from nova_sidecar.policy.paths import Paths
+from nova_sidecar.policy.rate_limit import Limit
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
+
+_NAMED = 8
+"""Tenants that are named in a sentence."""
 
 
 class Asked(Protocol):
@@ -47,7 +53,9 @@ def steps(config: ProxyConfig, port: Inbound | Outbound, request: Asked) -> Iter
     if isinstance(port, Inbound):
         if port.protocol != "grpc":
             yield _affinity(config.affinity)
+        yield _rate_limit(config.rate_limit, request)
         yield _jwt(config.jwt, request)
+        yield _tenancy(config.tenancy, request)
         if port.protocol != "grpc":
             yield _idempotency(config, request)
             yield _cache(config.cache, request)
@@ -295,6 +303,56 @@ def _timeout(port: Inbound | Outbound, request: Asked) -> Step:
     )
 
 
+def _rate_limit(policy: RateLimitPolicy, request: Asked) -> Step:
+    does = []
+    for each in policy.limits:
+        limit = Limit(each, 1)
+        if not limit.matches(request.method, request.path):
+            continue
+        counted = {
+            "Client": "client",
+            "Header": f"value of {each.header}",
+            "Claim": f"value of the claim {each.claim}",
+            "All": "service",
+        }[each.by]
+        where = " in all pods together" if each.scope == "Global" else ""
+        does.append(
+            f"{each.name}: {each.rate} in {each.period} for each {counted}{where}, {limit.quota.burst} at once "
+            f"({_answer(Reason.RATE_LIMITED, request)})."
+        )
+    return Step("rateLimit", policy.mode, _off(policy.mode, *(does or ["No limit is for it."])), policy)
+
+
+def _tenancy(policy: TenancyPolicy, request: Asked) -> Step:
+    where = {
+        "Claim": f"the claim {policy.claim}",
+        "Header": policy.header,
+        "Path": f"segment {policy.segment} of the path",
+    }[policy.by]
+    unknown = {
+        "Each": "has the default quota",
+        "Shared": "shares the default quota with all such",
+        "Refuse": f"is refused ({_answer(Reason.TENANT_UNKNOWN, request)})",
+    }[policy.unknown]
+    names = ", ".join(tenant.name for tenant in policy.tenants[:_NAMED]) or "none"
+    more = f" and {len(policy.tenants) - _NAMED} more" if len(policy.tenants) > _NAMED else ""
+    quota = policy.default
+    parts = [f"{quota.max_concurrency} requests under way"] if quota.max_concurrency is not None else []
+    parts += [f"{quota.max_share} of the places"] if quota.max_share is not None else []
+    parts += [f"{quota.rate} requests in {quota.period}"] if quota.rate is not None else []
+    return Step(
+        "tenancy",
+        policy.mode,
+        _off(
+            policy.mode,
+            f"Its tenant is named by {where}; known by name: {names}{more}. Another one {unknown}.",
+            f"The default quota: {', '.join(parts) or 'no bound'}; "
+            f"beyond it {_answer(Reason.TENANT_LIMIT, request)} or {Reason.RATE_LIMITED}.",
+        ),
+        policy,
+    )
+
+
 def _backpressure(policy: BackpressurePolicy, request: Asked) -> Step:
     places = policy.max_concurrency
     if policy.threshold < 1:
@@ -313,11 +371,6 @@ def _backpressure(policy: BackpressurePolicy, request: Asked) -> Step:
         parts.append(
             f"{policy.priority.header}: sheddable is refused above {policy.priority.sheddable} "
             f"({policy.priority.mode})."
-        )
-    if policy.tenants.mode != "Off":
-        parts.append(
-            f"One {policy.tenants.header} holds at most {policy.tenants.max_share} of it "
-            f"({_answer(Reason.TENANT_LIMIT, request)}; {policy.tenants.mode})."
         )
     return Step("backpressure", policy.mode, _off(policy.mode, *parts), policy)
 

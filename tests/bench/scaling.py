@@ -26,8 +26,8 @@ from statistics import median
 from typing import Any
 
 from nova_api import proxy
-from nova_api.policies import BackpressurePolicy, TenantPartitionPolicy
 from nova_api.proxy import Address, Inbound, Outbound, ProxyConfig
+from nova_api.request_policies.tenancy import TenancyPolicy
 from tests.loopback.support.nameserver import NameServer, Question, Record, reply
 
 from . import load, proxies, tools
@@ -122,10 +122,9 @@ def _connections(step: int, folder: Path, python: tools.Interpreter, cores: Core
 
 @contextlib.contextmanager
 def _tenants(step: int, folder: Path, python: tools.Interpreter, cores: Cores) -> Iterator[Load]:
-    policy = BackpressurePolicy(tenants=TenantPartitionPolicy(mode="Enforce"))
     with (
         _upstream(folder, cores) as app,
-        _sidecar(folder, python, cores, inbound=(_inbound(app),), backpressure=policy) as one,
+        _sidecar(folder, python, cores, inbound=(_inbound(app),), tenancy=TenancyPolicy(mode="Enforce")) as one,
     ):
         yield lambda: one.load("-s", str(_TENANTS), arguments=(str(step),))
 

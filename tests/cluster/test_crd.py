@@ -43,6 +43,8 @@ def kubectl(apiserver: Path) -> Kubectl:
 def services(apiserver: Path, kubectl: Kubectl) -> Iterator[client.CustomObjectsApi]:
     """The API of NovaServices, with the definition installed and a namespace to use."""
     kubectl("apply", "--server-side", "--filename", str(CRD))
+    names = "--for=jsonpath={.status.acceptedNames.plural}=" + PLURAL
+    kubectl("wait", names, f"crd/{PLURAL}.{GROUP}", "--timeout=20s")  # it fails while there are no conditions at all
     kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=20s")
     kubectl("create", "namespace", NAMESPACE)
     with config.new_client_from_config(str(apiserver)) as api:

@@ -10,9 +10,9 @@ from nova_api.policies import (
     AdaptivePolicy,
     BackpressurePolicy,
     PriorityPolicy,
-    TenantPartitionPolicy,
     TimeoutPolicy,
 )
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_api.units import Duration, Share
 
 from .conftest import StartApp, StartSidecar
@@ -378,36 +378,6 @@ def test_shadow_of_the_classes_counts_and_refuses_nothing(crowd) -> None:
     assert full.sidecar.metric("nova_shadow_rejected_total", reason="overloaded") == 1
 
 
-def test_one_tenant_does_not_take_every_place(crowd) -> None:
-    full = crowd(max_concurrency=4, threshold=1.0, tenants=TenantPartitionPolicy(mode="Enforce", max_share=Share(0.5)))
-    for _ in range(2):
-        full.send("x-tenant-id: acme-secret")
-        assert full.arrive().get("x-tenant-id") == "acme-secret"
-
-    refusal = full.send("x-tenant-id: acme-secret").response()
-
-    assert (refusal.status, refusal.get("x-nova-reject")) == (429, "tenant_limit")
-    assert int(refusal.get("retry-after") or 0) >= 1
-    full.send("x-tenant-id: other")
-    full.arrive()
-    full.enter()  # who names no tenant is in a partition of his own
-    assert full.sidecar.metric("nova_limiter_tenants") == 3
-    for _ in range(4):
-        full.finish()
-    eventually(lambda: full.sidecar.metric("nova_limiter_tenants") == 0)
-    shown = full.sidecar.status("/metrics")[1].decode() + str(full.sidecar.stats()) + full.sidecar.text
-    assert "acme" not in shown
-
-
-def test_shadow_of_the_tenants_counts_and_refuses_nothing(crowd) -> None:
-    full = crowd(max_concurrency=4, threshold=1.0, tenants=TenantPartitionPolicy(mode="Shadow", max_share=Share(0.5)))
-    for _ in range(3):
-        full.send("x-tenant-id: a")
-        full.arrive()
-
-    assert full.sidecar.metric("nova_shadow_rejected_total", reason="tenant_limit") == 1
-
-
 def test_who_could_not_be_served_in_time_is_refused_at_once(crowd) -> None:
     """Once the pace is known: a place comes free every 100 ms, so whoever is fourth in line waits for 400 ms."""
     full = crowd(max_concurrency=1, threshold=1.0, acquire_timeout=Duration(30))
@@ -433,8 +403,8 @@ def test_who_could_not_be_served_in_time_is_refused_at_once(crowd) -> None:
     assert limiter["abandoned"] == 0
 
 
-@pytest.mark.parametrize("tenants", [TenantPartitionPolicy(), TenantPartitionPolicy(mode="Enforce")])
-def test_the_limit_finds_itself(start: StartSidecar, app: StartApp, tenants: TenantPartitionPolicy) -> None:
+@pytest.mark.parametrize("tenancy", [TenancyPolicy(), TenancyPolicy(mode="Enforce")])
+def test_the_limit_finds_itself(start: StartSidecar, app: StartApp, tenancy: TenancyPolicy) -> None:
     """Four at once are answered in 20 ms. Where it settles is the simulator's business; here it is seen to move, also
     where all of them are one tenant, who is refused before it is full."""
     workers = threading.Semaphore(4)
@@ -445,9 +415,9 @@ def test_the_limit_finds_itself(start: StartSidecar, app: StartApp, tenants: Ten
         return response(body=b"done")
 
     policy = BackpressurePolicy(
-        max_concurrency=200, threshold=1.0, adaptive=AdaptivePolicy(mode="Enforce", min_concurrency=2), tenants=tenants
+        max_concurrency=200, threshold=1.0, adaptive=AdaptivePolicy(mode="Enforce", min_concurrency=2)
     )
-    sidecar = start(document(inbound(app(work).address), backpressure=policy))
+    sidecar = start(document(inbound(app(work).address), backpressure=policy, tenancy=tenancy))
     assert sidecar.metric("nova_limiter_limit") == 2
     stop = threading.Event()
 

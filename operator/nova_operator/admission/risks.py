@@ -128,6 +128,39 @@ def _unbounded(spec: NovaServiceSpec) -> Iterator[str]:
         yield "backpressure.mode: with Off overload queues up in the app; Shadow counts what would be refused"
 
 
+def _rates_that_are_passed(spec: NovaServiceSpec) -> Iterator[str]:
+    policy = spec.rate_limit
+    if policy.mode == "Off":
+        return
+    kinds = {limit.by for limit in policy.limits}
+    if "Header" in kinds and not kinds & {"Client", "All"}:
+        yield (
+            "rateLimit.limits: by Header alone, whoever invents values of the header has a bucket for each; a limit by"
+            " Client beside it bounds that"
+        )
+    proxies = policy.client.trusted_proxies or policy.client.trusted_cidrs
+    if "Client" in kinds and not proxies and (spec.ingress is not None or spec.gateway is not None):
+        yield (
+            "rateLimit.client: without trustedProxies or trustedCidrs all that comes through the ingress or gateway is"
+            " one client"
+        )
+
+
+def _quotas_that_promise_nothing(spec: NovaServiceSpec) -> Iterator[str]:
+    policy = spec.tenancy
+    if policy.mode == "Off":
+        return
+    if policy.default.max_concurrency is None and policy.default.max_share is None and policy.unknown != "Refuse":
+        yield "tenancy.default: without maxConcurrency and maxShare a tenant that is not listed may take every place"
+    if policy.by == "Header" and policy.unknown == "Each":
+        yield (
+            "tenancy.unknown: with Each, whoever can set the header invents names and has the default quota for each;"
+            " Shared or Refuse bounds that"
+        )
+    if spec.backpressure.threshold < 1 and any(each.weight != 1 for each in (*policy.tenants, policy.default)):
+        yield "tenancy.tenants: weights are turns of who waits, and below backpressure.threshold 1.0 nobody does"
+
+
 def _retries_without_breaker(upstream: Outbound) -> Iterator[str]:
     breaker: BreakerPolicy = upstream.circuit_breaker
     retry: RetryPolicy = upstream.retry
@@ -177,5 +210,7 @@ _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _plain_keys,
     _any_audience,
     _open_to_all,
+    _rates_that_are_passed,
+    _quotas_that_promise_nothing,
 )
 _UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)

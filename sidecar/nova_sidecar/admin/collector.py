@@ -17,6 +17,7 @@ from nova_sidecar.admin.coalescing import coalescing_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.idempotency import idempotency_metrics
 from nova_sidecar.admin.jwt import jwt_metrics
+from nova_sidecar.admin.limits import rate_limit_metrics, tenancy_metrics
 from nova_sidecar.admin.pool_guard import pool_guard_metrics
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.stores import store_metrics
@@ -91,6 +92,8 @@ class ProxyCollector(Collector):
         yield from pool_guard_metrics(stats)
         yield from idempotency_metrics(ports, stats)
         yield from jwt_metrics(ports, stats["policies"].get("jwt", {}))
+        yield from rate_limit_metrics(stats["policies"].get("rate_limit", {}))
+        yield from tenancy_metrics(stats["policies"].get("tenancy", {}))
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])
         yield _kept(stats["outbound"])
@@ -197,7 +200,6 @@ def _limiter(limiter: Mapping[str, Any]) -> Iterator[Family]:
         ("priority",),
         (((name,), count) for name, count in limiter["refusedByPriority"].items()),
     )
-    yield gauge("nova_limiter_tenants", "Tenants with requests under way.", (), [((), limiter["tenants"]["active"])])
 
 
 def _spans(tracing: Mapping[str, Any]) -> Family:

@@ -33,7 +33,8 @@ STAGES: Final = (
     "affinity",  # before any place and any count: what is a sibling's takes none here
     "rate_limit",  # by client, before a token is looked at: a flood is refused cheaply
     "jwt",  # before whatever depends on who asks
-    "tenancy",  # by what the token says, where there is one
+    "rate_limit_claims",  # by what the token says
+    "tenancy",  # whose it is, by the token where there is one
     "idempotency",  # before whatever may answer: a repeated key gets the first answer
     "cache",  # a hit takes no place
     "coalescing",  # nor does who waits for another one's answer

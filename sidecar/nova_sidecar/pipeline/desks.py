@@ -67,7 +67,26 @@ def _jwt(config: ProxyConfig, shared: "Shared") -> Desk:
     return JwtDesk(config, shared)
 
 
-MAKERS: Final[dict[str, Make]] = {"cache": _cache, "jwt": _jwt, "idempotency": _idempotency, "pool_guard": _pool_guard}
+def _rate_limit(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.rate_limit import RateLimitDesk  # noqa: PLC0415 - where it is on
+
+    return RateLimitDesk(config, shared)
+
+
+def _tenancy(config: ProxyConfig, shared: "Shared") -> Desk:
+    from nova_sidecar.pipeline.tenancy import TenancyDesk  # noqa: PLC0415 - where it is on
+
+    return TenancyDesk(config, shared)
+
+
+MAKERS: Final[dict[str, Make]] = {
+    "rate_limit": _rate_limit,
+    "jwt": _jwt,
+    "tenancy": _tenancy,
+    "idempotency": _idempotency,
+    "cache": _cache,
+    "pool_guard": _pool_guard,
+}
 """By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
 
 

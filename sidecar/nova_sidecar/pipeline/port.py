@@ -21,6 +21,7 @@ from nova_sidecar.pipeline import refusals
 from nova_sidecar.pipeline.accesslog import AccessLog
 from nova_sidecar.pipeline.announce import breaker_moved, endpoint_changed
 from nova_sidecar.pipeline.chain import Chain, build_chain
+from nova_sidecar.pipeline.classes import FlowOf, limiter_filter, shown
 from nova_sidecar.pipeline.exchange import Exchange
 from nova_sidecar.pipeline.fallback import NOTHING, Fallback, FallbackExchange
 from nova_sidecar.pipeline.filters import (
@@ -32,7 +33,6 @@ from nova_sidecar.pipeline.filters import (
     SampledAccessLogFilter,
 )
 from nova_sidecar.pipeline.handled import Handled
-from nova_sidecar.pipeline.partitions import limiter_filter, shown
 from nova_sidecar.pipeline.protection import Guard, ProtectionFilter
 from nova_sidecar.pipeline.request_policies import RequestFilter, request_filters
 from nova_sidecar.pipeline.split import Split, canary_settings
@@ -48,7 +48,6 @@ from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.retry import ATTEMPT, Retrier
 from nova_sidecar.policy.sessions import Sessions
-from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.policy.trace import CONTEXT, Sampler
 from nova_sidecar.transport.dispatcher import Dispatcher
 from nova_sidecar.transport.downstream import HEAD_TIMEOUT, DownstreamConnection
@@ -94,13 +93,12 @@ class Shared:
         "rng",
         "sessions",
         "spans",
-        "tenants",
         "wheel",
     )
 
     def __init__(
         self, *, access_log: AccessLog, clock: Callable[[], float], closing: Closing, ids: CorrelationIds,
-        guard: Guard, limiter: Limiter[Handled], tenants: TenantPartitions, resolver: Resolver, rng: Random,
+        guard: Guard, limiter: Limiter[Handled], resolver: Resolver, rng: Random,
         spans: SpanLog | None = None,
     ) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
@@ -109,7 +107,6 @@ class Shared:
         self.ids = ids
         self.guard = guard
         self.limiter = limiter
-        self.tenants = tenants
         self.closing = closing
         self.sessions = Sessions(ids.generate())
         self.resolver = resolver
@@ -234,7 +231,7 @@ class Port:
         self.head_timeout = min(HEAD_TIMEOUT, float(timeout.request))
         self.body_limit = self.retrier.body_limit if self.retrier is not None else 0
         if isinstance(settings, Outbound):
-            self._take_over_fallback(settings.fallback, config.backpressure.tenants.header.encode())
+            self._take_over_fallback(settings.fallback, config.tenancy.header.encode())
         self._full_left = self.attempt_budget - _SAME_INSTANT
         self._full_deadline = _deadline_line(0.0, self.attempt_budget)
         header = config.correlation.header.encode() if config.correlation.mode == "Enforce" else b""
@@ -332,11 +329,16 @@ class Port:
             deadline=self.deadline_filter(float(settings.timeout.request)),
             affinity=self._affinity,
             policies=self._policies,
-            limiter=limiter_filter(backpressure, shared.limiter, shared.tenants, stats) if limited else None,
+            limiter=limiter_filter(backpressure, shared.limiter, self._flow_of(), stats) if limited else None,
             retry=RetryFilter(self.retrier) if self.retrier is not None else None,
             metrics=MetricsFilter(stats),
             access_log=self._access_log(access_log) if access_log.mode != "Off" else None,
         )
+
+    def _flow_of(self) -> FlowOf | None:
+        """Whose turn it is where requests wait; None where tenants are not told apart."""
+        desk = self._shared.desks.get("tenancy") if self._shared.desks is not None else None
+        return getattr(desk, "flow_of", None)
 
     def _access_log(self, policy: AccessLogPolicy) -> "AccessLogFilter | AffinityAccessLogFilter":
         log, stats = self._shared.access_log, self.stats

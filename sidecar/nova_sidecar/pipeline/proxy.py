@@ -21,7 +21,6 @@ from nova_sidecar.policy.closing import Closing
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer, Phase
 from nova_sidecar.policy.limiter import Limiter
-from nova_sidecar.policy.tenants import TenantPartitions
 from nova_sidecar.transport.endpoints import Endpoint, Resolver
 from nova_sidecar.transport.listener import Listener
 
@@ -83,7 +82,6 @@ class Proxy:
         self.stats = ProxyStats()
         """Counters; read them at any time."""
         self.limiter: Limiter[Handled] = Limiter(config.backpressure, clock())
-        self.tenants = TenantPartitions(config.backpressure.tenants)
         self.guard = Guard(config.self_protection, self.stats.ports, clock, self._protect)
         self._clock = clock
         self._drainer = Drainer(config.drain)
@@ -99,7 +97,6 @@ class Proxy:
             ids=CorrelationIds(os.urandom),
             guard=self.guard,
             limiter=self.limiter,
-            tenants=self.tenants,
             closing=Closing(config.web_socket, rng),
             resolver=resolver,
             rng=rng,
@@ -122,7 +119,6 @@ class Proxy:
         self._shared.closing.configure(config.web_socket)
         self.guard.configure(config.self_protection)
         self._protect()
-        self.tenants.configure(config.backpressure.tenants)
         for waiter in self.limiter.configure(config.backpressure, self._clock()):
             waiter.grant()
 
@@ -349,7 +345,6 @@ class Proxy:
         Plain dicts, lists, strings and numbers.
         """
         shown: dict[str, Any] = {"inbound": {}, "outbound": {}, "limiter": self.limiter.snapshot()}
-        shown["limiter"]["tenants"] = self.tenants.snapshot()
         for (direction, name), port in self._ports.items():
             shown[direction][name] = port.snapshot(now)
         shown["affinity"] = self._shared.desk.snapshot() if self._shared.desk is not None else {}

@@ -124,11 +124,33 @@ def _jwt(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortSt
     return JwtFilter(config.jwt, desk, stats, config.service)
 
 
+def _rate_limit(stage: str) -> MakeFilter:
+    def make(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+        if config.rate_limit.mode == "Off" or shared.desks is None:
+            return None
+        from nova_sidecar.pipeline.rate_limit import RateLimitDesk, rate_limit_filter  # noqa: PLC0415 - where it is on
+
+        return rate_limit_filter(stage, cast(RateLimitDesk, shared.desks.get("rate_limit")), config.rate_limit, stats)
+
+    return make
+
+
+def _tenancy(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:
+    if config.tenancy.mode == "Off" or shared.desks is None:
+        return None
+    from nova_sidecar.pipeline.tenancy import TenancyDesk, TenancyFilter  # noqa: PLC0415 - where it is on
+
+    return TenancyFilter(cast(TenancyDesk, shared.desks.get("tenancy")), config.tenancy, stats)
+
+
 MAKERS: Final[dict[str, MakeFilter]] = {
+    "rate_limit": _rate_limit("rate_limit"),
     "jwt": _jwt,
+    "rate_limit_claims": _rate_limit("rate_limit_claims"),
+    "tenancy": _tenancy,
+    "idempotency": _idempotency,
     "cache": _cache,
     "coalescing": _coalescing,
-    "idempotency": _idempotency,
     "pool_guard": _pool_guard,
 }
 """By stage of the chain."""

@@ -224,6 +224,10 @@ class Affinity:
         """Whether a session's pod is gone for good, so that another one is to take it over."""
         return self.route(cookie, pod, False, now).result is Result.REISSUED
 
+    def knows(self, address: str) -> bool:
+        """Whether another pod of the service has this address."""
+        return address not in self._here and address in (self._addresses or ())
+
     def lives(self, pod: bytes) -> bool:
         """Whether a pod of that name is known, this one included."""
         return pod in self._own or pod in self._pods

@@ -16,7 +16,7 @@ less would refuse what matters most.
 Rules:
 
 * A place that comes free while somebody waits is handed over directly: it never becomes free in between, so nobody
-  overtakes within a class. While a live waiter exists, in flight is at least the limit.
+  overtakes within a class and a tenant. While a live waiter exists, in flight is at least the limit.
 * A waiter is any hashable object of the caller. It has a place if and only if `release`, `configure` or `resize`
   returned it. From `enqueue` until then the caller may `abandon` it at any time; after that it owes a `release`.
 * The caller keeps the time: `enqueue` returns when the wait is over, and the caller abandons the waiter then and
@@ -24,18 +24,20 @@ Rules:
   timer is late.
 * Who cannot be served in time is refused at once: when the waiters ahead, at the pace at which places have come free
   lately, take longer than the wait may last.
+* Within a class tenants take turns (`policy.fair_queue`), where they are told apart. One tenant's waiters are never
+  more than the room they leave to the others, so that whoever comes next finds some.
 * Shadow lets everything in and counts. What Enforce would have refused stays in flight and weighs on the following
   requests, so ``would_reject`` is an upper bound.
 """
 
 import sys
-from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from nova_api.policies import BackpressurePolicy
 from nova_sidecar.policy.adaptive import AdaptiveLimit
+from nova_sidecar.policy.fair_queue import NOBODY, FairQueue, Flow
 from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 
 W = TypeVar("W", bound=Hashable)
@@ -116,7 +118,7 @@ class Limiter(Generic[W]):
         self.refused_by_priority = [0, 0, 0]
         self.adaptive: AdaptiveLimit | None = None
         """Finds the limit, where the policy says so; tell it of every call, and `resize` when it says that."""
-        self._queues: tuple[OrderedDict[W, float], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        self._queues: tuple[FairQueue[W], ...] = (FairQueue(), FairQueue(), FairQueue())
         self._pace_calls = 0
         self._pace_seconds = 0.0
         self._pace_from = 0.0
@@ -143,19 +145,27 @@ class Limiter(Generic[W]):
         self._enter()
         return None
 
-    def enqueue(self, waiter: W, now: float, deadline_at: float, priority: Priority = NORMAL) -> float | Reject:
-        """Let it wait, at most acquireTimeout and until `deadline_at`; returns the instant at which to give up.
+    def enqueue(
+        self, waiter: W, now: float, deadline_at: float, priority: Priority = NORMAL, flow: Flow = NOBODY
+    ) -> float | Reject:
+        """Let it wait, at most acquireTimeout and until `deadline_at`; returns the instant at which to give up. `flow`
+        is its tenant.
 
-        Reject, and it does not wait: acquire_timeout or deadline_exceeded, since it could not be served in time.
+        Reject, and it does not wait: acquire_timeout or deadline_exceeded, since it could not be served in time, or
+        queue_full, since its tenant's requests already fill half of the queue's room.
         """
         until = min(deadline_at, now + self._policy.acquire_timeout)
         if self.waiting == 0:
             self._begin_queue(now)
-        elif now + self._expected_wait(priority) > until:
+        elif now + self._expected_wait(priority, flow) > until:
             answer = _TOO_LATE if until == deadline_at else _NO_WAITING
             self._count(answer, priority)
             return answer
-        self._queues[priority][waiter] = until
+        queue = self._queues[priority]
+        if flow is not NOBODY and queue.waiting(flow) >= max(1, self._rooms[priority] - self.waiting):
+            self._count(_QUEUE_FULL, priority)
+            return _QUEUE_FULL
+        queue.put(waiter, until, flow)
         self.waiting += 1
         self.queued += 1
         return until
@@ -181,7 +191,7 @@ class Limiter(Generic[W]):
         if not self.waiting:
             return
         for queue in self._queues:
-            if queue.pop(waiter, None) is not None:
+            if queue.discard(waiter):
                 self.waiting -= 1
                 self.abandoned += 1
                 return
@@ -312,7 +322,7 @@ class Limiter(Generic[W]):
     def _next_live(self, now: float) -> W | None:
         for queue in self._queues:
             while queue:
-                waiter, until = queue.popitem(last=False)
+                waiter, until = queue.pop()
                 self.waiting -= 1
                 if now < until:
                     return waiter
@@ -333,11 +343,11 @@ class Limiter(Generic[W]):
             self._pace_calls //= 2
             self._pace_seconds /= 2
 
-    def _expected_wait(self, priority: Priority) -> float:
-        """Seconds until a new waiter of this class has a place; 0 while the pace is not known."""
+    def _expected_wait(self, priority: Priority, flow: Flow) -> float:
+        """Seconds until a new waiter of this class and tenant has a place; 0 while the pace is not known."""
         if self._pace_calls < _PACE_CALLS:
             return 0.0
-        ahead = sum(len(queue) for queue in self._queues[: priority + 1])
+        ahead = sum(len(queue) for queue in self._queues[:priority]) + self._queues[priority].ahead(flow)
         return (ahead + 1) * self._pace_seconds / self._pace_calls
 
 

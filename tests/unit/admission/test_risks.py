@@ -10,6 +10,8 @@ from tests.unit.admission.services import service
 
 AUTH = {"name": "auth", "host": "auth", "port": 8080}
 KEYS = "https://auth.example/keys"
+CLIENTS = {"name": "clients", "rate": 5}
+API_KEYS = {"name": "keys", "by": "Header", "header": "x-api-key", "rate": 5}
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "x:1"}]}}
 
 
@@ -48,6 +50,17 @@ RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("jwt.issuers[0].jwksUrl:", jwt("http://auth.example:80/keys"), jwt("http://127.0.0.1:80/keys")),
     ("jwt.issuers[0].audiences:", jwt(audience="*"), jwt()),
     ("jwt.openPaths:", jwt(openPaths=["/*"]), jwt(openPaths=["/a/*"])),
+    ("rateLimit.limits: by Header", {"rateLimit": {"mode": "Enforce", "limits": [API_KEYS]}},
+     {"rateLimit": {"mode": "Enforce", "limits": [API_KEYS, CLIENTS]}}),
+    ("rateLimit.client:", {"replicas": 2, "ingress": {}, "rateLimit": {"mode": "Shadow", "limits": [CLIENTS]}},
+     {"replicas": 2, "ingress": {},
+      "rateLimit": {"mode": "Shadow", "limits": [CLIENTS], "client": {"trustedProxies": 1}}}),
+    ("tenancy.default:", {"tenancy": {"mode": "Enforce", "by": "Path", "default": {"rate": 5}}},
+     {"tenancy": {"mode": "Enforce", "by": "Path", "default": {"rate": 5, "maxConcurrency": 5}}}),
+    ("tenancy.unknown:", {"tenancy": {"mode": "Enforce"}}, {"tenancy": {"mode": "Enforce", "unknown": "Shared"}}),
+    ("tenancy.tenants: weights", {"tenancy": {"mode": "Enforce", "tenants": [{"name": "acme", "weight": 2}]}},
+     {"backpressure": {"threshold": 1},
+      "tenancy": {"mode": "Enforce", "tenants": [{"name": "acme", "weight": 2}]}}),
     ("backpressure.mode:", {"backpressure": {"mode": "Off"}}, {"backpressure": {"mode": "Shadow"}}),
     ("upstreams[auth].circuitBreaker: Off", {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}},
      {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "Enforce"}}], "circuitBreaker": {"mode": "Off"}}),

@@ -50,6 +50,21 @@ def test_a_local_sidecar_listens_on_the_ports_themselves() -> None:
     assert config.drain.delay == Duration(0)
 
 
+def test_a_global_rate_is_divided_among_the_pods_there_are_at_least() -> None:
+    globally = {"mode": "Enforce", "limits": [{"name": "all", "by": "All", "rate": 9, "scope": "Global"}]}
+    redis = {"url": "redis://redis:6379/0"}
+    asked = (
+        with_spec(replicas=3, rateLimit=globally, redis=redis),
+        with_spec(autoscaling={"minReplicas": 2, "maxReplicas": 9}, rateLimit=globally, redis=redis),
+        with_spec(replicas=0, tenancy={"mode": "Shadow", "scope": "Global"}, redis=redis),
+        with_spec(replicas=3, redis=redis),  # nothing is divided, so scaling changes no document
+        with_spec(replicas=3, rateLimit=globally | {"mode": "Off"}),
+    )
+    assert [resolve(service(document)).pods for document in asked] == [3, 2, 1, 1, 1]
+    alone = with_spec(replicas=3, rateLimit=globally, redis=redis, ports=[{"port": 80, "appPort": 81}])
+    assert resolve(service(alone), "local").pods == 1
+
+
 def test_a_local_sidecar_cannot_share_the_apps_port() -> None:
     with pytest.raises(ConfigError, match=r"^\$\.spec\.ports\[0\]\.appPort: expected another port than 8080"):
         resolve(service(with_spec(ports=[{"port": 8080}])), "local")

@@ -12,9 +12,10 @@ from nova_api.policies import (
     EndpointBreakerPolicy,
     PoolPolicy,
     RetryPolicy,
-    TenantPartitionPolicy,
     WindowPolicy,
 )
+from nova_api.request_policies.rate_limit import RateLimit
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_api.units import Share
 from nova_sidecar.policy import deadline
 from nova_sidecar.policy.adaptive import AdaptiveLimit
@@ -24,10 +25,11 @@ from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.ejection import Ejector, Health
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import FAILURE, SUCCESS
+from nova_sidecar.policy.rate_limit import Charge, Limit, RateLimiter
 from nova_sidecar.policy.retry import Retrier
 from nova_sidecar.policy.rotation import Lifespan
 from nova_sidecar.policy.signing import Signer
-from nova_sidecar.policy.tenants import TenantPartitions
+from nova_sidecar.policy.tenancy import Tenancy
 
 CALLS = 100_000
 ROUNDS = 7
@@ -75,7 +77,10 @@ NAMES: dict[str, Any] = {
     "limiter": Limiter(BackpressurePolicy()),
     "full": full_limiter(),
     "adaptive": AdaptiveLimit(BackpressurePolicy(adaptive=AdaptivePolicy(mode="Enforce")), 0.0),
-    "tenants": TenantPartitions(TenantPartitionPolicy(mode="Enforce")),
+    "tenancy": Tenancy(TenancyPolicy(mode="Enforce"), 1),
+    "rates": RateLimiter("shop", 10_000),
+    "limit": Limit(RateLimit(name="clients", rate=1_000_000, burst=1_000_000), 1),
+    "Charge": Charge,
     "retrier": Retrier(RetryPolicy(), Random(1)),
     "lifespan": Lifespan(PoolPolicy(), Random(1)),
     "ids": CorrelationIds(os.urandom),
@@ -97,7 +102,9 @@ LINES = {
     "limiter: admit by class, release": "limiter.admit_as(1, 1.0); limiter.release(1.0)",
     "limiter: refuse": "full.admit(1.0)",
     "adaptive: observe": "adaptive.observe(0.02, 8, 0.0)",
-    "tenants: admit, leave": "tenants.admit(b'acme', 512); tenants.leave(b'acme')",
+    "tenancy: find, enter, leave": "tenancy.leave(tenancy.enter(tenancy.find([b'acme']), 512))",
+    "rate limit: check one": "rates.check([Charge(limit, b'key')], 1)",
+    "rate limit: key of a header's value": "rates.key(limit, b'a value of a header')",
     "retry: count a request": "retrier.deposit(1.0)",
     "retry: decide against": "retrier.next(1, 500, method=b'GET', replayable=True, remaining=3.0, now=1.0)",
     "rotation: draw an age": "lifespan.retire_at(1.0)",

@@ -12,24 +12,28 @@ from nova_api.policies import (
     PoolPolicy,
     RetryPolicy,
     SelfProtectionPolicy,
-    TenantPartitionPolicy,
 )
 from nova_api.proxy import DrainPolicy
+from nova_api.request_policies.rate_limit import RateLimit
+from nova_api.request_policies.tenancy import TenancyPolicy
 from nova_sidecar.policy.adaptive import AdaptiveLimit
 from nova_sidecar.policy.breaker import Breaker
 from nova_sidecar.policy.budget import RetryBudget
 from nova_sidecar.policy.correlation import CorrelationIds
 from nova_sidecar.policy.drain import Drainer
 from nova_sidecar.policy.ejection import Ejector, Health
+from nova_sidecar.policy.fair_queue import FairQueue
 from nova_sidecar.policy.flood import FloodGuard
+from nova_sidecar.policy.gcra import Buckets, Quota
 from nova_sidecar.policy.limiter import Limiter
 from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.protection import SelfProtection
+from nova_sidecar.policy.rate_limit import Limit, RateLimiter
 from nova_sidecar.policy.rates import Rates
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import Retrier, Suppressed
 from nova_sidecar.policy.rotation import Lifespan
-from nova_sidecar.policy.tenants import TenantPartitions
+from nova_sidecar.policy.tenancy import Tenancy
 from nova_sidecar.policy.window import CountWindow, TimeWindow
 
 RNG = Random(0)
@@ -43,7 +47,12 @@ POLICIES = [
     Health(),
     Limiter(BackpressurePolicy()),
     AdaptiveLimit(BackpressurePolicy(), 0.0),
-    TenantPartitions(TenantPartitionPolicy()),
+    Tenancy(TenancyPolicy(), 1),
+    RateLimiter("shop", 100),
+    Limit(RateLimit(name="clients", rate=1), 1),
+    Buckets(100),
+    Quota(1, 1.0),
+    FairQueue(),
     SelfProtection(SelfProtectionPolicy()),
     Retrier(RetryPolicy(), RNG),
     RetryBudget(0.2, 3),

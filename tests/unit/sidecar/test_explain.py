@@ -21,7 +21,6 @@ from nova_api.policies import (
     PriorityPolicy,
     RetryPolicy,
     SlowCallPolicy,
-    TenantPartitionPolicy,
     TracingPolicy,
     WindowPolicy,
 )
@@ -31,6 +30,8 @@ from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.graphql import GraphqlPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from nova_api.request_policies.rate_limit import RateLimit, RateLimitPolicy
+from nova_api.request_policies.tenancy import TenancyPolicy, Tenant
 from nova_api.units import Duration, Share
 from nova_sidecar.explain import Explanation, explain, parse, render
 from nova_sidecar.main import main
@@ -255,7 +256,6 @@ def test_every_sentence_follows_the_values() -> None:
         max_concurrency=9,
         adaptive=AdaptivePolicy(mode="Enforce"),
         priority=PriorityPolicy(mode="Enforce"),
-        tenants=TenantPartitionPolicy(mode="Shadow"),
     )
     full = config(
         *ports,
@@ -267,7 +267,6 @@ def test_every_sentence_follows_the_values() -> None:
 
     assert "With 9 requests in flight it waits up to 2s (503, acquire_timeout)" in said(app, "backpressure")
     assert "sheddable is refused above 60% (Enforce)" in said(app, "backpressure")
-    assert "One x-tenant-id holds at most 50% of it (429, tenant_limit; Shadow)" in said(app, "backpressure")
     assert "from 8 up (Enforce)" in said(app, "backpressure")
     assert "from 25% failures in 30 calls on" in said(up, "circuitBreaker")
     assert "80% calls slower than 2s" in said(up, "circuitBreaker")
@@ -281,6 +280,32 @@ def test_every_sentence_follows_the_values() -> None:
     assert said(explain(forced, "GET http://up:8080/"), "circuitBreaker") == (
         f"Refuses every request ({status}, circuit_open)."
     )
+
+
+def test_which_limits_a_request_counts_for_and_whose_it_is() -> None:
+    limits = (
+        RateLimit(name="clients", rate=50, burst=80),
+        RateLimit(name="login", by="Header", header="x-api-key", rate=5, period=Duration(60), paths=("/login",)),
+        RateLimit(name="subjects", by="Claim", claim="sub", rate=9, scope="Global", paths=("/s.S/*",)),
+    )
+    tenants = tuple(Tenant(name=f"t{number}", rate=1) for number in range(10))
+    full = config(
+        inbound("web"),
+        inbound("rpc", "grpc"),
+        rate_limit=RateLimitPolicy(mode="Enforce", limits=limits),
+        tenancy=TenancyPolicy(mode="Shadow", by="Path", tenants=tenants, unknown="Refuse"),
+    )
+    home, login, call = explain(full, "GET /"), explain(full, "POST /LOGIN/"), explain(full, "grpc:/s.S/M")
+    assert said(home, "rateLimit") == "clients: 50 in 1s for each client, 80 at once (429, rate_limited)."
+    assert "login: 5 in 1m for each value of x-api-key, 5 at once" in said(login, "rateLimit")
+    assert "subjects: 9 in 1s for each value of the claim sub in all pods together, 9 at once (gRPC status 8" in said(
+        call, "rateLimit"
+    )
+    assert "segment 1 of the path; known by name: t0, t1, t2, t3, t4, t5, t6, t7 and 2 more." in said(home, "tenancy")
+    assert "Another one is refused (400, tenant_unknown)." in said(home, "tenancy")
+    assert "50% of the places; beyond it 429, tenant_limit" in said(home, "tenancy")
+    off = explain(config(inbound("web")), "GET /")
+    assert (said(off, "rateLimit"), said(off, "tenancy")) == ("Does nothing.", "Does nothing.")
 
 
 def test_as_json_every_value_is_there() -> None:
