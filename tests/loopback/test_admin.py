@@ -20,6 +20,7 @@ from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.units import Duration
 
 from .conftest import StartSidecar
+from .support import tokens
 from .support.certificates import Authority
 from .support.fleet import STORED
 from .support.message import request
@@ -216,6 +217,7 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             outbound(APP, "secret", tls=Tls(server_name="db", directory=str(tmp_path))),
             affinity=STORED,
             store=STORED.store,
+            jwt=tokens.policy(issuers=[tokens.of(None, jwksUrl="http://127.0.0.1:9/keys")], mode="Shadow"),
             cache=CachePolicy(mode="Enforce", tier="Redis"),
             coalescing=CoalescingPolicy(mode="Enforce"),
             idempotency=IdempotencyPolicy(mode="Shadow"),
