@@ -15,14 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import grpcload, load, measure, proxies, proxies_grpc, report, scaling, tools
+from . import grpcload, load, measure, proxies, proxies_grpc, proxies_policies, report, scaling, tools
 from .machine import Cores
 from .processes import Address, running, wait_until_accepting, wait_until_serving
 from .proxies import BUILDERS, Build, Proxy
 
 _ROOT = Path(__file__).parents[2]
 _QUICK = ("nova", "envoy", "haproxy", "nginx")
-_WORKLOADS = ("http1", "grpc", "scaling")
+_WORKLOADS = ("http1", "grpc", "policies", "scaling")
 _FLOOR = 2.0
 _IDLE = 10_000
 _CALLS = 25_000
@@ -129,6 +129,27 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
             {**proxies_grpc.BUILDERS, "nova": partial(proxies_grpc.nova, python=python)},
             wait_until_accepting,
         )
+    if "policies" in options.workloads and not options.quick:
+        plan = _policies_plan(options)
+        with contextlib.ExitStack() as stack:
+            try:
+                store = stack.enter_context(proxies_policies.redis())
+            except tools.Unavailable:
+                store = None
+            yield Suite(
+                plan,
+                partial(proxies.upstream, sizes=plan.sizes),
+                proxies_policies.builders(python, store),
+                lambda address, process, errors: wait_until_serving(
+                    address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
+                ),
+            )
+
+
+def _policies_plan(options: argparse.Namespace) -> measure.Plan:
+    rounds, seconds, _, _ = _lengths(options)
+    one = measure.Scenario("policies", "one request policy at a time", rounds, seconds, connections=32, size=100)
+    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(one,))
 
 
 def _http_plan(options: argparse.Namespace) -> measure.Plan:
@@ -210,13 +231,18 @@ def _measure(suite: Suite, names: Sequence[str], folder: Path, skipped: dict[str
         source = suite.upstream(_folder(folder, "upstream"))
         direct = stack.enter_context(_started("upstream", source, cores.load, suite, folder))
         rows = list(direct)
-        for name in (name for name in names if name in suite.builders):
+        for name in (name for name in suite.builders if _base(name) in names):
             try:
                 made = suite.builders[name](_folder(folder, name), direct[0].address)
                 rows += stack.enter_context(_started(name, made, cores.proxy, suite, folder))
             except tools.Unavailable as reason:
                 skipped[name] = str(reason)
         return measure.measure(suite.plan, rows)
+
+
+def _base(name: str) -> str:
+    """Whose row it is: a policy's goes with its proxy's."""
+    return name if name in BUILDERS else name.partition("_")[0]
 
 
 def _folder(parent: Path, name: str) -> Path:

@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from nova_api import proxy, v1alpha1
 from nova_api.model import convert
 from nova_api.resolve import resolve
+from nova_api.units import Duration
 
 from . import tools
 from .processes import Address, free_ports
@@ -236,21 +238,40 @@ _ENVOY_PROTECTION = {
 
 
 def nova(
-    folder: Path, app: Address, *, python: tools.Interpreter | None = None, policy: Mapping[str, Any] | None = None
+    folder: Path,
+    app: Address,
+    *,
+    python: tools.Interpreter | None = None,
+    policy: Mapping[str, Any] | None = None,
+    row: str = "",
+    spec: Mapping[str, Any] | None = None,
+    redis: Address | None = None,
 ) -> Proxy:
     """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's. With a
-    `policy` on as well it is its inbound listener alone, by the policy's name."""
+    `policy` on as well it is its inbound listener alone, by the policy's name.
+
+    With `spec` also these fields of a NovaService, and the row of that name alone; `redis` stands in for its Redis.
+    """
     document = yaml.safe_load(Path(__file__).with_name("novaservice.yaml").read_text())
     (port,) = free_ports(1)
     document["spec"]["ports"][0] |= {"port": port, "appPort": app.port}
     document["spec"] |= policy or {}
     document["spec"]["upstreams"][0] |= {"host": app.host, "port": app.port}
+    document["spec"] |= spec or {}
     resolved = resolve(convert(document, v1alpha1.NovaService), "local")
+    if redis is not None:
+        store = proxy.Store(url=f"redis://{redis}/0", timeout=Duration(0.1))
+        resolved = msgspec.structs.replace(resolved, store=store)
+    if row:  # several sidecars beside each other cannot all listen for the upstream
+        resolved = msgspec.structs.replace(resolved, outbound=())
     config = folder / "config.json"
     config.write_bytes(proxy.encode(resolved))
-    rows = {"nova": resolved.inbound[0].listen, "nova_outbound": resolved.outbound[0].listen}
+    rows = {"nova": resolved.inbound[0].listen}
+    rows |= zip(("nova_outbound",), (each.listen for each in resolved.outbound), strict=False)
     if policy:
         rows = {f"nova_{name}": resolved.inbound[0].listen for name in policy}
+    if row:
+        rows = {row: resolved.inbound[0].listen}
     return Proxy(
         command=(*tools.sidecar(python or tools.interpreter()), "--config", str(config)),
         rows={row: Address(listen.host, listen.port) for row, listen in rows.items()},

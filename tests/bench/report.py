@@ -46,7 +46,7 @@ def _group(scenario: Scenario, measured: Measured) -> dict[str, Any]:
     figures: dict[str, Any] = {name: _figures_of(name, taken, measured) for name, taken in samples.items()}
     if not scenario.rate:
         figures |= _rps_ratios(samples)
-    return figures | _cpu_ratios(samples) | _memory_ratios(samples, measured)
+    return figures | _cpu_ratios(samples) | _memory_ratios(samples, measured) | _surcharges(samples)
 
 
 def _figures_of(name: str, taken: Sequence[Sample], measured: Measured) -> dict[str, float]:
@@ -88,6 +88,22 @@ def _cpu_ratios(samples: Samples) -> dict[str, float]:
             median(theirs.cpu_us_per_request / ours.cpu_us_per_request for ours, theirs in pairs), 2
         )
         for reference, pairs in _pairs(samples)
+    }
+
+
+def _surcharges(samples: Samples) -> dict[str, float]:
+    """CPU µs per request that a policy costs over its proxy without one: the median over the rounds."""
+    policies = [(name, base) for name in samples for base in ("nova", "envoy") if name.startswith(f"{base}_")]
+    return {
+        f"surcharge_{name}": round(
+            median(
+                one.cpu_us_per_request - bare.cpu_us_per_request
+                for one, bare in zip(samples[name], samples[base], strict=True)
+            ),
+            2,
+        )
+        for name, base in policies
+        if base in samples and not name.endswith(("_outbound", "_policies"))
     }
 
 
@@ -151,7 +167,8 @@ def _ratio_lines(group: Mapping[str, Any]) -> list[str]:
         rps = f"{group[f'ratio_{name}']:.2f} in req/s, " if f"ratio_{name}" in group else ""
         cpu, rss = group[f"ratio_cpu_{name}"], group[f"ratio_rss_{name}"]
         lines.append(f"nova / {name}: {rps}{cpu:.2f} in requests per CPU second, {rss:.2f} in memory")
-    return lines
+    surcharges = [(key.removeprefix("surcharge_"), cost) for key, cost in group.items() if key.startswith("surcharge_")]
+    return lines + [f"{name}: {cost:+.1f} CPU µs per request over its proxy alone" for name, cost in surcharges]
 
 
 def _line(name: str, value: Mapping[str, float]) -> str:

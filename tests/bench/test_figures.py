@@ -82,6 +82,22 @@ def test_table_shows_rows_ratios_and_what_was_skipped() -> None:
     assert "note: the sidecar's Python is not an optimised build" in text
 
 
+def test_what_a_policy_costs_is_taken_inside_each_round() -> None:
+    full = {
+        "nova": [sample(40, 10), sample(80, 5)],
+        "nova_tenancy": [sample(36, 11), sample(70, 6)],
+        "nova_outbound": [sample(30, 12), sample(60, 8)],
+        "envoy": [sample(20, 20), sample(40, 10)],
+        "envoy_rate_limit": [sample(18, 23), sample(36, 12)],
+    }
+    figures = document(**full)
+    http1 = figures["http1"]
+    assert isinstance(http1, dict)
+    found = {name: cost for name, cost in http1.items() if name.startswith("surcharge_")}
+    assert found == {"surcharge_nova_tenancy": 1.0, "surcharge_envoy_rate_limit": 2.5}
+    assert "nova_tenancy: +1.0 CPU µs per request over its proxy alone" in report.table(figures)
+
+
 def test_an_interpreter_that_cannot_load_the_environment_is_refused(tmp_path: Path) -> None:
     assert interpreter(sys.executable).path == sys.executable
     with pytest.raises(Unavailable, match="is not a Python that loads"):

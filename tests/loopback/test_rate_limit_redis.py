@@ -18,7 +18,7 @@ from .conftest import StartApp, StartSidecar
 from .support.fleet import Fleet, cookie_of
 from .support.message import request
 from .support.redisservers import Server, cluster
-from .support.sidecar import Sidecar, document, inbound
+from .support.sidecar import Sidecar, document, inbound, with_fields
 from .support.waiting import eventually
 
 HOUR = Duration(3600)
@@ -117,6 +117,20 @@ def test_a_redis_that_is_killed_fails_nobody_and_each_pod_has_its_share(
     assert sidecar.metric("nova_rate_limit_fallbacks_total") > 0
     redis.start()
     eventually(lambda: ask(sidecar) == [200], within=20)
+
+
+def test_switched_off_while_somebody_waits_for_redis(start: StartSidecar, app: StartApp, redis: Server) -> None:
+    patient = Store(url=f"redis://127.0.0.1:{redis.port}/0", timeout=Duration(5))
+    sidecar = start(document(inbound(app().address), store=patient, rate_limit=limits(one(3))))
+    assert ask(sidecar) == [200]
+    redis.command("CLIENT", "PAUSE", 4000)
+    with sidecar.connect() as client:
+        client.send(request())
+        eventually(lambda: sidecar.metric("nova_requests_in_flight") == 1)
+        sidecar.reload(with_fields(sidecar.config, rate_limit=RateLimitPolicy()))
+        eventually(lambda: "nova_rate_limit_requests_total{" not in sidecar.status("/metrics")[1].decode())
+        assert client.poll() == b""  # it still waits
+        assert client.response().status == 200
 
 
 def test_a_store_that_was_never_there_fails_nobody(start: StartSidecar, app: StartApp) -> None:
