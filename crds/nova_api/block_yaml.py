@@ -15,6 +15,16 @@ class _BlockDumper(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
 
+def _text(dumper: _BlockDumper, text: str) -> yaml.ScalarNode:
+    """Kubernetes reads y and n as booleans (YAML 1.1), PyYAML does not and leaves them bare: members of a JWK are
+    called so."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if text in _SHORT else None)
+
+
+_SHORT = frozenset("yYnN")
+_BlockDumper.add_representer(str, _text)
+
+
 def dump(*documents: object, explicit_start: bool = False) -> str:
     """The documents as one YAML stream, keys in their own order; with ``---`` in front of each if asked."""
     return yaml.dump_all(

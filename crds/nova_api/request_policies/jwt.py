@@ -58,7 +58,7 @@ class Jwk(Model, frozen=True, kw_only=True):
     """The only algorithm it is used with; any of the issuer's that fits it when left out."""
 
     n: Annotated[str, Meta(pattern=patterns.BASE64URL, min_length=342, max_length=1366)] | None = None
-    """RSA: the modulus, 2048 to 8192 bits."""
+    """RSA: the modulus, 2048 to 8192 bits. Write the name in quotes, "n": YAML reads it as false."""
 
     e: Base64Url | None = None
     """RSA: the exponent."""
@@ -70,7 +70,7 @@ class Jwk(Model, frozen=True, kw_only=True):
     """EC and OKP: the first coordinate, or the key itself."""
 
     y: Base64Url | None = None
-    """EC: the second coordinate."""
+    """EC: the second coordinate. Write the name in quotes, "y": YAML reads it as true."""
 
     rules = (
         Rule(

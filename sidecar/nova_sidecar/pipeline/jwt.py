@@ -9,7 +9,7 @@ in whatever spelling (`policy.jwt.spellings`), on whatever path, in Shadow mode 
 In Shadow mode the app gets none of them, nobody is refused, and nobody waits: what Enforce would have said of a token
 that must be looked up first is counted when it is known.
 
-A token that is remembered costs 3 to 4 µs. It is imported where the policy is on.
+A token that is remembered costs 4 to 6 µs, one that is verified (RS256) about 100. Imported where the policy is on.
 """
 
 import time
