@@ -1,14 +1,25 @@
-"""A WebSocket app and its clients, as programs for the image of the reference services.
+"""A WebSocket app and its clients, as programs for the image of the reference services. The clients say `started` once
+all of them talk, and end with their standard input. The app hears everybody out before it ends: the sidecar may still
+be closing the last conversations when the pod's time to go on (preStop and spread) is over and the app is told to end.
 
 What the app gets it reports to the client's own pod, over a connection that no sidecar is part of: an answer over the
 WebSocket would prove less, since it may be lost when its connection is closed, and the message not.
 """
 
 APP = """\
-import asyncio
+import asyncio, os, signal
 from aiohttp import web
 
+talking = []
+
 async def live(request):
+    talking.append(request)
+    try:
+        return await listen(request)
+    finally:
+        talking.pop()
+
+async def listen(request):
     socket = web.WebSocketResponse()
     await socket.prepare(request)
     host, _, port = request.query["report"].partition(":")
@@ -21,18 +32,30 @@ async def live(request):
     return socket
 
 async def healthz(request):
-    return web.Response()
+    return web.Response(text=os.uname().nodename)
 
-app = web.Application()
-app.add_routes([web.get("/live", live), web.get("/healthz", healthz)])
-web.run_app(app, port=8081, print=None)
+async def main():
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    app = web.Application()
+    app.add_routes([web.get("/live", live), web.get("/healthz", healthz)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", 8081).start()
+    await ending.wait()
+    while talking:
+        await asyncio.sleep(0.05)
+    await runner.cleanup()
+
+asyncio.run(main())
 """
 
 CLIENTS = """\
-import asyncio, collections, json, socket, sys, time
+import asyncio, collections, json, os, socket, sys, time
 import aiohttp
 
-url, clients, seconds, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+url, clients, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+ended, begun = asyncio.Event(), set()
 sent, received, codes, refused = (collections.Counter() for _ in range(4))
 
 async def collect(reader, writer):
@@ -45,12 +68,15 @@ async def read(chat):
         pass
 
 async def talk(session, number, report):
-    end, following = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    following = 0
+    while not ended.is_set():
         try:
             async with session.ws_connect(f"{url}?client={number}&report={report}") as chat:
                 reading = asyncio.create_task(read(chat))
-                while time.monotonic() < end and not chat.closed:
+                begun.add(number)
+                if len(begun) == clients and not following:
+                    print("started", flush=True)
+                while not ended.is_set() and not chat.closed:
                     try:
                         await chat.send_str(str(following))
                     except ConnectionError:
@@ -69,7 +95,13 @@ async def talk(session, number, report):
             refused[type(error).__name__] += 1
             await asyncio.sleep(0.1)
 
+def read_end():
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        ended.set()
+
 async def main():
+    asyncio.get_running_loop().add_reader(0, read_end)
     server = await asyncio.start_server(collect, "0.0.0.0", 0)
     report = f"{socket.gethostbyname(socket.gethostname())}:{server.sockets[0].getsockname()[1]}"
     async with aiohttp.ClientSession() as session:

@@ -6,9 +6,11 @@ The order is that of the file: the last test leaves all pods on the first node.
 from __future__ import annotations
 
 import json
+import subprocess
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import yaml
@@ -21,12 +23,14 @@ from nova_cli.errors import CommandError
 from tests.e2e import chat
 from tests.e2e.nodes import Nodes, client_on, leader
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(200)]
+pytestmark = pytest.mark.alone
 
 RATE = 20
 SPREAD = {"mode": "Required", "keys": ["kubernetes.io/hostname"]}
 SERVICES = ("stock", "till", "talk")
 TILL = "http://till:80/"
+TALK = "http://talk:80/healthz"
+"""Says which pod answers."""
 NOTICED = 5.0
 """Seconds until a caller's sidecar has learnt, from requests that time out after two, that a pod is not there."""
 HAND_OVER = 15.0
@@ -158,25 +162,37 @@ def test_a_lost_node_is_avoided_at_once_and_its_services_recover_within_a_minute
 
 def test_a_drain_under_load_loses_no_request_and_no_message(nodes: Nodes) -> None:
     """No message of a client: what an app says in the moment of a close may be lost (docs/websocket.md)."""
-    stage, seconds = nodes.stage, 25.0
-    talk = ["python3", "-c", chat.CLIENTS, "http://talk:80/live", "20", str(seconds), "0.05"]
-    with ThreadPoolExecutor() as pool, stage.load_meanwhile(TILL, rate=RATE, fresh=True) as meanwhile:
-        talking = pool.submit(stage.kubectl, "exec", CLIENT, "--", *talk, patience=seconds + 60)
+    stage = nodes.stage
+    assert stage.eventually(lambda: len({stage.call(TALK)[0]["body"] for _ in range(8)}) == 2, within=60)
+    talk = ["python3", "-c", chat.CLIENTS, "http://talk:80/live", "20", "0.05"]
+    with _talking(stage, talk) as said_meanwhile, stage.load_meanwhile(TILL, rate=RATE, fresh=True) as meanwhile:
         began = time.monotonic()
         stage.kubectl(
             "drain", nodes.second, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=100s",
             patience=110,
         )  # fmt: skip
         took = time.monotonic() - began
-        result, said = meanwhile(), json.loads(talking.result())
+        result, said = meanwhile(), said_meanwhile()
     print(f"drained in {took:.1f} s; {result['requests']} requests; {said}")
-    assert took < seconds, "the load has ended before the drain"
     assert result["statuses"] == {"200": result["requests"]}, str(result)
     assert (said["lost"], said["more"]) == ([], []), str(said)
     assert said["sent"] > 1000
-    assert said["codes"]["1012"] >= 1, str(said)  # the drain did meet some
+    assert said["codes"].get("1012", 0) >= 1, str(said)  # the drain did meet some
     for name in SERVICES:
         assert nodes.of(name) == [nodes.first] * 2
+
+
+@contextmanager
+def _talking(stage: Stage, program: list[str]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """The clients of the chat, while the block takes; what it is given ends them and says how it was."""
+    command, pipe = stage.command("exec", "--stdin", CLIENT, "--", *program), subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            yield lambda: json.loads(process.communicate(timeout=60)[0])
+        finally:
+            process.kill()
 
 
 def _avoided(nodes: Nodes, url: str) -> None:

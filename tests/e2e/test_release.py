@@ -23,7 +23,7 @@ from nova_cli.repository import find_repository
 from tests.bench.convergence.node import delivery
 from tests.e2e import previous
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.alone
 
 RATE = 40
 NOVA = ("operator", "sidecar")
