@@ -50,6 +50,8 @@ RESERVED_PORTS: Final = range(15000, 15200)
 
 DRAIN_RESERVE: Final = Duration(5)
 """Least time between preStop and the end of the grace period, in which requests in flight can finish."""
+CLOSE_RESERVE: Final = Duration(1)
+"""Of that, what the last WebSocket to be closed has for its answer, before the app is told to end and may end it."""
 EXIT_RESERVE: Final = Duration(2)
 """Of that, what the sidecar keeps to write its last log lines and end, before the pod is killed."""
 

@@ -121,7 +121,8 @@ def pre_stop(service: NovaService, platform: Platform) -> Manifest:
 
 def pre_stop_seconds(service: NovaService) -> int:
     """How long the app goes on serving after its pod was told to end."""
-    return math.ceil(service.spec.shutdown.pre_stop + closes_within(service.spec))
+    closes = closes_within(service.spec)
+    return math.ceil(service.spec.shutdown.pre_stop + closes + (names.CLOSE_RESERVE if closes else 0))
 
 
 def _grace_period(service: NovaService, pod: Manifest) -> int:
