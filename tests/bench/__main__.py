@@ -113,11 +113,7 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
         yield Suite(
             plan,
             partial(proxies.upstream, sizes=plan.sizes),
-            {
-                **BUILDERS,
-                "nova": partial(proxies.nova, python=python),
-                **{name: partial(proxies.nova, python=python, policy=each) for name, each in proxies.POLICIES.items()},
-            },
+            {**BUILDERS, "nova": partial(proxies.nova, python=python)},
             lambda address, process, errors: wait_until_serving(
                 address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
             ),
@@ -133,7 +129,7 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
         plan = _policies_plan(options)
         with contextlib.ExitStack() as stack:
             try:
-                store = stack.enter_context(proxies_policies.redis())
+                store = stack.enter_context(proxies_policies.redis(plan.cores.load, _folder(folder, "redis")))
             except tools.Unavailable:
                 store = None
             yield Suite(

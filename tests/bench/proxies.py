@@ -242,20 +242,17 @@ def nova(
     app: Address,
     *,
     python: tools.Interpreter | None = None,
-    policy: Mapping[str, Any] | None = None,
     row: str = "",
     spec: Mapping[str, Any] | None = None,
     redis: Address | None = None,
 ) -> Proxy:
-    """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's. With a
-    `policy` on as well it is its inbound listener alone, by the policy's name.
+    """The sidecar with the default policies: `nova` is its inbound listener, `nova_outbound` the upstream's.
 
     With `spec` also these fields of a NovaService, and the row of that name alone; `redis` stands in for its Redis.
     """
     document = yaml.safe_load(Path(__file__).with_name("novaservice.yaml").read_text())
     (port,) = free_ports(1)
     document["spec"]["ports"][0] |= {"port": port, "appPort": app.port}
-    document["spec"] |= policy or {}
     document["spec"]["upstreams"][0] |= {"host": app.host, "port": app.port}
     document["spec"] |= spec or {}
     resolved = resolve(convert(document, v1alpha1.NovaService), "local")
@@ -268,8 +265,6 @@ def nova(
     config.write_bytes(proxy.encode(resolved))
     rows = {"nova": resolved.inbound[0].listen}
     rows |= zip(("nova_outbound",), (each.listen for each in resolved.outbound), strict=False)
-    if policy:
-        rows = {f"nova_{name}": resolved.inbound[0].listen for name in policy}
     if row:
         rows = {row: resolved.inbound[0].listen}
     return Proxy(
@@ -278,15 +273,8 @@ def nova(
     )
 
 
-POLICIES: Mapping[str, Mapping[str, Any]] = {
-    "nova_cache": {"cache": {"mode": "Enforce"}},
-    "nova_coalescing": {"coalescing": {"mode": "Enforce"}},
-}
-"""Rows of the sidecar with one more policy on: what it costs, or saves, for each request."""
-
 BUILDERS: Mapping[str, Build] = {
     "nova": nova,
-    **{name: partial(nova, policy=policy) for name, policy in POLICIES.items()},
     "envoy": partial(envoy, policies=False),
     "envoy_policies": partial(envoy, policies=True),
     "haproxy": partial(haproxy, policies=False),

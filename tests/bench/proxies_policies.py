@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import tools
-from .processes import Address, free_ports
+from .processes import Address, free_ports, running
 from .proxies import Build, Proxy, envoy, envoy_bootstrap, nova
 
 MANY = 1_000_000
@@ -30,7 +29,8 @@ TENANCY: Mapping[str, Any] = {
         "default": {"maxShare": "100%", "rate": MANY},
     }
 }
-
+CACHE: Mapping[str, Any] = {"cache": {"mode": "Enforce"}}
+COALESCING: Mapping[str, Any] = {"coalescing": {"mode": "Enforce"}}
 
 GLOBAL: Mapping[str, Any] = {
     "redis": {"url": "redis://127.0.0.1:6379/0"},
@@ -66,16 +66,12 @@ def envoy_rate_limit(folder: Path, app: Address) -> Proxy:
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[Address]:
-    """A Redis that keeps nothing on disk. Raises `tools.Unavailable`."""
+def redis(core: int, folder: Path) -> Iterator[Address]:
+    """A Redis on this core that keeps nothing on disk. Raises `tools.Unavailable`."""
     (port,) = free_ports(1)
     command = [tools.program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    try:
+    with running(command, core=core, errors=folder / "redis.err"):
         yield Address("127.0.0.1", port)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def builders(python: tools.Interpreter, store: Address | None) -> Mapping[str, Build]:
@@ -84,6 +80,8 @@ def builders(python: tools.Interpreter, store: Address | None) -> Mapping[str, B
         "nova": partial(nova, python=python),
         "nova_rate_limit": partial(nova, python=python, row="nova_rate_limit", spec=RATE_LIMIT),
         "nova_tenancy": partial(nova, python=python, row="nova_tenancy", spec=TENANCY),
+        "nova_cache": partial(nova, python=python, row="nova_cache", spec=CACHE),
+        "nova_coalescing": partial(nova, python=python, row="nova_coalescing", spec=COALESCING),
     }
     if store is not None:
         found["nova_rate_limit_global"] = partial(

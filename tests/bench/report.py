@@ -157,7 +157,7 @@ def table(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_warnings(document)])
 
 
-_HEADER = f"{'':18}{'req/s':>9}{'spread':>8}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}{'CPU µs/req':>12}{'errors':>8}"
+_HEADER = f"{'':24}{'req/s':>9}{'spread':>8}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}{'CPU µs/req':>12}{'errors':>8}"
 
 
 def _ratio_lines(group: Mapping[str, Any]) -> list[str]:
@@ -174,7 +174,7 @@ def _ratio_lines(group: Mapping[str, Any]) -> list[str]:
 def _line(name: str, value: Mapping[str, float]) -> str:
     spread = (value["rps_max"] - value["rps_min"]) / 2 / value["rps"] if value["rps"] else 0.0
     return (
-        f"{name:<18}{value['rps']:>9,.0f}{f'±{spread:.0%}':>8}{value['p50_ms']:>9.2f}{value['p99_ms']:>9.2f}"
+        f"{name:<24}{value['rps']:>9,.0f}{f'±{spread:.0%}':>8}{value['p50_ms']:>9.2f}{value['p99_ms']:>9.2f}"
         f"{value['rss_mb']:>8.1f}{value['cpu_us_per_request']:>12.1f}{value['errors']:>8}"
     )
 
@@ -185,14 +185,14 @@ def _memory_lines(document: Mapping[str, Any]) -> list[str]:
     for name, value in rss.items():
         if isinstance(value, dict):
             rest, full = value.values()
-            lines.append(f"{name:<18}{rest:>9.1f} MB{full:>9.1f} MB{bytes_each[name]:>9,} B")
+            lines.append(f"{name:<24}{rest:>9.1f} MB{full:>9.1f} MB{bytes_each[name]:>9,} B")
     return [*lines, ""]
 
 
 def _scaling_lines(scaling: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = ["CPU µs per request of the sidecar while something else grows"]
     for name, steps in scaling.items():
-        lines.append(f"{name:<18}" + "".join(f"{int(step):>9,}: {cost:5.1f}" for step, cost in steps.items()))
+        lines.append(f"{name:<24}" + "".join(f"{int(step):>9,}: {cost:5.1f}" for step, cost in steps.items()))
     return [*lines, ""]
 
 

@@ -88,7 +88,7 @@ class Exchange:
     # --- before the upstream
 
     def wait_until(self, instant: float) -> None:
-        """A filter lets it wait; its `resume` or the deadline ends that."""
+        """A filter lets it wait; `grant`, `go_on` or the deadline ends that."""
         self.state = QUEUED
         self.downstream.wheel.arm(self.downstream, instant)
 

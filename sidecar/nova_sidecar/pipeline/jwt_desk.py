@@ -1,6 +1,6 @@
 """What tokens are judged with, beyond a request and a reload: the issuers' keys, what is remembered, and Redis.
 
-    token ── LRU ──▶ known: 1 µs
+    token ── LRU ──▶ known
        └── taken apart, claims judged ── refused before its signature costs anything
               └── Redis ── a sibling has verified this signature ──▶ valid
                     └── verified here ──▶ valid, remembered, and told to the others
