@@ -1,7 +1,8 @@
 """The order in which policies see a request: one function, one line each, with its reason.
 
 Filters are flat: plain calls, one after the other, that see heads and completions. Bodies pass them by. A filter
-answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go on later, through `go_on`, or the limiter's `grant`).
+answers None (go on), a Reject (refuse), or QUEUED (it will let the exchange go on later, through `go_on`, or the
+limiter's `grant`).
 """
 
 from collections.abc import Callable, Iterable, Mapping

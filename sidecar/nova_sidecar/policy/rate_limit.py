@@ -1,8 +1,8 @@
 """Rate limits: which of them a request counts for, and whether all let it pass.
 
 A request is charged with one permit by each limit that it matches. All of one scope are asked before any of them is
-charged, so a refusal by one costs nothing of the others; local ones come before global ones. What a limit counts by is a key that somebody else has found: the client's address, a
-header's value, a verified claim (`pipeline.rate_limit`).
+charged, so a refusal by one costs nothing of the others; local ones come before global ones. What a limit counts by is
+a key that somebody else has found: the client's address, a header's value, a verified claim (`pipeline.rate_limit`).
 
 Of a header's value or a claim only a hash is kept, 16 bytes, and so of everything that goes to Redis. Header values are
 compared without case and repeated white space, as some apps do, and a header that comes more than once counts for each
