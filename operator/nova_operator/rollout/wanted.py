@@ -89,7 +89,7 @@ def wanted(
         return Wanted(canary_service="all" if own and rollout.strategy == "Canary" else None)
     stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
     promoting = status.phase == "Promoting"
-    everything = canary_available >= canary and status.weight >= 100
+    everything = canary_available >= max(1, canary) and status.weight >= 100  # a service of no pods has none to send to
     traffic = "canary" if everything else "stable" if own and stable_tracked else "all"
     return Wanted(
         old_template=not promoting,

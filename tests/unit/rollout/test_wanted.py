@@ -102,3 +102,8 @@ def test_without_a_canary_nothing_is_different(phase: Any) -> None:
 
 def test_an_autoscaled_deployment_keeps_what_the_autoscaler_says() -> None:
     assert want(at(10), 1, autoscaled=True).stable_replicas is None
+
+
+@pytest.mark.parametrize("phase", ["Progressing", "Promoting"])
+def test_a_service_of_no_pods_sends_nothing_to_a_canary_of_none(phase: Any) -> None:
+    assert want(at(100, phase), 0, replicas=0).traffic == "all"
