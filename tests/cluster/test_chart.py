@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nova_api import schema
+from nova_api import block_yaml, schema
 from nova_cli.chart import lint, template
 from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run, wait_until
@@ -298,7 +298,7 @@ def test_an_upgrade_upgrades_the_definition_and_an_uninstall_keeps_it(
     file = older / "charts" / "nova-crds" / "templates" / f"{schema.CRD_NAME}.yaml"
     before = yaml.safe_load(file.read_text())
     del before["spec"]["names"]["shortNames"]
-    file.write_text(yaml.safe_dump(before))
+    file.write_text(block_yaml.dump(before))
     helm("upgrade", "nova", str(older))
     assert short_names() == []
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nova_api import schema
+from nova_api import block_yaml, schema
 from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.console import Console
@@ -133,7 +133,7 @@ def test_an_upgrade_brings_the_new_definition_and_keeps_services_and_their_statu
     file = older / "charts" / "nova-crds" / "templates" / f"{schema.CRD_NAME}.yaml"
     definition = yaml.safe_load(file.read_text())
     del properties(definition)["resources"]
-    file.write_text(yaml.safe_dump(definition))
+    file.write_text(block_yaml.dump(definition))
     helm("upgrade", "life", str(older), *QUIET)
 
     def knows() -> bool:

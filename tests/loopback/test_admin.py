@@ -17,6 +17,8 @@ from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from nova_api.request_policies.rate_limit import RateLimit, RateLimitPolicy
+from nova_api.request_policies.tenancy import TenancyPolicy, Tenant
 from nova_api.units import Duration
 
 from .conftest import StartSidecar
@@ -222,6 +224,8 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(start: 
             coalescing=CoalescingPolicy(mode="Enforce"),
             idempotency=IdempotencyPolicy(mode="Shadow"),
             pool_guard=PoolGuardPolicy(mode="Shadow"),
+            rate_limit=RateLimitPolicy(mode="Enforce", limits=(RateLimit(name="clients", rate=100),)),
+            tenancy=TenancyPolicy(mode="Enforce", tenants=(Tenant(name="acme", rate=100),)),
         )
     )
     everything.control("POST", "/pool-guard?pool=main&source=5f0c5f0c5f0c5f0c&held=1&size=2&exhausted=0")

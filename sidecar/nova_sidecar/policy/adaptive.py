@@ -54,6 +54,7 @@ _STEP: Final = 2.0  # most by which one target differs from the limit
 _NEARLY: Final = 1.05
 _HIGHER: Final = 1.03  # an average that still creeps up has no new top
 _PASSED: Final = 2  # windows that still see what began before the limit stood still
+_GROWN: Final = 1.25  # latency over what is known of S up to which a growing app still shows S
 _HELD_CALLS: Final = 100  # calls a verdict is made from, and it needs
 _EVIDENCE: Final = log(1.3)  # a limit that differs so much from the one it is compared with
 _FALLS: Final = 0.6  # latency that follows the limit at least so steeply is a queue (1: in proportion)
@@ -159,7 +160,7 @@ class AdaptiveLimit:
             return
         self.short += (mean - self.short) * count / (count + _SHORT_WEIGHT)
         calm = not self._pressed and in_flight <= self._usable * self.limit / self._tolerance
-        growing = self._fresh and mean < self.long * (3 + self._tolerance) / 4
+        growing = self._fresh and mean < self.long * min((3 + self._tolerance) / 4, _GROWN)
         if calm or growing:
             self.long += (mean - self.long) * count / (count + self._known)
         elif self.short < self.long:

@@ -13,6 +13,7 @@ import itertools
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,14 +21,16 @@ from typing import Final
 FIRST: Final = 18_000
 BLOCK: Final = 400
 BLOCKS: Final = 36
+_one_at_a_time = threading.Lock()
 MOST_BLOCKS: Final = 5
 """That one process claims, one after the other; then it begins with its first one again."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Free TCP ports of 127.0.0.1, all different up to 2 000. Raises RuntimeError when other processes hold all
-    blocks."""
-    return list(itertools.islice(filter(is_free, _ports), count))
+    """Free TCP ports of 127.0.0.1, all different up to 2 000, for whatever thread asks. Raises RuntimeError when other
+    processes hold all blocks."""
+    with _one_at_a_time:
+        return list(itertools.islice(filter(is_free, _ports), count))
 
 
 def is_free(port: int) -> bool:
