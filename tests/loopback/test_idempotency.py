@@ -654,11 +654,15 @@ def test_a_call_that_is_repeated_takes_effect_once(pair: Pair, tmp_path: Path) -
         try:
             key, cut = fresh(), threading.Event()
 
+            def left() -> float:
+                return pair.sidecars[0].metric("nova_rejected_total", name="web", reason="client_closed")
+
             def break_once(call: Call) -> bytes | None:
                 if not cut.is_set():
                     cut.set()
+                    before = left()
                     link.reset_all()  # the effect is there; nobody has heard of it
-                    eventually(lambda: link.open_connections == 0)
+                    eventually(lambda: left() > before)
                 return None
 
             pair.orders.before = break_once
