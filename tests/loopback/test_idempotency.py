@@ -655,7 +655,7 @@ def test_a_call_that_is_repeated_takes_effect_once(pair: Pair, tmp_path: Path) -
             key, cut = fresh(), threading.Event()
 
             def left() -> float:
-                return pair.sidecars[0].metric("nova_rejected_total", name="web", reason="client_closed")
+                return pair.sidecars[0].metric("nova_rejected_total", reason="client_closed")
 
             def break_once(call: Call) -> bytes | None:
                 if not cut.is_set():
