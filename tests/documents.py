@@ -67,6 +67,10 @@ PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
     "tokens": with_jwt(),
+    "a tenant by the claim that the app gets as a header": with_spec(
+        tenancy={"mode": "Enforce", "by": "Claim"},
+        jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "tenant", "header": "x-tenant-id"}]},
+    ),
     "tokens of two issuers": with_jwt(
         ISSUER, OWN_KEYS, openPaths=["/healthz", "/a/*"], claimHeaders=[{"claim": "sub", "header": "x-user"}]
     ),
@@ -612,6 +616,14 @@ BAD: dict[str, Bad] = {
         with_jwt(claimHeaders=[{"claim": "sub", "header": "x-correlation-id"}]),
         "spec",
         "jwt.claimHeaders: a claim cannot come in the header of the correlation id",
+    ),
+    "a tenant in a header that has a claim": _rule(
+        with_spec(
+            tenancy={"mode": "Enforce", "header": "x-tenant"},
+            jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "tenant", "header": "x-tenant"}]},
+        ),
+        "spec",
+        "tenancy.header: cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
     ),
     "a token in place of the framing": _rule(
         with_jwt(source={"header": "te"}),

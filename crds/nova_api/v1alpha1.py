@@ -257,6 +257,13 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: s.jwt is None or all(one.header != s.correlation.header for one in s.jwt.claim_headers),
         ),
         Rule(
+            cel="self.tenancy.mode == 'Off' || self.tenancy.by != 'Header'"
+            " || !has(self.jwt) || self.jwt.mode == 'Off' || !has(self.jwt.claimHeaders)"
+            " || self.jwt.claimHeaders.all(c, c.header != self.tenancy.header)",
+            message="tenancy.header: cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
+            holds=lambda s: trusts_its_tenants(s),  # noqa: PLW0108 - it stands below
+        ),
+        Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
@@ -286,6 +293,14 @@ def counts_globally(spec: NovaServiceSpec) -> bool:
     return (limits.mode != "Off" and any(limit.scope == "Global" for limit in limits.limits)) or (
         tenancy.mode != "Off" and tenancy.scope == "Global"
     )
+
+
+def trusts_its_tenants(spec: NovaServiceSpec) -> bool:
+    """Whether the tenant's header, where one is read, is not one that the sidecar sets itself."""
+    tenancy, jwt = spec.tenancy, spec.jwt
+    if tenancy.mode == "Off" or tenancy.by != "Header" or jwt is None or jwt.mode == "Off":
+        return True
+    return all(one.header != tenancy.header for one in jwt.claim_headers)
 
 
 def quotas_fit(spec: NovaServiceSpec) -> bool:

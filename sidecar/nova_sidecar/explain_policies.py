@@ -15,6 +15,7 @@ from nova_sidecar.pipeline.refusals import REFUSALS
 from nova_sidecar.policy.jwt import OpenPaths
 from nova_sidecar.policy.paths import Paths
 from nova_sidecar.policy.rate_limit import Limit
+from nova_sidecar.policy.readings import PathMatcher
 from nova_sidecar.policy.reasons import Reason
 from nova_sidecar.policy.retry import IDEMPOTENT, Retrier
 
@@ -253,7 +254,7 @@ def _idempotency(config: ProxyConfig, request: Asked) -> Step:
         return Step("idempotency", "Off", _off("Off"), policy)
     if request.method not in policy.methods:
         return Step("idempotency", policy.mode, (f"Passes: {request.method} is none of methods.",), policy)
-    required = request.path in Paths(policy.required_paths)
+    required = PathMatcher(policy.required_paths).matches(request.path)
     without = f"Without an Idempotency-Key refused ({_answer(Reason.IDEMPOTENCY_KEY_INVALID, request)})."
     known = "this sidecar has" if config.store is None else "the sidecars of the service have"
     does = [

@@ -194,6 +194,25 @@ def test_fifty_at_once_are_one(pair: Pair) -> None:
     assert pair.count("replayed") - replays == 49
 
 
+def test_who_leaves_while_it_waits_makes_room(pair: Pair) -> None:
+    key, ended = fresh(), pair.count("ended")
+    pair.orders.before = gate = Gate()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, pair.sidecars[0], key)
+        eventually(lambda: pair.orders.effects[key] == 1)
+        others = [Peer.connect(pair.sidecars[0].address()) for _ in range(3)]
+        for client in others:
+            client.send(request("POST", "/orders", f'Idempotency-Key: "{key}"', body=key.encode()))
+        eventually(lambda: pair.waiting == 3)
+        for client in others:
+            client.close()
+        eventually(lambda: pair.waiting == 0)  # while the first one is at it
+        assert pair.count("ended") - ended == 3
+        gate.go.set()
+        assert first.result().status == 201
+    assert replayed(post(pair.sidecars[0], key))
+
+
 def test_many_keys_at_once_do_not_meet(pair: Pair) -> None:
     keys = [fresh() for _ in range(20)] * 3
     with ThreadPoolExecutor(20) as pool:
@@ -340,6 +359,9 @@ def test_two_keys_are_none(pair: Pair) -> None:
 
 def test_a_key_may_be_required(pair: Pair) -> None:
     assert post(pair.sidecars[0], None, b"unpaid", path="/payments/7").status == 400
+    assert pair.orders.effects["unpaid"] == 0
+    for path in ("/%70ayments/7", "//payments/7", "/x/../payments/7"):
+        assert post(pair.sidecars[0], None, b"unpaid", path=path).status == 400
     assert pair.orders.effects["unpaid"] == 0
     assert post(pair.sidecars[0], None, b"listed", path="/payments", method="GET").status == 200
     assert post(pair.sidecars[0], fresh(), path="/payments/7").status == 201

@@ -7,6 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nova_api.request_policies.idempotency import IdempotencyPolicy
+
 from .conftest import StartApp, StartSidecar
 from .support.grpcapp import GrpcApp, GrpcClient, request
 from .support.http2 import request_fields
@@ -109,6 +111,31 @@ def test_in_shadow_nothing_is_seen_but_counted(start: StartSidecar, app: StartAp
     assert sidecar.metric("nova_shadow_rejected_total", reason="unauthenticated") == 2
     assert sidecar.metric("nova_rejected_total", reason="unauthenticated") == 0
     assert sidecar.metric("nova_jwt_requests_total", result="valid") == 1
+
+
+def test_in_shadow_a_request_with_a_key_takes_effect_once(start: StartSidecar, app: StartApp, issuer: Issuer) -> None:
+    """Whose it is must not hang on whether the token happens to be remembered."""
+    service = app()
+    once = IdempotencyPolicy(mode="Enforce")
+    sidecar = start(asking(service.address, policy(issuer, mode="Shadow"), idempotency=once))
+    eventually(lambda: issuer.asked == 1)
+    issuer.publish(RS256.public(), OTHER.public())  # it must be fetched, and the first request goes on meanwhile
+    lines = (bearer(token(OTHER)), "Idempotency-Key: k", "Content-Length: 0")
+    assert ask(sidecar, *lines, method="POST").get("idempotent-replayed") is None
+    eventually(lambda: sidecar.metric("nova_jwt_requests_total", result="valid") == 1)
+    assert ask(sidecar, *lines, method="POST").get("idempotent-replayed") == "true"
+    assert len(service.requests) == 1
+
+
+def test_tokens_without_a_subject_are_not_one_caller(start: StartSidecar, app: StartApp, issuer: Issuer) -> None:
+    service = app()
+    found = policy(issuer, source={"header": "access-token"})
+    sidecar = start(asking(service.address, found, idempotency=IdempotencyPolicy(mode="Enforce")))
+    for role, replayed in (("reader", None), ("writer", None), ("reader", "true")):
+        lines = (f"Access-Token: {token(sub=None, role=role)}", "Idempotency-Key: k", "Content-Length: 0")
+        answer = ask(sidecar, *lines, method="POST")
+        assert (answer.status, answer.get("idempotent-replayed")) == (200, replayed)
+    assert len(service.requests) == 2
 
 
 def test_it_is_switched_off_and_on_by_a_reload(start: StartSidecar, app: StartApp, issuer: Issuer) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from nova_api.proxy import ProxyConfig, Store
+from nova_api.proxy import ProxyConfig, Store, digest, encode
+from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.rate_limit import RateLimit, RateLimitPolicy
-from nova_api.request_policies.tenancy import TenancyPolicy, Tenant
+from nova_api.request_policies.tenancy import TenancyPolicy, Tenant, TenantQuota
 from nova_api.units import Duration
 from nova_sidecar.policy.rate_limit import SCRIPT
 
 from .conftest import StartApp, StartSidecar
 from .support.fleet import Fleet, cookie_of
-from .support.message import request
+from .support.message import request, response
+from .support.peer import Listener
 from .support.redisservers import Server, cluster
 from .support.sidecar import Sidecar, document, inbound, with_fields
 from .support.waiting import eventually
@@ -131,6 +133,41 @@ def test_switched_off_while_somebody_waits_for_redis(start: StartSidecar, app: S
         eventually(lambda: "nova_rate_limit_requests_total{" not in sidecar.status("/metrics")[1].decode())
         assert client.poll() == b""  # it still waits
         assert client.response().status == 200
+
+
+def test_switched_to_shadow_while_somebody_waits_for_redis(start: StartSidecar, app: StartApp, redis: Server) -> None:
+    patient = Store(url=f"redis://127.0.0.1:{redis.port}/0", timeout=Duration(5))
+    sidecar = start(document(inbound(app().address), store=patient, rate_limit=limits(one(1))))
+    assert ask(sidecar) == [200]
+    redis.command("CLIENT", "PAUSE", 4000)
+    with sidecar.connect() as client:
+        client.send(request())
+        eventually(lambda: sidecar.metric("nova_requests_in_flight") == 1)
+        changed = with_fields(sidecar.config, rate_limit=with_fields(limits(one(1)), mode="Shadow"))
+        sidecar.reload(changed)
+        eventually(lambda: sidecar.metric("nova_config_info", hash=digest(encode(changed))) == 1)
+        assert client.poll() == b""  # it still waits
+        assert client.response().status == 200  # and is not forgotten
+
+
+def test_a_tenants_rehearsal_does_not_wake_who_waits_for_something_else(
+    start: StartSidecar, listener: Listener, redis: Server
+) -> None:
+    tenancy = TenancyPolicy(mode="Shadow", scope="Global", default=TenantQuota(rate=5, period=HOUR))
+    idempotency = IdempotencyPolicy(mode="Enforce")
+    sidecar = start(document(inbound(listener.address), store=store(redis), tenancy=tenancy, idempotency=idempotency))
+    message = request("POST", "/orders", "Idempotency-Key: k", "x-tenant-id: acme", body=b"{}")
+    with sidecar.connect() as first, sidecar.connect() as second:
+        first.send(message)
+        leader = listener.accept()
+        leader.request()
+        eventually(lambda: sidecar.metric("nova_store_calls_total", store="policies", result="ok") == 2)
+        second.send(message)
+        eventually(lambda: sidecar.metric("nova_store_calls_total", store="policies", result="ok") == 3)
+        assert sidecar.stats()["policies"]["idempotency"]["waiting"] == 1
+        leader.send(response("201 Created", body=b"done"))
+        assert [client.response("POST").body for client in (first, second)] == [b"done"] * 2
+        assert sidecar.metric("nova_idempotency_requests_total", result="replayed") == 1
 
 
 def test_a_store_that_was_never_there_fails_nobody(start: StartSidecar, app: StartApp) -> None:

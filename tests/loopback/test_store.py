@@ -122,6 +122,28 @@ def test_after_failures_it_is_left_alone_and_then_tried_by_one() -> None:
     run(test)
 
 
+def test_a_probe_that_nobody_waits_for_any_more_is_not_the_last_one() -> None:
+    async def test(backend: Slow, guarded: Any) -> None:
+        store = guarded(timeout=10.0)
+        backend.broken = True
+        for _ in range(3):
+            with pytest.raises(StoreError, match="broken"):
+                await store.get("a")
+        backend.broken = False
+        guarded.time[0] = 2.3
+        probe = asyncio.ensure_future(store.get("a"))
+        await until(lambda: backend.running == 1)
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        backend.gate.set()
+        assert await store.get("b") == b"b"
+        assert store.snapshot()["state"] == "closed"
+        await store.close()
+
+    run(test)
+
+
 def test_many_sidecars_come_back_one_after_the_other() -> None:
     """A store that was restarted must not get all of its clients in one instant."""
 

@@ -244,6 +244,18 @@ def test_the_end_of_a_head_is_found_wherever_it_is_cut() -> None:
         assert head_end(text, searched=min(cut, whole - 1)) == whole
 
 
+def test_what_only_nova_says_is_not_believed_when_a_caller_says_it() -> None:
+    guarded = frozenset((b"x-tenant-id", b"x-nova-subject"))
+    shown = frozenset((b"x-tenant-id", b"x-api-key"))
+    reader = RequestReader(capture=CAPTURE, upgrades="none", host=b"a", show=shown, guarded=guarded)
+    spoofed = ("X-Tenant-Id: globex", "x_tenant_id: globex", "X-Nova_Subject: root")
+
+    got = reader.read(head(*spoofed, "X-Api-Key: k"))
+
+    assert got.forward == head("X-Api-Key: k")[:-2]
+    assert got.captured == {b"x-api-key": b"k"}
+
+
 @pytest.mark.parametrize(
     "text", [b"G", b"GET", b"GET ", b"GET /", b"GET / HT", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nX"]
 )

@@ -26,11 +26,12 @@ class IdempotencyPolicy(Model, frozen=True, kw_only=True):
         tuple[Annotated[str, Meta(pattern=patterns.PATH, max_length=256)], ...], Meta(max_length=64)
     ] = ()
     """Paths on which a request by one of the methods must have a key, else it is refused (400); one that ends in *
-    stands for all that begin so."""
+    stands for all that begin so. Case, encoding, doubled slashes, dots and parameters make no difference."""
 
     identity_headers: Annotated[tuple[HeaderName, ...], Meta(max_length=8)] = ("authorization", "cookie")
-    """Headers that tell callers apart where no token was verified (jwt), in lower case. A key counts among the requests
-    of one caller; nobody gets another one's answer."""
+    """Headers that tell callers apart where no token was verified (jwt), or it has no subject, in lower case; what
+    jwt.source names is always among them. A key counts among the requests of one caller; nobody gets another one's
+    answer."""
 
     keep_for: Duration = Duration(24 * 3600)
     """How long the first answer is repeated."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, cast
 
 from nova_api.request_policies.idempotency import IdempotencyPolicy
+from nova_api.request_policies.jwt import JwtPolicy
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.idempotency_desk import Counts, IdempotencyDesk, Turn
 from nova_sidecar.pipeline.managed import ManagedExchange
@@ -17,7 +18,7 @@ from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.pipeline.upgrade import field
 from nova_sidecar.policy.idempotency import KEY, Result, fingerprint, identity, parse_key, scope
 from nova_sidecar.policy.limiter import QUEUED, Queued
-from nova_sidecar.policy.paths import Paths
+from nova_sidecar.policy.readings import PathMatcher
 from nova_sidecar.policy.reasons import Reason, Reject
 
 _INVALID: Final = Reject(Reason.IDEMPOTENCY_KEY_INVALID)
@@ -26,14 +27,17 @@ _INVALID: Final = Reject(Reason.IDEMPOTENCY_KEY_INVALID)
 class IdempotencyFilter(RequestFilter):
     """See the module."""
 
-    __slots__ = ("_counts", "_desk", "_identity", "_methods", "_most", "_required")
+    __slots__ = ("_counts", "_desk", "_identity", "_methods", "_most", "_port", "_required")
 
-    def __init__(self, policy: IdempotencyPolicy, desk: IdempotencyDesk, stats: PortStats) -> None:
+    def __init__(
+        self, policy: IdempotencyPolicy, desk: IdempotencyDesk, stats: PortStats, jwt: JwtPolicy | None = None
+    ) -> None:
         self._desk = desk
+        self._port = stats.name.encode()
         self._counts = cast(Counts, stats.policies.setdefault("idempotency", Counts()))
         self._methods = frozenset(method.encode() for method in policy.methods)
-        self._required = Paths(policy.required_paths)
-        self._identity = tuple(name.encode() for name in policy.identity_headers)
+        self._required = PathMatcher(policy.required_paths)
+        self._identity = _shown(policy, jwt)
         self._most = policy.max_request_bytes
 
     def fields(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
@@ -47,7 +51,7 @@ class IdempotencyFilter(RequestFilter):
         if head.method not in self._methods:
             return None
         value = head.captured.get(KEY)
-        if value is None and head.path not in self._required:
+        if value is None and not self._required.matches(head.path):
             return None
         key = parse_key(value) if value is not None else None
         if key is None:
@@ -72,7 +76,22 @@ class IdempotencyFilter(RequestFilter):
         captured = head.captured
         shown = tuple((name, captured[name]) for name in self._identity if name in captured)
         who = identity(subject=facts.subject, tenant=facts.tenant, shown=shown)
-        return scope(key, head.method, field(head.forward, b"host"), head.path.encode("ascii"), who)
+        path, host = head.path.encode("ascii"), field(head.forward, b"host")
+        return scope(key, head.method, host, path, who, port=self._port)
+
+    def on_complete(self, exchange: Handled, now: float) -> None:
+        """Where it waited, it does so no more."""
+        self._desk.left(exchange)
+
+
+def _shown(policy: IdempotencyPolicy, jwt: JwtPolicy | None) -> tuple[bytes, ...]:
+    """What tells callers apart. Where tokens are verified, one without a subject does so by itself."""
+    names = dict.fromkeys(policy.identity_headers)
+    if jwt is not None and jwt.mode == "Enforce":
+        names[jwt.source.header] = None
+        if jwt.source.cookie is not None:
+            names["cookie"] = None
+    return tuple(name.encode() for name in names)
 
 
 class ShadowIdempotencyFilter(IdempotencyFilter):
@@ -80,8 +99,10 @@ class ShadowIdempotencyFilter(IdempotencyFilter):
 
     __slots__ = ("_stats",)
 
-    def __init__(self, policy: IdempotencyPolicy, desk: IdempotencyDesk, stats: PortStats) -> None:
-        super().__init__(policy, desk, stats)
+    def __init__(
+        self, policy: IdempotencyPolicy, desk: IdempotencyDesk, stats: PortStats, jwt: JwtPolicy | None = None
+    ) -> None:
+        super().__init__(policy, desk, stats, jwt)
         self._stats = stats
 
     def on_request(self, handled: Handled, now: float) -> Reject | Queued | None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nova_api.proxy import ProxyConfig
 from nova_api.request_policies.idempotency import IdempotencyPolicy
+from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.policy.idempotency import (
     LEASE,
@@ -80,12 +81,14 @@ class Counts:
 class Turn:
     """One request, and what it says."""
 
-    __slots__ = ("counts", "exchange", "fingerprint", "timer")
+    __slots__ = ("claim", "counts", "exchange", "fingerprint", "timer")
 
     def __init__(self, exchange: ManagedExchange, fingerprint: bytes, counts: Counts) -> None:
         self.exchange = exchange
         self.fingerprint = fingerprint
         self.counts = counts
+        self.claim: Claim | None = None
+        """Where it waits, or did last."""
         self.timer: asyncio.TimerHandle | None = None
 
     def end(self, result: Result) -> bool:
@@ -101,7 +104,7 @@ class Turn:
 class Claim:
     """One key that is under way here: leading, or waiting for somebody who does."""
 
-    __slots__ = ("asked", "keeper", "leader", "lease", "name", "renewal", "token", "waiting", "wanted")
+    __slots__ = ("asked", "keeper", "leader", "lease", "name", "renewal", "renewing", "token", "waiting", "wanted")
 
     def __init__(self, name: str, keeper: Keeper) -> None:
         self.name = name
@@ -114,6 +117,8 @@ class Claim:
         """What the one who leads was asked, here or elsewhere; None while nobody is known to."""
         self.leader: Turn | None = None
         self.renewal: asyncio.TimerHandle | None = None
+        self.renewing: asyncio.Task[None] | None = None
+        """The renewal that is under way, or was last."""
         self.waiting: list[Turn] = []
 
 
@@ -122,7 +127,7 @@ class IdempotencyDesk:
 
     __slots__ = (
         "_claims", "_clock", "_closed", "_local", "_loop", "_owed", "_policy", "_prefix", "_rng", "_settling",
-        "_shared", "_tasks", "_waiting",
+        "_shared", "_tasks", "_turns", "_waiting",
     )  # fmt: skip
 
     def __init__(self, policy: IdempotencyPolicy, config: ProxyConfig, shared: "Shared") -> None:
@@ -134,6 +139,8 @@ class IdempotencyDesk:
         self._prefix = f"nova:{config.namespace}/{config.service}:idempotency:"
         self._local = LocalKeeper(MEMORY, shared.clock)
         self._claims: dict[str, Claim] = {}
+        self._turns: dict[Handled, Turn] = {}
+        """Of exchanges that are not over."""
         self._waiting = 0
         self._closed = False
         self._owed: OrderedDict[str, bytes] = OrderedDict()  # lease by name; the values are in `_local`
@@ -183,6 +190,7 @@ class IdempotencyDesk:
 
     def enter(self, name: str, turn: Turn, now: float) -> None:
         """A request with a key, whose exchange is held: it goes on, is answered, or refused."""
+        self._turns[turn.exchange] = turn
         claim = self._claims.get(name)
         if claim is not None:
             self._stay(claim, turn)
@@ -191,7 +199,7 @@ class IdempotencyDesk:
         if kept is not None and self._give(turn, kept):
             return
         claim = self._claims[name] = Claim(name, self._keeper(now))
-        self._stay(claim, turn)
+        self._wait(claim, turn)  # however many there are: it waits for nobody
         self._begin(self._ask(claim))
 
     def _stay(self, claim: Claim, turn: Turn) -> None:
@@ -202,10 +210,25 @@ class IdempotencyDesk:
         elif (known and self._policy.wait <= 0) or self._waiting >= MOST_WAITING:
             self._end(turn, Result.CONFLICT, _CONFLICT)
         else:
-            claim.waiting.append(turn)
-            self._waiting += 1
+            self._wait(claim, turn)
             if known and turn.timer is None:
                 turn.timer = self._loop.call_later(float(self._policy.wait), self._late, claim, turn)
+
+    def _wait(self, claim: Claim, turn: Turn) -> None:
+        turn.claim = claim
+        claim.waiting.append(turn)
+        self._waiting += 1
+
+    def left(self, exchange: Handled) -> None:
+        """An exchange is over: its client may have left, or its time be up, while it waited."""
+        turn = self._turns.pop(exchange, None)
+        if turn is None or turn.claim is None:
+            return
+        claim, turn.claim = turn.claim, None
+        if turn in claim.waiting:
+            claim.waiting.remove(turn)
+            self._waiting -= 1
+            turn.end(Result.ENDED)
 
     def _late(self, claim: Claim, turn: Turn) -> None:
         turn.timer = None
@@ -283,8 +306,7 @@ class IdempotencyDesk:
         """Whom to ask for: the first who still waits. False where nobody does."""
         for turn in self._take_waiting(claim):
             if turn.exchange.waits:
-                claim.waiting.append(turn)
-                self._waiting += 1
+                self._wait(claim, turn)
             else:
                 turn.end(Result.ENDED)
         if not claim.waiting:
@@ -345,7 +367,7 @@ class IdempotencyDesk:
 
     def _renew(self, claim: Claim) -> None:
         claim.renewal = self._loop.call_later(LEASE / 3, self._renew, claim)
-        self._begin(self._renewed(claim))
+        claim.renewing = self._begin(self._renewed(claim))
 
     async def _renewed(self, claim: Claim) -> None:
         with suppress(StoreError):  # counted where it happened; the next one comes before the lease ends
@@ -375,6 +397,8 @@ class IdempotencyDesk:
         self._begin(self._keep(claim, value, leader.counts, spent=isinstance(remembered, Spent)))
 
     async def _freed(self, claim: Claim) -> None:
+        if claim.renewing is not None and not claim.renewing.done():
+            await asyncio.wait({claim.renewing})  # it would take the lease again that is given up here
         await self._free(claim)
         await self._ask(claim)
 
@@ -435,10 +459,11 @@ class IdempotencyDesk:
         if self._owed and self._settling is None and not self._closed:
             self._settling = self._loop.call_later(SETTLE, self._settle)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def __repr__(self) -> str:
         return f"<IdempotencyDesk claims={len(self._claims)} waiting={self._waiting} {self._local.records!r}>"

@@ -130,8 +130,8 @@ class JwtFilter(RequestFilter):
     def _told(self, exchange: Handled, answer: Verdict | Fault) -> None:
         """What was asked is known now."""
         held = managed(exchange)
-        if not self._enforced:
-            self._decide(exchange, answer)
+        if not self._enforced:  # it has gone on, and what it is known by no longer changes
+            self._count(answer)
             return
         if not held.waits:
             return
@@ -143,17 +143,27 @@ class JwtFilter(RequestFilter):
 
     def _decide(self, exchange: Handled, found: Verdict | Fault) -> Reject | None:
         """Do what is to be done by it."""
+        reject = self._count(found)
         if isinstance(found, Fault):
-            self._counts[found.value] += 1
-            reject = self._rejects[found]
-            if self._enforced:
-                return reject
-            self._shadowed[reject.reason] += 1
-            return None
-        self._counts[VALID] += 1
-        managed(exchange).facts = Facts(found.subject, b"", found.claims)
+            return reject
+        held = managed(exchange)
         if self._enforced:
+            held.facts = Facts(found.subject, held.facts.tenant, found.claims)
             exchange.trace += found.lines
+        else:  # whose a request is does not hang on whether its token happens to be remembered
+            held.facts = Facts(b"", held.facts.tenant, found.claims)
+        return None
+
+    def _count(self, found: Verdict | Fault) -> Reject | None:
+        """Count it; the refusal, where it is one."""
+        if not isinstance(found, Fault):
+            self._counts[VALID] += 1
+            return None
+        self._counts[found.value] += 1
+        reject = self._rejects[found]
+        if self._enforced:
+            return reject
+        self._shadowed[reject.reason] += 1
         return None
 
     def __repr__(self) -> str:

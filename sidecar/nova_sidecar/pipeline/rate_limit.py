@@ -84,7 +84,7 @@ class RateLimitDesk:
         self.enforced = policy.mode == "Enforce"
         self.headers = policy.headers and self.enforced
         self.clients = ClientAddresses(policy.client, self._is_sibling)
-        self.limiter.buckets.configure(policy.max_keys)
+        self.limiter.configure(policy.max_keys)
         limits = {rule.name: Limit(rule, config.pods) for rule in policy.limits}
         for name, limit in limits.items():
             limit.keep(self.limits.get(name))
@@ -137,28 +137,31 @@ class RateLimitFilter(RequestFilter):
         if refusal(standings) is None and (remote := limiter.remote(charges)):
             store = desk.shared.store
             if store is not None and store.admits(now):
-                self._ask(exchange, charges, standings, remote)
-                if not desk.enforced:
-                    return None  # nobody waits for a rehearsal
+                held = desk.enforced  # nobody waits for a rehearsal; a reload changes nothing for who waits
+                self._ask(exchange, charges, standings, remote, held=held)
+                if not held:
+                    return None
                 cast("Managed", exchange).hold(now)
                 return QUEUED
             standings += limiter.alone(remote, at)
         return self._conclude(exchange, charges, standings)
 
-    def _ask(self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge]) -> None:
+    def _ask(
+        self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge], *, held: bool
+    ) -> None:
         desk = self._desk
-        task = desk.shared.loop.create_task(self._decide(exchange, charges, standings, remote))
+        task = desk.shared.loop.create_task(self._decide(exchange, charges, standings, remote, held=held))
         desk.tasks.add(task)
         task.add_done_callback(desk.tasks.discard)
 
     async def _decide(
-        self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge]
+        self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge], *, held: bool
     ) -> None:
         desk = self._desk
         standings += await ask(desk.limiter, remote, desk.shared)
         reject = self._conclude(exchange, charges, standings)
         managed = cast("Managed", exchange)
-        if not (desk.enforced and managed.waits):
+        if not (held and managed.waits):
             return
         if reject is not None:
             managed.refuse(reject)

@@ -110,7 +110,7 @@ def _idempotency(settings: Inbound, config: ProxyConfig, shared: "Shared", stats
 
     policy = config.idempotency
     kind = IdempotencyFilter if policy.mode == "Enforce" else ShadowIdempotencyFilter
-    return kind(policy, cast(IdempotencyDesk, desk), stats)
+    return kind(policy, cast(IdempotencyDesk, desk), stats, config.jwt)
 
 
 def _jwt(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:

@@ -49,7 +49,7 @@ class TenancyDesk:
         self.policy = config.tenancy
         self.enforced = config.tenancy.mode == "Enforce"
         self.tenancy.configure(config.tenancy, config.pods)
-        self.limiter.buckets.configure(config.tenancy.max_keys)
+        self.limiter.configure(config.tenancy.max_keys)
 
     def flow_of(self, exchange: Handled) -> Flow:
         """Whose turn it is where the exchange waits; in Shadow nobody is told apart."""
@@ -101,24 +101,26 @@ class TenancyFilter(RequestFilter):
         if tenant.limit.scope == "Global" and refusal(standings) is None:
             store = desk.shared.store
             if store is not None and store.admits(now):
-                if desk.enforced:
+                held = desk.enforced
+                if held:
                     cast("Managed", exchange).hold(now)
-                self._ask(exchange, tenant, charges)
-                return QUEUED if desk.enforced else self._enter(exchange, tenant)
+                self._ask(exchange, tenant, charges, held=held)
+                return QUEUED if held else self._enter(exchange, tenant)
             standings = desk.limiter.alone(charges, at)
         return self._charged(exchange, tenant, refusal(standings))
 
-    def _ask(self, exchange: Handled, tenant: Tenant, charges: list[Charge]) -> None:
+    def _ask(self, exchange: Handled, tenant: Tenant, charges: list[Charge], *, held: bool) -> None:
         desk = self._desk
-        task = desk.shared.loop.create_task(self._decide(exchange, tenant, charges))
+        task = desk.shared.loop.create_task(self._decide(exchange, tenant, charges, held=held))
         desk.tasks.add(task)
         task.add_done_callback(desk.tasks.discard)
 
-    async def _decide(self, exchange: Handled, tenant: Tenant, charges: list[Charge]) -> None:
+    async def _decide(self, exchange: Handled, tenant: Tenant, charges: list[Charge], *, held: bool) -> None:
+        """`held`: it waits for this, and not for another stage of a rehearsal that it has passed."""
         desk = self._desk
         reject = refusal(await ask(desk.limiter, charges, desk.shared))
         managed = cast("Managed", exchange)
-        if not managed.waits:  # it is a rehearsal, or over
+        if not (held and managed.waits):  # it is a rehearsal, or over
             if reject is not None:
                 self._refused(tenant, reject)
             return

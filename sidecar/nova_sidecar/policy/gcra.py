@@ -14,6 +14,9 @@ Rules:
 * The table holds `most` keys. Beyond that new keys share `_SLOTS` buckets, by a hash that callers cannot know: they
   are limited together with others, more strictly than alone. A key that finds room later begins with what its shared
   bucket says.
+* A TAT that is further ahead than the bucket is deep was charged under another quota, before the policy changed: it
+  stands for an empty bucket, and is moved there, so that a higher rate helps at once whoever is limited. Shared buckets
+  stay as they are, since buckets of all depths share them.
 * Every step takes constant time: a new key looks at two of the oldest, drops those that are full and sends the
   others to the end of the line.
 """
@@ -77,9 +80,20 @@ class Buckets:
         found = self._tats.get(key)
         return self._slots[hash(key) % _SLOTS] if found is None else found
 
+    def level(self, key: bytes, quota: Quota, now: int) -> int:
+        """The same for a bucket of this quota: `now` at least, and for a key's own at most its tolerance later."""
+        tats = self._tats
+        found = tats.get(key)
+        if found is None:
+            return max(self._slots[hash(key) % _SLOTS], now)
+        empty = now + quota.tolerance
+        if found > empty:
+            tats[key] = found = empty
+        return max(found, now)
+
     def take(self, key: bytes, quota: Quota, now: int) -> bool:
         """Take a permit, where there is one."""
-        tat = max(self.tat(key), now) + quota.interval
+        tat = self.level(key, quota, now) + quota.interval
         if tat - now > quota.tolerance:
             return False
         self.put(key, tat, now)

@@ -10,8 +10,8 @@ the first request that comes with a key is the one that acts, and all others wit
 
 Rules:
 
-* A key is the caller's: it counts within one method, path, host and identity. Identity is what was verified about the
-  caller, else a hash of what the caller shows. Nobody can reach another one's answer by guessing a key.
+* A key is the caller's: it counts within one port, method, path, host and identity. Identity is what was verified about
+  the caller, else a hash of what the caller shows. Nobody can reach another one's answer by guessing a key.
 * A key names one request. Another one under the same key (query or body differ) is the caller's mistake, and refused.
 * What is kept: 2xx, 3xx, and 4xx that are final. A 5xx says that the request failed, and statuses that ask to come
   again (401, 408, 421, 425, 429) that it did not act: both may be repeated.
@@ -58,6 +58,9 @@ _NOT_KEPT: Final = frozenset(
 """Fields that frame a message, belong to a connection or a person, or are Nova's own word."""
 _COME_AGAIN: Final = frozenset((401, 407, 408, 421, 425, 429))
 _NO_CONTENT: Final = frozenset((204, 304))
+
+LONGEST_VALUE: Final = _FIXED + 8 + _LONGEST_HEAD + LARGEST
+"""Bytes of the longest value that `encode` makes; what is longer, Nova has not written."""
 
 
 class Result(StrEnum):
@@ -132,9 +135,9 @@ def parse_key(value: bytes) -> bytes | None:
     return key if len(key) <= LONGEST_KEY else None
 
 
-def scope(key: bytes, method: bytes, host: bytes, path: bytes, identity: bytes) -> str:
+def scope(key: bytes, method: bytes, host: bytes, path: bytes, identity: bytes, *, port: bytes) -> str:
     """What a key stands for, 64 hexadecimal digits; nothing of it can be read back."""
-    return _hash(key, method, host.lower(), path, identity).hex()
+    return _hash(key, port, method, host.lower(), path, identity).hex()
 
 
 def identity(*, subject: bytes, tenant: bytes, shown: tuple[tuple[bytes, bytes], ...]) -> bytes:

@@ -41,7 +41,11 @@ local now = time[1] * 1000000 + time[2]
 local tats, waits, refused = {}, {}, false
 for i = 1, #KEYS do
   local interval, tolerance = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  local tat = math.min(math.max(tonumber(redis.call('GET', KEYS[i]) or 0), now), now + tolerance)
+  local held = tonumber(redis.call('GET', KEYS[i]) or 0)
+  local tat = math.min(math.max(held, now), now + tolerance)
+  if held > tat then
+    redis.call('SET', KEYS[i], string.format('%.0f', tat), 'PX', math.ceil(tolerance / 1000) + 1)
+  end
   local wait = tat + interval - tolerance - now
   if wait > 0 then refused = true else wait = 0 end
   tats[i], waits[i] = tat, wait
@@ -60,8 +64,8 @@ return answer
 """Charges each key, unless one of them refuses. KEYS: the buckets, in one hash slot. ARGV: for each its interval and
 its tolerance, microseconds. Answers for each how far TAT is ahead of now, and how long it refuses, microseconds.
 
-A TAT that is further ahead than the bucket allows was written before the clock went back, by a master that another one
-has replaced: it counts as an empty bucket, and not as one that is empty for hours."""
+A TAT that is further ahead than the bucket allows was written for another quota, or before the clock went back, by a
+master that another one has replaced: it becomes that of an empty bucket, and not one that is empty for hours."""
 
 
 class Standing(NamedTuple):
@@ -152,6 +156,11 @@ class RateLimiter:
         self._purpose = purpose.encode()
         self._prefix = f"nova:rate:{{{purpose}}}:"
 
+    def configure(self, most: int) -> None:
+        """Take over another size, and other limits: what Redis refused under the former ones is asked again."""
+        self.buckets.configure(most)
+        self._denied.clear()
+
     def key(self, limit: Limit, value: bytes) -> bytes:
         """What stands for a value: its hash, which differs by limit and service."""
         whole = b"%b\0%b\0%b" % (self._purpose, limit.label, value)
@@ -171,7 +180,7 @@ class RateLimiter:
         standings: list[Standing] = []
         for limit, key in charges:
             if limit.scope == "Local":
-                tat = max(self.buckets.tat(key), now)
+                tat = self.buckets.level(key, limit.quota, now)
                 wait = limit.quota.wait(tat, now)
                 if wait:
                     return [Standing(limit, 0, tat - now, wait)]
@@ -214,7 +223,7 @@ class RateLimiter:
         standings = []
         for limit, key in charges:
             limit.fallbacks += 1
-            tat = max(self.buckets.tat(key), now)
+            tat = self.buckets.level(key, limit.share, now)
             wait = limit.share.wait(tat, now)
             if wait:
                 return [Standing(limit, 0, tat - now, wait)]

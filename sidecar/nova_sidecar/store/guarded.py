@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from nova_api.policies import BreakerPolicy, WindowPolicy
 from nova_api.units import Duration, Share
 from nova_sidecar.policy.breaker import Breaker
-from nova_sidecar.policy.outcome import FAILURE, SUCCESS
+from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS
 from nova_sidecar.store.port import Backend, StoreError
 from nova_sidecar.telemetry.logs import get_logger
 from nova_sidecar.transport.secretfiles import SecretFiles
@@ -145,7 +145,11 @@ class GuardedStore:
         task = asyncio.ensure_future(self._within_room(make))
         self._running.add(task)
         task.add_done_callback(self._ended)
-        await asyncio.wait({task}, timeout=self._timeout)
+        try:
+            await asyncio.wait({task}, timeout=self._timeout)
+        except asyncio.CancelledError:  # whoever asked has left: a probe that never reports would be the last one
+            self._breaker.record(CANCELLED, self._clock(), ticket)
+            raise
         ok = task.done() and not task.cancelled() and task.exception() is None
         after = self._clock()
         self.took[bisect_left(BOUNDS, after - now)] += 1

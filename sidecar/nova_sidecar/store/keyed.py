@@ -7,37 +7,37 @@ it at once. Values are those of `policy.idempotency`.
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from nova_sidecar.policy.idempotency import LEASE, LocalRecords
+from nova_sidecar.policy.idempotency import LEASE, LONGEST_VALUE, LocalRecords
 from nova_sidecar.store.port import Store, StoreError
 
 _MILLISECONDS: Final = 1000
 
-_HOLD: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
+_HELD: Final = f"""
+local held = 'oversized'
+if redis.call('STRLEN', KEYS[1]) <= {LONGEST_VALUE} then
+  held = redis.call('GET', KEYS[1])
+end
+"""
+"""What stands there. A value longer than any of Nova's stays in the store: the word in its place is none either."""
+_HOLD: Final = f"""{_HELD}if held and held ~= ARGV[1] then
   return held
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ''
 """
-_RENEW: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
+_RENEW: Final = f"""{_HELD}if held and held ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-_FINISH: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
+_FINISH: Final = f"""{_HELD}if held and held ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
-_FREE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+_FREE: Final = f"""{_HELD}if held == ARGV[1] then
   redis.call('DEL', KEYS[1])
 end
 return 1

@@ -101,6 +101,12 @@ class FieldTable:
         return kind
 
 
+def believed(names: frozenset[bytes], guarded: frozenset[bytes]) -> frozenset[bytes]:
+    """Those of the names that a caller may set; what comes under a guarded one, in whatever spelling, is not even
+    looked at."""
+    return frozenset([name for name in names if name.replace(b"_", b"-") not in guarded]) if guarded else names
+
+
 def joined(lines: list[bytes]) -> bytes:
     """The lines as they go out, each with its CRLF."""
     return b"\r\n".join(lines) + b"\r\n" if lines else b""

@@ -14,6 +14,7 @@ from nova_sidecar.wire.fields import (
     HOP_BY_HOP,
     ORDINARY_OPTIONS,
     FieldTable,
+    believed,
     connection_options,
     content_length,
     require_chunked,
@@ -113,8 +114,8 @@ class RequestReader:
 
     `capture` names the fields (lower case) that are taken out of the head for the pipeline to replace, `show` those
     that the pipeline only looks at; both are in `captured`. `host` stands in where an HTTP/1.0 request has no Host.
-    `guarded` ones never go on, in whatever spelling. `keyed`: an Idempotency-Key makes a request safe to repeat;
-    `listed` says which paths are.
+    `guarded` ones never go on, in whatever spelling, nor are they in `captured`. `keyed`: an Idempotency-Key makes a
+    request safe to repeat; `listed` says which paths are.
     """
 
     __slots__ = ("_capture", "_fields", "_host", "_lines", "_listed", "_upgrades", "_usual_host", "memo")
@@ -124,8 +125,8 @@ class RequestReader:
         listed: Callable[[str], bool] | None = None, show: frozenset[bytes] = frozenset(),
         guarded: frozenset[bytes] = frozenset(),
     ) -> None:  # fmt: skip
-        noted = _NOTED | capture | show | ({KEY} if keyed else set())
-        self._capture = capture | show
+        self._capture = believed(capture | show, guarded)
+        noted = _NOTED | self._capture | ({KEY} if keyed else set())
         self._fields = FieldTable(noted=noted, dropped=HOP_BY_HOP | capture, volatile=capture | {KEY}, guarded=guarded)
         self._listed = listed
         self._upgrades = upgrades

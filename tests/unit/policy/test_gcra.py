@@ -85,6 +85,24 @@ def test_a_clock_that_stands_or_runs_back_gives_nothing_away() -> None:
     assert [buckets.take(b"a", quota, 2 * SECOND) for _ in range(3)] == [True, True, False]
 
 
+def test_a_higher_rate_helps_at_once_whoever_is_limited() -> None:
+    buckets, before, after = Buckets(10), Quota(1, 60.0, 10), Quota(100, 60.0, 10)
+    while buckets.take(b"a", before, 0):
+        pass
+    assert before.wait(buckets.level(b"a", before, 0), 0) == 60 * SECOND
+    assert after.wait(buckets.level(b"a", after, 0), 0) == after.interval
+    assert not buckets.take(b"a", after, 0)
+    assert [buckets.take(b"a", after, after.interval) for _ in range(2)] == [True, False]
+
+
+def test_shared_buckets_gain_nothing_by_one_that_is_not_deep() -> None:
+    buckets, deep, flat = Buckets(0), Quota(2, 3600.0), Quota(2, 1.0)
+    while buckets.take(b"a", deep, 0):
+        pass
+    assert not buckets.take(b"a", flat, 0)
+    assert not buckets.take(b"a", deep, 2 * SECOND)
+
+
 def test_a_share_is_never_more_than_a_part_and_never_nothing() -> None:
     whole, part = Quota(10, 1.0, 10), Quota(10, 1.0, 10, parts=4)
     assert (part.burst, part.interval) == (2, 4 * whole.interval)

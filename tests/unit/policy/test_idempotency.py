@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -96,18 +98,20 @@ def test_who_is_known_is_the_same_whatever_else_is_shown() -> None:
     assert identity(subject=b"alice", tenant=b"", shown=((b"cookie", b"_ga=1"),)) == ALICE
 
 
-def test_a_key_counts_within_method_host_and_path() -> None:
+def test_a_key_counts_within_port_method_host_and_path() -> None:
     base = (UUID, b"POST", b"shop.example", b"/orders", ALICE)
-    assert scope(*base) == scope(UUID, b"POST", b"Shop.Example", b"/orders", ALICE)
+    here = partial(scope, port=b"http")
+    assert here(*base) == here(UUID, b"POST", b"Shop.Example", b"/orders", ALICE)
     others = [
-        scope(UUID + b"x", *base[1:]),
-        scope(UUID, b"PATCH", *base[2:]),
-        scope(UUID, b"POST", b"other.example", b"/orders", ALICE),
-        scope(UUID, b"POST", b"shop.example", b"/refunds", ALICE),
-        scope(UUID, b"POST", b"shop.example", b"/orders", BEARER),
-        scope(UUID + b"POST", b"", b"shop.example", b"/orders", ALICE),  # parts do not run together
+        here(UUID + b"x", *base[1:]),
+        scope(*base, port=b"admin"),
+        here(UUID, b"PATCH", *base[2:]),
+        here(UUID, b"POST", b"other.example", b"/orders", ALICE),
+        here(UUID, b"POST", b"shop.example", b"/refunds", ALICE),
+        here(UUID, b"POST", b"shop.example", b"/orders", BEARER),
+        here(UUID + b"POST", b"", b"shop.example", b"/orders", ALICE),  # parts do not run together
     ]
-    assert len({scope(*base), *others}) == len(others) + 1
+    assert len({here(*base), *others}) == len(others) + 1
 
 
 def test_what_a_request_says() -> None:

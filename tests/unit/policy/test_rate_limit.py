@@ -146,6 +146,28 @@ def test_what_redis_refused_is_refused_here_for_as_long_as_it_said_and_no_longer
     assert one.spared == 1
 
 
+def test_what_redis_refused_under_other_limits_is_asked_again() -> None:
+    limiter, one = RateLimiter("shop", 100), limit(rate=1, scope="Global")
+    charge = Charge(one, b"a")
+    limiter.settle([charge], [10_000_000, 4_000_000], SECOND)
+    limiter.configure(100)
+    assert refusal(limiter.check([charge], SECOND)) is None
+
+
+def test_a_higher_rate_helps_at_once_in_redis_too() -> None:
+    redis, limiter = Redis(), RateLimiter("shop", 100)
+    slow, quick = limit(rate=1, burst=3, scope="Global"), limit(rate=10, burst=3, scope="Global")
+
+    def passes_now(one: Limit) -> bool:
+        charge = [Charge(one, b"a")]
+        return refusal(limiter.settle(charge, redis.run(*limiter.request(charge)), 0)) is None
+
+    assert [passes_now(slow) for _ in range(4)] == [True] * 3 + [False]
+    assert not passes_now(quick)
+    redis.now += quick.quota.interval // 1000
+    assert [passes_now(quick) for _ in range(2)] == [True, False]
+
+
 def test_what_is_remembered_of_refusals_is_bounded() -> None:
     limiter, one = RateLimiter("shop", 100), limit(rate=1, scope="Global")
     for number in range(10_000):

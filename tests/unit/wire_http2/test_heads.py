@@ -387,6 +387,16 @@ def trailers(*fields: tuple[bytes, bytes]) -> Trailers:
     return ResponseReader(drop=frozenset()).trailers(fields)
 
 
+def test_what_only_nova_says_neither_goes_on_nor_is_believed_when_a_caller_says_it() -> None:
+    names = (b"x-tenant-id", b"x-nova-subject", b"x-request-id", CORRELATION)
+    known = reader(show=frozenset((b"x-tenant-id", b"x-api-key")), guarded=frozenset(names))
+    spoofed = [(name, b"root") for name in (*names, b"x_tenant_id", b"x-nova_subject")]
+    for _ in range(3):  # as new, from the memo, and by identity
+        head = known.read((*START, (b"x-api-key", b"k"), *spoofed))
+        assert decoded(head.forward) == [START[0], START[1], START[3], START[2], (b"x-api-key", b"k")]
+        assert head.captured == {b"x-api-key": b"k"}
+
+
 def test_trailers_of_a_grpc_call() -> None:
     found = trailers((b"grpc-status", b"0"), (b"grpc-message", b""))
     assert (found.grpc_status, found.pushback_ms) == (0, None)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from nova_sidecar.policy.outcome import CANCELLED, FAILURE, SUCCESS, Outcome
 from nova_sidecar.policy.reasons import REJECT_HEADER, SHED, Reason
 from nova_sidecar.policy.retry import ATTEMPT, IDEMPOTENT, KEY, PUSHBACK, RETRIED, is_repetition, parse_retry_after
+from nova_sidecar.wire.fields import believed
 from nova_sidecar.wire.grammar import AUTHORITY, MAX_TARGET, TARGET, TOKEN, Malformed
 from nova_sidecar.wire.http2.fields import (
     OWN_EACH_TIME,
@@ -131,8 +132,8 @@ class RequestReader:
     """Reads the heads of requests for one port and remembers them.
 
     `capture` names the fields (lower case) that are taken out for the pipeline to replace, `show` those that the
-    pipeline only looks at; both are in `captured`. `guarded` ones never go on, in whatever spelling. `keyed`: an
-    Idempotency-Key makes a request safe to repeat; `listed` says which paths are.
+    pipeline only looks at; both are in `captured`. `guarded` ones never go on, in whatever spelling, nor are they in
+    `captured`. `keyed`: an Idempotency-Key makes a request safe to repeat; `listed` says which paths are.
     """
 
     __slots__ = ("_capture", "_fields", "_keyed", "_known", "_last", "_listed", "_own", "_show", "_trailers", "memo")
@@ -141,9 +142,9 @@ class RequestReader:
         self, *, capture: frozenset[bytes], keyed: bool = False, listed: Callable[[str], bool] | None = None,
         show: frozenset[bytes] = frozenset(), guarded: frozenset[bytes] = frozenset(),
     ) -> None:  # fmt: skip
-        self._capture = capture | show
+        self._capture = believed(capture | show, guarded)
         self._show = show
-        self._own = capture | show | OWN_EACH_TIME | {KEY}
+        self._own = believed(self._capture | OWN_EACH_TIME | {KEY}, guarded)  # the others pass the table, which guards
         self._fields = FieldTable(
             noted=frozenset((b"content-length", b"content-type", b"expect", b"host")),
             dropped=capture | {b"host"},
