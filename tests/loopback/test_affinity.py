@@ -11,6 +11,7 @@ import pytest
 
 from nova_api.policies import BackpressurePolicy, CorrelationPolicy
 from nova_api.proxy import DrainPolicy
+from nova_api.request_policies.cache import CachePolicy
 from nova_api.units import Duration
 
 from .support.app import Call
@@ -192,6 +193,19 @@ def test_two_that_take_each_other_for_the_right_one_do_not_send_it_to_and_fro(fl
     app = says("stranger")
     b.app.answer = app
     assert b.ask(cookie).body == b"stranger"
+
+
+def test_what_a_client_has_goes_with_it_to_the_sibling(fleet: Fleet) -> None:
+    """The cache takes conditions out of requests, and puts back those that it does not see to."""
+    a, b = fleet.start_all(2, cache=CachePolicy(mode="Enforce"))
+    cookie = given(b)
+    has = ('If-None-Match: "1"', "If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT")
+    assert a.ask(cookie, *has).body == b"b"
+    fleet.kill(b)
+    assert a.ask(cookie, *has).body == b"a"
+    for pod in (a, b):
+        got = pod.app.calls[-1].request
+        assert [got.all(line.partition(":")[0].lower()) for line in has] == [[line.partition(": ")[2]] for line in has]
 
 
 # --- pods that come and go

@@ -3,15 +3,25 @@
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from nova_api.proxy import ProxyConfig
 from nova_api.request_policies.cache import CachePolicy
 from nova_api.units import Duration
+from nova_sidecar.pipeline import request_policies
 from nova_sidecar.pipeline.cache_desk import CacheDesk
+from nova_sidecar.pipeline.facts import Facts
+from nova_sidecar.pipeline.handled import Handled
+from nova_sidecar.pipeline.managed import ManagedExchange
+from nova_sidecar.pipeline.request_policies import RequestFilter
+from nova_sidecar.policy.limiter import QUEUED, Queued
 
-from .support.inprocess import Answer, Asked, Bench, bench, run
+from .support.inprocess import Answer, App, Asked, Bench, Client, bench, run
+from .support.message import request
+from .support.sidecar import inbound
 
 FRESH = "cache-control: max-age=60"
 CHUNKED = b"HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -697,5 +707,178 @@ def test_purged_by_target_and_pattern() -> None:
             assert desk(at).purge(b"/users/*") == 2
             assert (await at.get("/posts/1"))["age"] == "0"
             assert (await at.get("/users/1"))["age"] is None
+
+    run(scene())
+
+
+class Told(RequestFilter):
+    """Stands in for `jwt`: the token is a subject, `-` one without a subject, and the app is told whose it is."""
+
+    shows = frozenset((b"access-token",))
+
+    def guards(self) -> frozenset[bytes]:
+        return frozenset((b"x-nova-subject",))
+
+    def on_request(self, exchange: Handled, now: float) -> None:
+        assert isinstance(exchange, ManagedExchange)
+        token = exchange.head.captured.get(b"access-token", b"?")
+        if token != b"?":
+            subject = token.removeprefix(b"-")
+            exchange.facts = Facts(subject, b"", {"iss": "us"})
+            exchange.trace += b"x-nova-subject: %b\r\n" % token
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(request_policies.MAKERS, "jwt", lambda *_: Told())
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("name", ["X-Nova-Subject", "x_nova_subject"])
+def test_what_differs_by_a_claim_is_nobody_elses(name: str) -> None:
+    async def scene() -> None:
+        async with bench(says("cache-control: public, max-age=60", f"vary: {name}"), **policy()) as at:
+            for number, who in enumerate(("ann", "bob", "ann"), 1):
+                assert (await at.get("/me", f"access-token: {who}")).body == b"%d" % number
+            assert len(desk(at).responses) == 0
+
+    run(scene())
+
+
+def test_what_was_stored_before_a_field_became_the_sidecars_own_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async with bench(says("cache-control: public, max-age=60", "vary: x-nova-subject"), **policy()) as at:
+            assert [(await at.get("/me")).body for _ in range(2)] == [b"1", b"1"]
+            monkeypatch.setitem(request_policies.MAKERS, "jwt", lambda *_: Told())
+            await at.reload()
+            assert (await at.get("/me", "access-token: ann")).body == b"2"
+
+    run(scene())
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("control", ["public, max-age=60", "max-age=60"])
+def test_a_token_without_a_subject_is_somebodys_all_the_same(control: str) -> None:
+    async def scene() -> None:
+        async with bench(says(f"cache-control: {control}"), **policy()) as at:
+            bodies = [(await at.get("/me", "access-token: -")).body for _ in range(2)]
+            assert bodies == ([b"1", b"1"] if "public" in control else [b"1", b"2"])
+
+    run(scene())
+
+
+@pytest.mark.usefixtures("told")
+def test_a_token_that_nobody_has_looked_at_is_somebodys_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Shadow mode, or on a path that is open, it goes on to an app that may answer by it."""
+    make = request_policies.MAKERS["cache"]
+    source = SimpleNamespace(source=SimpleNamespace(header="access-token"))
+
+    def with_token(settings: Any, config: ProxyConfig, shared: Any, stats: Any) -> RequestFilter | None:
+        return make(settings, cast(ProxyConfig, SimpleNamespace(cache=config.cache, jwt=source)), shared, stats)
+
+    monkeypatch.setitem(request_policies.MAKERS, "cache", with_token)
+
+    async def scene() -> None:
+        async with bench(says(FRESH), **policy()) as at:
+            assert [(await at.get("/me", "access-token: ?")).body for _ in range(2)] == [b"1", b"2"]
+            assert [(await at.get("/me")).body for _ in range(2)] == [b"3", b"3"]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("fat_first", [True, False])
+def test_a_get_with_content_in_chunks_is_nobodys_business_either(fat_first: bool) -> None:
+    """What goes on of its head is the same as of a plain one, by which plans are remembered."""
+
+    async def handle(asked: Asked) -> None:
+        if asked.head.startswith(b"GET"):  # what else comes is the content
+            asked.answer("200 OK", FRESH, body=b"fat" if b"transfer-encoding" in asked.head else b"plain")
+
+    async def fat(at: Bench) -> bytes:
+        client = await at.ask("/item", "transfer-encoding: chunked")
+        client.writer.write(b"5\r\nwhat?\r\n0\r\n\r\n")
+        return (await client.answer()).body
+
+    async def plain(at: Bench) -> bytes:
+        return (await at.get()).body
+
+    async def scene() -> None:
+        async with bench(handle, **policy()) as at:
+            for ask, body in [(fat, b"fat"), (plain, b"plain")][:: 1 if fat_first else -1] * 2:
+                assert await ask(at) == body
+
+    run(scene())
+
+
+def test_ports_have_responses_of_their_own() -> None:
+    async def scene() -> None:
+        other = App(says(FRESH, body=b"admin"))
+        server = await asyncio.start_server(other.serve, "127.0.0.1", 0)
+        async with bench(says(FRESH, body=b"web"), **policy()) as at:
+            second = inbound(server.sockets[0].getsockname()[:2], name="admin")
+            await at.reload(inbound=(at._port, second))
+            for _ in range(2):
+                assert (await at.get()).body == b"web"
+                reader, writer = await asyncio.open_connection(*at.proxy.inbound_addresses["admin"])
+                writer.write(request("GET", "/item", "connection: close"))
+                assert (await Client(reader, writer).answer()).body == b"admin"
+            assert (len(at.app.asked), len(other.asked)) == (1, 1)
+            assert desk(at).purge(b"/item") == 2
+        server.close()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("how", ["invalidate", "purge", "clear"])
+def test_what_was_under_way_while_it_changed_is_not_kept(how: str) -> None:
+    async def scene() -> None:
+        async with bench(silent, **policy()) as at:
+            clients = [await at.ask()]
+            await at.app.until(1)
+            clients += [await at.ask() for _ in range(2)]
+            await at.until(lambda: at.proxy.in_flight == 3)
+            responses = desk(at).responses
+            if how == "clear":
+                responses.clear()
+            else:
+                getattr(responses, how)(b"/item")
+            at.app.asked[0].answer("200 OK", FRESH, body=b"old")
+            (await at.app.until(2)).answer("200 OK", FRESH, body=b"new")
+            bodies = [(await one.answer()).body for one in clients]
+            assert bodies == [b"old", b"new", b"new"], "one of those who waited asks in its place"
+            assert (await at.get()).body == b"new"
+
+    run(scene())
+
+
+class Holding(RequestFilter):
+    """Stands in for a stage before the cache that holds what comes."""
+
+    def __init__(self) -> None:
+        self.held: list[ManagedExchange] = []
+
+    def on_request(self, exchange: Handled, now: float) -> Queued:
+        assert isinstance(exchange, ManagedExchange)
+        exchange.hold(now)
+        self.held.append(exchange)
+        return QUEUED
+
+
+def test_who_was_held_while_the_cache_was_switched_off_may_still_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request of nobody's goes through the same chain as the one that it is made of."""
+    holding = Holding()
+    monkeypatch.setitem(request_policies.MAKERS, "jwt", lambda *_: holding)
+
+    async def scene() -> None:
+        async with bench(says("cache-control: max-age=0, stale-while-revalidate=60"), **policy()) as at:
+            clients = [await at.ask() for _ in range(2)]
+            await at.until(lambda: len(holding.held) == 2)
+            responses = desk(at).responses
+            await at.reload(cache=CachePolicy(mode="Off"))
+            await at.until(lambda: responses.changes == 1)  # it has been cleared
+            for client, held in zip(clients, holding.held, strict=True):
+                held.go_on("jwt", held.port.clock())
+                assert (await client.answer()).body == b"1"
+            await at.app.until(2)
 
     run(scene())

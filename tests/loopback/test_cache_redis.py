@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,12 @@ def test_an_invalidation_reaches_all_pods(redis: Server) -> None:
             await written(pods[0], 3)
             await pods[1].get("/a/1", method="POST")
             for one in pods:
-                await one.until(lambda one=one: desk(one).responses.names(b"app\t\n/a/1") is None)  # type: ignore[misc]
+                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/1") is None)  # type: ignore[misc]
                 assert (await one.get("/b"))["age"] is not None
             assert (await pods[2].get("/a/1"))["age"] is None, "nor is it found in Redis"
             pods[0].proxy.purge_cache(pattern=b"/a/*")
             for one in pods:
-                await one.until(lambda one=one: desk(one).responses.names(b"app\t\n/a/2") is None)  # type: ignore[misc]
+                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/2") is None)  # type: ignore[misc]
                 assert (await one.get("/b"))["age"] is not None
 
     run(scene())
@@ -128,10 +129,8 @@ def test_what_was_under_way_while_it_was_invalidated_is_not_stored_in_redis(redi
             one.app.handle = handle
             client = await one.ask()
             await one.app.until(1)
-            tier = desk(other).tier
-            assert tier is not None
-            tier.invalidate(b"/item")
-            await one.until(lambda: bool(redis.keys()))
+            # the count alone, so that this pod does not hear of it
+            redis.command("INCR", "{cache:default/shop}:target:" + sha256(b"/item").hexdigest())
             hold.set()
             assert (await client.answer()).body == b"old"
             await one.until(lambda: lookups(one).get("dropped", 0) == 1)
@@ -220,6 +219,64 @@ def test_a_redis_that_is_killed_fails_no_request(redis: Server) -> None:
             assert len(desk(one).responses) == 0, "what was missed meanwhile is not known: everything is forgotten"
 
     run(scene(), seconds=90)
+
+
+def test_a_channel_that_was_cut_off_makes_everything_be_forgotten(redis: Server) -> None:
+    """The client connects anew by itself, and what was said meanwhile is lost."""
+
+    async def scene() -> None:
+        async with Pods(1, at(redis)) as (one,):
+            await one.get("/a")
+            await written(one)
+            assert len(desk(one).responses) == 1
+            assert redis.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+            await one.until(lambda: len(desk(one).responses) == 0)
+            await one.until(lambda: connected(one))
+
+    run(scene())
+
+
+def test_who_looks_into_redis_while_it_is_switched_off_is_served(redis: Server) -> None:
+    async def scene() -> None:
+        async with bench(says(FRESH), **fields(at(redis), timeout=1.0)) as one:
+            await one.until(lambda: connected(one))
+            redis.command("CLIENT", "PAUSE", "60000")
+            client = await one.ask()
+            await one.until(lambda: one.proxy.in_flight == 1)
+            await one.reload(cache=CachePolicy(mode="Enforce"))
+            assert desk(one).tier is None
+            got = await client.answer()
+            assert (got.status, got.body) == (200, b"1")
+
+    run(scene())
+
+
+def test_a_response_is_written_with_the_counts_of_its_own_target(redis: Server) -> None:
+    async def scene() -> None:
+        async with Pods(2, at(redis)) as (one, other):
+            await other.get("/a", method="POST")
+            await one.until(lambda: bool(redis.keys()))
+            hold = asyncio.Event()
+
+            async def handle(asked: Any) -> None:
+                if asked.target == "/a":
+                    await hold.wait()
+                asked.answer("200 OK", FRESH, "etag: 1", body=b"1")
+
+            one.app.handle = handle
+            client = await one.ask("/a")
+            await one.app.until(1)
+            await one.get("/b")
+            hold.set()
+            await client.answer()
+            await written(one, 2)
+            later(one, 61)
+            await one.get("/a")
+            await written(one, 3)
+            await one.get("/b")
+            await written(one, 4)
+
+    run(scene())
 
 
 def test_messages_of_others_break_nothing(redis: Server) -> None:

@@ -60,6 +60,21 @@ def test_a_chunked_response_streams_to_all_with_its_trailers() -> None:
     run(scene())
 
 
+def test_a_head_request_that_follows_gets_no_end_of_chunks() -> None:
+    async def scene() -> None:
+        async with bench(silent, **policy()) as at:
+            leader = await at.ask(method="HEAD")
+            await at.app.until(1)
+            follower = await at.ask(method="HEAD")
+            await at.until(lambda: at.proxy.in_flight == 2)
+            at.app.asked[0].send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            answers = [await one.answer() for one in (leader, follower)]
+            assert [(one.status, one.body) for one in answers] == [(200, b""), (200, b"")]
+            assert at.counts("coalescing") == {"led": 1, "followed": 1}
+
+    run(scene())
+
+
 def test_a_response_that_ends_with_its_connection_reaches_http10_and_11_alike() -> None:
     async def scene() -> None:
         async with bench(silent, **policy()) as at:

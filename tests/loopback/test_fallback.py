@@ -76,6 +76,26 @@ def test_the_last_good_answer(start: StartSidecar, app: StartApp) -> None:
     assert logged == [(200, ""), (200, "connect_failure"), (200, "connect_failure"), (503, "connect_failure")]
 
 
+def test_the_answer_to_a_get_with_content_is_never_the_last_good_one(start: StartSidecar, app: StartApp) -> None:
+    """What goes on of its head, where the content comes in chunks, is the same as of a plain one."""
+
+    def answer(call: Call) -> bytes:
+        return response("200 OK", body=b"fat" if call.request.body else b"good")
+
+    it = app(answer)
+    sidecar = start(in_front_of(it.address, KEEPS))
+    with sidecar.connect() as client:
+        plain = request("GET", "/list")
+        fat = request("GET", "/list", "Transfer-Encoding: chunked") + chunked(b"what?")
+        bodies = [client.exchange(each).body for each in (plain, plain, fat)]
+        it.stop()
+        stale = client.exchange(plain)
+        nothing = client.exchange(fat)
+    assert bodies == [b"good", b"good", b"fat"]
+    assert (stale.body, kind(stale)) == (b"good", "stale")
+    assert (nothing.status, kind(nothing)) == (503, None)
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

@@ -45,7 +45,7 @@ def _verified(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def policy(**fields: Any) -> dict[str, Any]:
-    outer = {name: fields.pop(name) for name in ("mode", "max_bytes") if name in fields}
+    outer = {name: fields.pop(name) for name in ("mode", "max_bytes", "key_headers") if name in fields}
     defaults: dict[str, Any] = {
         "mode": "Enforce", "public": ("Feed", "Public*"), "user_data": ("Me",), "search": ("Search",),
         "no_cache": ("PublicNow",),
@@ -394,6 +394,40 @@ def test_get_parameters_that_come_twice_are_refused() -> None:
         async with bench(answering(), **policy()) as at:
             got = await at.get("/graphql?query=%7Ba%7D&query=%7Bb%7D")
             assert got["x-nova-reject"] == "query_refused"
+
+    run(scene())
+
+
+@pytest.mark.parametrize("path", ["/graphql/", "/%67raphql", "//graphql", "/x/../graphql", "/GraphQL", "/graphql;a=b"])
+def test_limits_hold_however_the_path_is_written(path: str) -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy(limits=QueryLimits(mode="Enforce", depth=1))) as at:
+            assert (await ask(at, FEED, target=path)).status == 400
+            assert not at.app.asked
+        async with bench(answering(), **policy()) as at:
+            again = [number(await ask(at, FEED, target=path)) for _ in range(2)]
+            assert again == ([1, 1] if path == "/graphql/" else [1, 2]), "kept is what is written as the policy has it"
+
+    run(scene())
+
+
+@pytest.mark.parametrize("target", ["/graphql?preview=1", "/graphql?preview"])
+def test_parameters_that_are_none_of_graphql_may_change_the_answer(target: str) -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy()) as at:
+            assert [number(await ask(at, FEED, target=target)) for _ in range(2)] == [1, 2]
+            by_url = f"{target}&query={quote(FEED)}"
+            assert [number(await at.get(by_url)) for _ in range(2)] == [3, 4]
+            assert number(await ask(at, FEED)) == 5
+
+    run(scene())
+
+
+def test_headers_of_the_policy_keep_answers_apart() -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy(key_headers=("x-market",))) as at:
+            asked = ["x-market: de", "x-market: fr", "x-market: de"]
+            assert [number(await ask(at, FEED, each)) for each in asked] == [1, 2, 1]
 
     run(scene())
 

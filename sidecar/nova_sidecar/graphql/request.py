@@ -68,6 +68,11 @@ def of_url(url_query: bytes) -> Query:
     return _query({name: value for name, value in found.items() if name in _PARAMETERS})
 
 
+def foreign(url_query: bytes) -> bool:
+    """Whether a URL has parameters that are none of GraphQL, which an app may look at. Raises QueryError."""
+    return any(name not in _PARAMETERS for name, _ in _pairs(url_query))
+
+
 def variables_of(query: Query, declared: frozenset[str]) -> bytes:
     """Those that the operation declares, in one form: an app looks at no others."""
     used = {name: value for name, value in query.variables.items() if name in declared}

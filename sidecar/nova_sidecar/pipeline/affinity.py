@@ -48,7 +48,7 @@ _UNREACHED: Final = frozenset((Reason.CONNECT_FAILURE, Reason.NO_ENDPOINT, Reaso
 class AffinityExchange(ManagedExchange):
     """See the module."""
 
-    __slots__ = ("affinity", "cookie", "pod", "session", "sibling")
+    __slots__ = ("affinity", "cookie", "handed", "pod", "session", "sibling")
 
     def __init__(self, port: "Port", downstream: "DownstreamConnection", head: "RequestHead", now: float) -> None:
         super().__init__(port, downstream, head, now)
@@ -59,19 +59,26 @@ class AffinityExchange(ManagedExchange):
         self.pod = b""
         """Whose the session is, as the store has it."""
         self.sibling: Sibling | None = None
+        self.handed = b""
+        """Lines that go to a sibling alone."""
 
     def hand_over(self, sibling: "Sibling", now: float) -> None:
         """Send it to this sibling instead of the app."""
         self.sibling = sibling
         self.dispatcher = sibling.dispatcher
-        self.trace += _MARK_LINE
+        self.handed = _MARK_LINE
+        if "cache" in self.chain.after:  # the cache, which comes later, has taken the client's conditions out
+            from nova_sidecar.wire.storing import conditions  # noqa: PLC0415 - only where it is on
+
+            self.handed = conditions(self.head) + _MARK_LINE
+        self.trace += self.handed
         self.start_attempt(now)
 
     def take_back(self, now: float) -> None:
         """The sibling is not to be had: the app here takes it. Affinity may have been switched off meanwhile."""
         self.sibling = None
         self.dispatcher = self.port.dispatcher
-        self.trace = self.trace.removesuffix(_MARK_LINE)
+        self.trace = self.trace.removesuffix(self.handed)
         self.affinity = Result.FAILED
         self.seat = None
         self.endpoint = None

@@ -9,6 +9,9 @@ counts only if both counts are still what they were. So an invalidation is one i
 response that was under way meanwhile is not stored behind it (RFC 9111 section 4.4). Keys are hashes: of what clients
 send nothing can be read in them.
 
+The counts are remembered for each target as they were when Redis was last asked about it: older ones than those of now
+do no harm, since nothing is written with them.
+
 Nobody waits for a write. What is read is taken for hostile: see `wire.entries`. An invalidation is also published, and
 each sidecar forgets what it has in memory; one that was not connected meanwhile cannot know what it missed, and forgets
 everything.
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 MOST_WRITES: Final = 64
 """Writes under way at once; further ones are dropped."""
+MOST_GENERATIONS: Final = 4096
+"""Targets whose counts are remembered; a response to another one is not written."""
 LONGEST: Final = 86_400.0
 """Seconds for which an entry is kept at most; the count of a target is kept for twice as long."""
 
@@ -80,7 +85,7 @@ class Lookup(StrEnum):
 class CacheTier:
     """See the module."""
 
-    __slots__ = ("_channel", "_desk", "_prefix", "_subscriber", "_tasks", "_writes", "counts", "generation", "store")
+    __slots__ = ("_channel", "_desk", "_generations", "_prefix", "_subscriber", "_tasks", "_writes", "counts", "store")
 
     def __init__(self, store: "GuardedStore", config: ProxyConfig, desk: "CacheDesk") -> None:
         self.store = store
@@ -90,8 +95,8 @@ class CacheTier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes = 0
         self.counts: dict[Lookup, int] = dict.fromkeys(Lookup, 0)
-        self.generation = b""
-        """Both counts, as they were when it was last asked; b"" before."""
+        self._generations: dict[bytes, bytes] = {}
+        """Both counts by target, as they were when it was last asked."""
         self._subscriber = Subscriber(store, self._channel, heard=self._heard, joined=self._joined)
         self._subscriber.start()
 
@@ -100,10 +105,9 @@ class CacheTier:
         return self.store.admits(now)
 
     def end(self) -> None:
-        """Write and hear nothing more."""
+        """Hear nothing more. What is under way ends by itself, within the store's timeout: whoever looks for a response
+        waits for the answer, and an invalidation must not be lost."""
         self._subscriber.stop()
-        for task in self._tasks:
-            task.cancel()
 
     # --- reading
 
@@ -131,11 +135,18 @@ class CacheTier:
         self.counts[how] += 1
         then(found, names)
 
+    def generation(self, target: bytes) -> bytes:
+        """Both counts of a target, as they were when it was last asked about it; b"" where that is not known."""
+        return self._generations.get(target, b"")
+
     async def _read(self, key: bytes, target: bytes) -> bytes:
         """What is stored, b"" where there is nothing that still counts."""
         most = self._desk.allowed.largest + MAX_HEAD + 4 * entries.LONGEST_KEY
         generation, changes, data = await self.store.run(_FIND, self._keys(key, target), (most,))
-        self.generation = stamp = b"%b.%b" % (bytes(generation)[:20], bytes(changes)[:20])
+        stamp = b"%b.%b" % (bytes(generation)[:20], bytes(changes)[:20])
+        if target not in self._generations and len(self._generations) >= MOST_GENERATIONS:
+            del self._generations[next(iter(self._generations))]
+        self._generations[target] = stamp
         if not data.startswith(stamp + b"\n"):
             return b""
         return bytes(data[len(stamp) + 1 :])

@@ -11,7 +11,11 @@ Rules:
 * One request at a time asks the app for a response that is not there; see `policy.coalescing`, whose flights these are.
   Who waits is answered from what was stored, or goes on by itself where nothing was.
 * Only a response that came whole is kept: its end must have been announced (a length, or the last chunk) and reached.
-* What an unsafe request changes is forgotten once the app has accepted it (RFC 9111 section 4.4).
+* What an unsafe request changes is forgotten once the app has accepted it (RFC 9111 section 4.4), and a response that
+  was under way meanwhile is not kept.
+* What differs by a field that the sidecar writes itself, such as one with a claim, is not kept: requests cannot be
+  compared by it.
+* Each port has its own responses: apps behind two ports may answer the same target differently.
 * Every answer of a covered target says in Cache-Status what the cache did (RFC 9211).
 
 It is imported where the policy is on.
@@ -32,6 +36,7 @@ from nova_sidecar.policy.limiter import QUEUED, Queued
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.absent import AbsentClient
 from nova_sidecar.wire import storing
+from nova_sidecar.wire.identity import shareable
 from nova_sidecar.wire.keeping import Credentials, credentials
 from nova_sidecar.wire.memo import Memo
 from nova_sidecar.wire.response import ResponseHead
@@ -87,16 +92,21 @@ class Plan:
 class CacheFilter(RequestFilter):
     """One per port and configuration; the desk is the policy's, and so are the flights."""
 
-    __slots__ = ("_desk", "_headers", "_paths", "_plans", "_shadow", "counts")
+    __slots__ = ("_desk", "_paths", "_plans", "_shadow", "_token", "counts", "headers", "port")
 
     replaces = storing.CONDITIONS
 
-    def __init__(self, policy: CachePolicy, desk: CacheDesk, stats: "PortStats") -> None:
+    def __init__(self, policy: CachePolicy, desk: CacheDesk, stats: "PortStats", token: bytes = b"") -> None:
+        """`token` names the field, in lower case, in which tokens come; b"" where nobody looks at tokens."""
         self._desk = desk
+        self._token = token
+        self.port = stats.name.encode()
+        """Whose responses they are."""
         self._shadow = policy.mode == "Shadow"
         self.counts = counts_of(stats, HTTP)
         self._paths = tuple(policy.paths)
-        self._headers = tuple(sorted(name.encode() for name in policy.key_headers))
+        self.headers = tuple(sorted(name.encode() for name in policy.key_headers))
+        """Fields that every response depends on."""
         self._plans: Memo[bytes, tuple[Plan | None]] = Memo()
 
     def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:
@@ -125,26 +135,35 @@ class CacheFilter(RequestFilter):
 
     def _plan(self, exchange: ManagedExchange) -> Plan | None:
         head = exchange.head
-        if self._headers or exchange.facts.tenant:
+        if not shareable(head):  # not all of that is in `forward`, by which plans are remembered
+            return None
+        if self.headers or exchange.facts.tenant:
             return self._make_plan(exchange)
         found = self._plans.get(head.forward)
         if found is None:
             found = (self._make_plan(exchange),)
             self._plans.offer(head.forward, found)
         plan = found[0]
-        if plan is not None and plan.who is Credentials.NONE and _verified(exchange):
+        if plan is not None and plan.who is Credentials.NONE and self.told(exchange):
             return Plan(plan.resource, plan.target, Credentials.AUTHORIZATION, self.counts, shadow=self._shadow)
         return plan
 
     def _make_plan(self, exchange: ManagedExchange) -> Plan | None:
         head = exchange.head
-        resource = storing.asked(head, self._headers, exchange.facts.tenant)
+        resource = storing.asked(head, self.headers, exchange.facts.tenant)
         if resource is None or storing.forbids_storing(head):
             return None
         who = credentials(head.forward)
-        if who is Credentials.NONE and _verified(exchange):
+        if who is Credentials.NONE and self.told(exchange):
             who = Credentials.AUTHORIZATION
-        return Plan(resource, head.forward.split(b" ", 2)[1], who, self.counts, shadow=self._shadow)
+        target = head.forward.split(b" ", 2)[1]
+        return Plan(self.port + b"\n" + resource, target, who, self.counts, shadow=self._shadow)
+
+    def told(self, exchange: ManagedExchange) -> bool:
+        """Whether somebody has told who asks, in a way that the fields which go on need not show: by a token, verified
+        or not, whether it names a subject or not, or by a field that is no longer there."""
+        facts, captured = exchange.facts, exchange.head.captured
+        return bool(facts.subject or facts.claims) or b"authorization" in captured or self._token in captured
 
     # --- looking up
 
@@ -152,6 +171,9 @@ class CacheFilter(RequestFilter):
         """Answer from what is stored here, or find out otherwise."""
         responses = self._desk.responses
         names = responses.names(plan.resource)
+        if names and not _comparable(names, exchange):  # stored before a reload that made one the sidecar's own word
+            responses.forget(plan.resource)
+            names = None
         variant = storing.variant(plan.resource, exchange.head, names or ())
         stored = responses.find(variant) if names is not None else None
         if plan.shadow:
@@ -248,6 +270,7 @@ class CacheFilter(RequestFilter):
         twin = type(exchange)(port, absent, exchange.head, now)
         absent.exchange = twin
         port.stats.in_flight += 1
+        twin.chain = exchange.chain  # the port's may have no cache by now
         twin.correlation = exchange.correlation
         twin.facts = exchange.facts
         twin.trace = exchange.trace
@@ -308,9 +331,11 @@ def _covered(path: str, patterns: tuple[str, ...]) -> bool:
     return any(path == pattern or (pattern.endswith("*") and path.startswith(pattern[:-1])) for pattern in patterns)
 
 
-def _verified(exchange: ManagedExchange) -> bool:
-    """Whether somebody has told who asks, by a field that is no longer there."""
-    return bool(exchange.facts.subject) or b"authorization" in exchange.head.captured
+def _comparable(names: tuple[bytes, ...], exchange: ManagedExchange) -> bool:
+    """Whether requests can be compared by these fields. Those that are the sidecar's own word to the app, such as a
+    verified claim, are in no request as it came."""
+    guarded = exchange.port.guarded
+    return not guarded or not any(name.replace(b"_", b"-") in guarded for name in names)
 
 
 def _ttl(stored: Stored, now: float) -> int:
@@ -354,7 +379,7 @@ class Asking:
 
     __slots__ = (
         "_conditional", "_exchange", "_filter", "_flight", "_generation", "_held", "_kept", "_pieces", "_plan",
-        "_status", "_stored", "_trace", "behind", "counted",
+        "_since", "_status", "_stored", "_tier", "_trace", "behind", "counted",
     )  # fmt: skip
 
     def __init__(
@@ -374,7 +399,10 @@ class Asking:
         self._held = 0
         self.counted = False
         """Whether what became of the request has been counted."""
-        self._generation = of.desk.tier.generation if of.desk.tier is not None else b""
+        self._tier = of.desk.tier
+        self._generation = self._tier.generation(plan.target) if self._tier is not None else b""
+        self._since = of.desk.responses.changes
+        """What had changed when the app, or Redis, was asked: see `CachedResponses.unchanged`."""
         self.behind = False
         """Whether it is a request of nobody's."""
 
@@ -391,6 +419,7 @@ class Asking:
     def prepare(self) -> None:
         """Put what the app is asked into the request, and look at its response."""
         exchange, stored = self._exchange, self._stored
+        self._since = self._filter.desk.responses.changes
         if stored is not None and stored.asks_with:
             self._conditional = True
             exchange.trace += storing.validation(stored)
@@ -403,9 +432,11 @@ class Asking:
     def found(self, stored: Stored | None, names: tuple[bytes, ...]) -> None:
         """What Redis has; called once, in the loop."""
         exchange, desk = self._exchange, self._filter.desk
-        if desk.tier is not None:
-            self._generation = desk.tier.generation
-        if stored is not None:
+        if self._tier is not None:
+            self._generation = self._tier.generation(self._plan.target)
+        if stored is not None and not _comparable(names, exchange):
+            stored = None
+        if stored is not None and desk.responses.unchanged(stored.target, self._since):
             desk.keep(self._plan.resource, names, stored)
         if not exchange.waits:
             self._over(failed=True)
@@ -460,7 +491,7 @@ class Asking:
             exchange.ask_again(head, now)
             return
         merged = storing.renewed(stored, head)
-        what = self._plan.storable(merged, desk.allowed, now - exchange.sent_at, desk.wall())
+        what = self._storable(merged, now - exchange.sent_at)
         if what is None:  # it holds for this once, and must not be kept any longer
             desk.responses.drop(stored.key)
             fresh = Stored(
@@ -488,7 +519,7 @@ class Asking:
         desk, exchange = self._filter.desk, self._exchange
         self._count(Outcome.MISS)
         now = desk.clock()
-        self._kept = self._plan.storable(head, desk.allowed, max(0.0, now - exchange.sent_at), desk.wall())
+        self._kept = self._storable(head, max(0.0, now - exchange.sent_at))
         if self._kept is not None and desk.responses.full:
             self._kept = None
             self._over(failed=True)
@@ -501,6 +532,11 @@ class Asking:
                 self._over(failed=True)
         else:
             self._status = head.status
+
+    def _storable(self, head: ResponseHead, delay: float) -> storing.Storable | None:
+        desk = self._filter.desk
+        what = self._plan.storable(head, desk.allowed, delay, desk.wall())
+        return what if what is not None and _comparable(what.vary, self._exchange) else None
 
     def _stored_no_more(self, head: ResponseHead) -> None:
         """A response that replaces what is stored, and must not be kept, takes it away."""
@@ -525,15 +561,15 @@ class Asking:
         """It is whole: keep it, and let those who wait look."""
         kept, pieces = self._kept, self._pieces
         self._let_go()
-        desk = self._filter.desk
+        desk, outdated = self._filter.desk, False
         if kept is not None:
             body = b"".join(pieces)
             now = desk.clock()
             if not trailers and self._plan.accepts(body):
-                self._put(kept, self._entry(kept, body, self._status, now), now)
+                outdated = not self._put(kept, self._entry(kept, body, self._status, now), now)
             elif self._flight is not None and trailers:
                 desk.flights.remember(self._flight.key, now)
-        self._over(failed=False)
+        self._over(failed=outdated)
 
     def on_lost(self) -> None:
         """There is none, or it broke off."""
@@ -554,11 +590,16 @@ class Asking:
             etag=what.etag, modified=what.modified,
         )  # fmt: skip
 
-    def _put(self, what: storing.Storable, stored: Stored, now: float) -> None:
+    def _put(self, what: storing.Storable, stored: Stored, now: float) -> bool:
+        """Keep it here and in Redis; False where what it shows has changed since the app was asked."""
         desk = self._filter.desk
+        if not desk.responses.unchanged(stored.target, self._since):
+            return False
         desk.keep(self._plan.resource, what.vary, stored)
-        if desk.tier is not None and not desk.shadow:
-            desk.tier.put(self._plan.resource, what.vary, stored, self._generation, now)
+        tier = self._tier
+        if tier is not None and tier is desk.tier and not desk.shadow:
+            tier.put(self._plan.resource, what.vary, stored, self._generation, now)
+        return True
 
     # --- those who wait
 

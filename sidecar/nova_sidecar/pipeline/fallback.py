@@ -78,6 +78,8 @@ class Fallback:
         self.kept.keep(asked, Kept(what.head, body, now, what.age, values, asked=size))
 
     def _question(self, request: RequestHead) -> Question | None:
+        if request.length:  # of a body in chunks nothing is in `forward`, by which questions are remembered
+            return None
         found = self._questions.get(request.forward)
         if found is None:
             found = (question(request, self._tenant),)

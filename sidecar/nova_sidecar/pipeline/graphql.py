@@ -3,6 +3,9 @@
     content ──▶ query ──▶ document, measured ──▶ class ──▶ plan: document + operation + variables (+ subject)
        └── one that can be read in two ways, or is larger than allowed ──▶ refused, or left alone
 
+Limits hold for every path that an app may take for that of GraphQL (`policy.readings`); answers are kept for the path
+as it is written in the policy, and only where the URL has no parameters but those of GraphQL.
+
 Requests and documents are remembered by their bytes, so that one that was seen before costs a look into a table.
 
 Who names an operation is the client. That an operation is called by a name that the policy lists as PUBLIC says nothing
@@ -21,13 +24,14 @@ from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.graphql import GraphqlPolicy, QueryLimits
 from nova_sidecar.graphql.classes import Classes, Use
 from nova_sidecar.graphql.document import Document, Operation, QueryError, read
-from nova_sidecar.graphql.request import Query, of_body, of_url, persisted_as, variables_of
+from nova_sidecar.graphql.request import Query, foreign, of_body, of_url, persisted_as, variables_of
 from nova_sidecar.pipeline.cache_desk import CacheDesk, Outcome
 from nova_sidecar.pipeline.caching import CacheFilter, Plan, counts_of
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.policy.freshness import Terms
 from nova_sidecar.policy.limiter import QUEUED, Queued
+from nova_sidecar.policy.readings import PathMatcher
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.policy.s3fifo import S3Fifo
 from nova_sidecar.wire import storing
@@ -115,14 +119,15 @@ class Read:
         self.queries = queries
         self.why = why
         self.single = single
+        """Whether it is one operation, and nothing else in it may change the answer."""
 
 
 class GraphqlDoor:
     """One per port and configuration."""
 
     __slots__ = (
-        "_classes", "_counts", "_desk", "_documents", "_enforced", "_limits", "_path", "_persisted", "_policy",
-        "_reads", "_shadow", "_shadow_rejected",
+        "_classes", "_counts", "_desk", "_documents", "_enforced", "_limits", "_path", "_paths", "_persisted",
+        "_policy", "_reads", "_shadow", "_shadow_rejected",
     )  # fmt: skip
 
     def __init__(self, policy: GraphqlPolicy, desk: CacheDesk, stats: "PortStats", *, shadow: bool) -> None:
@@ -130,6 +135,7 @@ class GraphqlDoor:
         self._limits: QueryLimits = policy.limits
         self._desk = desk
         self._path = policy.path.rstrip("/") or "/"
+        self._paths = PathMatcher((policy.path,))
         self._shadow = shadow or policy.mode == "Shadow"
         self._enforced = policy.limits.mode == "Enforce" and not self._shadow
         self._classes = Classes(policy)
@@ -146,8 +152,7 @@ class GraphqlDoor:
 
     def is_for(self, head: "RequestHead") -> bool:
         """Whether a request is one of GraphQL."""
-        path = head.path
-        return (path == self._path or path.rstrip("/") == self._path) and head.method in (b"GET", b"POST")
+        return head.method in (b"GET", b"POST") and self._paths.matches(head.path)
 
     def on_request(self, exchange: ManagedExchange, cache: CacheFilter, now: float) -> Reject | Queued | None:
         """See `CacheFilter`."""
@@ -181,7 +186,8 @@ class GraphqlDoor:
                 self._shadow_rejected[Reason.QUERY_REFUSED] += 1
             cache.bypass(exchange, b"fwd=bypass", self._counts["no_cache"])
             return None
-        plan = self._plan(exchange, found.queries[0]) if found.single else None
+        exact = found.single and (exchange.head.path.rstrip("/") or "/") == self._path
+        plan = self._plan(exchange, cache, found.queries[0]) if exact else None
         if plan is None:
             cache.bypass(exchange, b"fwd=bypass", self._counts["no_cache"])
             return None
@@ -204,7 +210,9 @@ class GraphqlDoor:
             asked = of_url(url_query) if method == b"GET" and not content else of_body(content, kind, coding, url_query)
         except QueryError as error:
             return Read([], str(error), single=True)
-        return Read(asked, "", single=False) if isinstance(asked, list) else Read([asked], "", single=True)
+        if isinstance(asked, list):
+            return Read(asked, "", single=False)
+        return Read([asked], "", single=not foreign(url_query))
 
     def _document(self, query: Query) -> Document | None:
         """The document that is meant; None where only its hash came, and nobody has shown it here. Raises
@@ -255,18 +263,19 @@ class GraphqlDoor:
 
     # --- plans
 
-    def _plan(self, exchange: ManagedExchange, query: Query) -> Plan | None:
+    def _plan(self, exchange: ManagedExchange, cache: CacheFilter, query: Query) -> Plan | None:
         document = self._document(query)
         operation = document.operation(query.operation) if document is not None else None
         if document is None or operation is None or query.extensions:
             return None
         use = self._classes.of(operation)
         own = use.kind == "USER_DATA"
-        if not self._may_keep(exchange, use):
+        if not self._may_keep(exchange, cache, use):
             return None
         head = exchange.head
         accepts = b",".join(values(head, b"accept"))
         parts = (
+            cache.port,
             storing.place(head, exchange.facts.tenant),
             self._path.encode(),
             use.kind.encode(),
@@ -275,6 +284,7 @@ class GraphqlDoor:
             document.digest.hex().encode(),
             operation.name.encode(),
             variables_of(query, operation.variables),
+            *(b"%b=%b" % (name, b"\0".join(values(head, name))) for name in cache.headers),
         )
         return GraphqlPlan(
             b"\n".join(parts),
@@ -285,12 +295,12 @@ class GraphqlDoor:
             own=own,
         )
 
-    def _may_keep(self, exchange: ManagedExchange, use: Use) -> bool:
+    def _may_keep(self, exchange: ManagedExchange, cache: CacheFilter, use: Use) -> bool:
         if use.seconds <= 0 or storing.forbids_storing(exchange.head):
             return False
         if use.kind == "USER_DATA":
             return bool(exchange.facts.subject)
-        told = credentials(exchange.head.forward) is not Credentials.NONE or bool(exchange.facts.subject)
+        told = credentials(exchange.head.forward) is not Credentials.NONE or cache.told(exchange)
         return not (told and exchange.head.method == b"GET")
 
 
@@ -299,8 +309,8 @@ class GraphqlFilter(CacheFilter):
 
     __slots__ = ("_door",)
 
-    def __init__(self, policy: CachePolicy, desk: CacheDesk, stats: "PortStats") -> None:
-        super().__init__(policy, desk, stats)
+    def __init__(self, policy: CachePolicy, desk: CacheDesk, stats: "PortStats", token: bytes = b"") -> None:
+        super().__init__(policy, desk, stats, token)
         self._door = GraphqlDoor(policy.graphql, desk, stats, shadow=policy.mode == "Shadow")
 
     def on_request(self, exchange: Handled, now: float) -> Reject | Queued | None:

@@ -281,7 +281,7 @@ class ManagedExchange(Exchange):
     def end_shared(self, trailers: bytes, now: float) -> None:
         """The response that it got from another's call is whole."""
         watchers, self._watchers = self._watchers, []
-        if self.chunked:
+        if self.chunked and not self.head_only:
             self.downstream.transport.write(LAST_CHUNK + trailers + b"\r\n")
         self._complete(now)
         self.downstream.finished(keep=self.keep)

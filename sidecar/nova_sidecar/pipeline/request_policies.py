@@ -64,11 +64,12 @@ def _cache(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: Port
 
     assert isinstance(desk, CacheDesk)  # noqa: S101 - no other has that name
     graphql = config.cache.graphql
+    token = config.jwt.source.header.encode() if config.jwt is not None else b""
     if graphql.mode == "Off":
-        return CacheFilter(config.cache, desk, stats)
+        return CacheFilter(config.cache, desk, stats, token)
     from nova_sidecar.pipeline.graphql import GraphqlFilter  # noqa: PLC0415 - only where it is on
 
-    return GraphqlFilter(config.cache, desk, stats)
+    return GraphqlFilter(config.cache, desk, stats, token)
 
 
 def _coalescing(settings: Inbound, config: ProxyConfig, shared: "Shared", stats: PortStats) -> RequestFilter | None:

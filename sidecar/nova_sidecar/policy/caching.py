@@ -6,6 +6,10 @@
 A resource has one list of names at a time, that of its latest response. When an app changes its mind about them, what
 was stored under the former list can no longer be found by a request, and goes. The number of variants of a resource is
 bounded, oldest first: whoever may choose a value that Vary names could else fill the cache with one target.
+
+A response that was under way while its target changed may show what was before. So changes are counted, and whoever
+keeps a response says how many there were when it was asked for. The changes of `MOST_CHANGED` targets are told apart;
+of others it is only known that they are older.
 """
 
 import re
@@ -19,6 +23,7 @@ LARGEST: Final = 4
 """One response takes at most this part of the memory."""
 MOST_STARS: Final = 8
 LONGEST_PATTERN: Final = 1024
+MOST_CHANGED: Final = 4096
 
 
 class PatternError(ValueError):
@@ -37,7 +42,10 @@ class _Resource:
 class CachedResponses:
     """See the module. `limit` in bytes, `most_variants` per resource."""
 
-    __slots__ = ("_entries", "_most_variants", "_owner", "_resources", "_targets", "evictions", "held", "invalidated")
+    __slots__ = (
+        "_changed", "_entries", "_floor", "_most_variants", "_owner", "_resources", "_targets", "changes", "evictions",
+        "held", "invalidated",
+    )  # fmt: skip
 
     def __init__(self, limit: int, most_variants: int) -> None:
         self._entries: S3Fifo[bytes, Stored] = S3Fifo(limit)
@@ -46,6 +54,12 @@ class CachedResponses:
         """Variant to resource."""
         self._targets: dict[bytes, dict[bytes, None]] = {}
         self._most_variants = most_variants
+        self._changed: OrderedDict[bytes, int] = OrderedDict()
+        """Targets by the number of their latest change, oldest first."""
+        self._floor = 0
+        """The number of the latest change that may have been any target's."""
+        self.changes = 0
+        """Of targets and patterns, since the beginning."""
         self.held = 0
         """Bytes of responses on their way that will be kept."""
         self.evictions = 0
@@ -77,6 +91,10 @@ class CachedResponses:
         """The fields by which its responses differ; None where nothing is stored for it."""
         found = self._resources.get(resource)
         return None if found is None else found.names
+
+    def unchanged(self, target: bytes, since: int) -> bool:
+        """Whether nothing has changed about a target since there were so many `changes`."""
+        return since >= self._floor and self._changed.get(target, 0) <= since
 
     def find(self, variant: bytes) -> Stored | None:
         """The response, fresh or not, counted as used."""
@@ -116,6 +134,14 @@ class CachedResponses:
 
     def invalidate(self, target: bytes) -> int:
         """Forget what is stored about a target (RFC 9111 section 4.4), whoever asked and for whichever host."""
+        self.changes += 1
+        self._changed[target] = self.changes
+        self._changed.move_to_end(target)
+        if len(self._changed) > MOST_CHANGED:
+            self._floor = max(self._floor, self._changed.popitem(last=False)[1])
+        return self._invalidate(target)
+
+    def _invalidate(self, target: bytes) -> int:
         gone = sum([self.forget(resource) for resource in tuple(self._targets.get(target, ()))])
         self.invalidated += gone
         return gone
@@ -123,16 +149,23 @@ class CachedResponses:
     def purge(self, pattern: bytes) -> int:
         """Forget what is stored about all targets that a pattern names. Raises PatternError."""
         matches = compiled(pattern)
-        return sum([self.invalidate(target) for target in tuple(self._targets) if matches.fullmatch(target)])
+        self._all_changed()
+        return sum([self._invalidate(target) for target in tuple(self._targets) if matches.fullmatch(target)])
 
     def clear(self) -> int:
         """Forget everything; how many there were."""
         gone = len(self._entries)
+        self._all_changed()
         self._entries.clear()
         self._resources.clear()
         self._owner.clear()
         self._targets.clear()
         return gone
+
+    def _all_changed(self) -> None:
+        self.changes += 1
+        self._floor = self.changes
+        self._changed.clear()
 
     def _left(self, gone: list[tuple[bytes, Stored]]) -> None:
         self.evictions += len(gone)
@@ -160,10 +193,17 @@ class CachedResponses:
 
 
 def compiled(pattern: bytes) -> re.Pattern[bytes]:
-    """A pattern of targets, in which * stands for any number of bytes. Raises PatternError."""
+    """A pattern of targets, in which * stands for any number of bytes. Raises PatternError.
+
+    What stands between two * is looked for once, and taken at its first place, which is as good as any later one. So a
+    match takes no longer than the lengths of target and pattern, one times the other."""
     if not pattern or len(pattern) > LONGEST_PATTERN:
         raise PatternError(f"expected a pattern of 1 to {LONGEST_PATTERN} characters")
     parts = pattern.split(b"*")
     if len(parts) - 1 > MOST_STARS:
         raise PatternError(f"expected at most {MOST_STARS} times * in a pattern")
-    return re.compile(b".*".join([re.escape(part) for part in parts]), re.DOTALL)
+    first, *others = [re.escape(part) for part in parts]
+    if not others:
+        return re.compile(first)
+    between = b"".join([b"(?>.*?%b)" % part for part in others[:-1]])
+    return re.compile(first + between + b".*" + others[-1], re.DOTALL)

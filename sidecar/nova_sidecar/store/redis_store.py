@@ -151,21 +151,22 @@ class RedisBackend:
                 client = single = Redis(host=str(node.host), port=int(node.port), **self._options)
             async with client.pubsub() as messages:
                 await messages.subscribe(channel)
-                joined()
                 while True:
-                    await self._hear(messages, heard)
-        except (RedisError, RedisClusterException, OSError, asyncio.IncompleteReadError) as error:
+                    await self._hear(messages, heard, joined)
+        except Exception as error:  # as in `_run`
             raise StoreError(f"Redis: {type(error).__name__}") from error
         finally:
             if single is not None:
                 await _close(single, None)
 
-    async def _hear(self, messages: Any, heard: Callable[[bytes], None]) -> None:
-        message = await messages.get_message(ignore_subscribe_messages=True, timeout=QUIET)
+    async def _hear(self, messages: Any, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        message = await messages.get_message(timeout=QUIET)
         if message is None:
             await messages.ping()  # a connection that is dead in silence fails here
         elif message["type"] == "message":
             heard(message["data"])
+        elif message["type"] == "subscribe":
+            joined()  # the client connects and subscribes anew by itself, and says so only thus
 
     async def close(self) -> None:
         """Close every connection."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nova_sidecar.policy.caching import CachedResponses, PatternError, compiled
+from nova_sidecar.policy.caching import MOST_CHANGED, CachedResponses, PatternError, compiled
 from nova_sidecar.policy.freshness import Stored, Terms, Verdict, Wish, judge, no_wish, stands_in
 
 TERMS = Terms(60.0, 30.0, 120.0, always_ask=False)
@@ -65,6 +65,11 @@ def test_what_must_be_asked_for_is() -> None:
         (b"*a*", [b"a", b"/xay"], [b"/b"]),
         (b"/a.b", [b"/a.b"], [b"/axb"]),
         (b"graphql:Get*", [b"graphql:GetUser"], [b"graphql:Set"]),
+        (b"*", [b"", b"/a\n"], []),
+        (b"**b", [b"b", b"ab"], [b"a"]),
+        (b"/a*ab", [b"/aab", b"/a/ab"], [b"/ab"]),
+        (b"*ab*b", [b"abb", b"aabxb", b"abab"], [b"ab", b"bab"]),
+        (b"*ab*ab*", [b"abab", b"aabcab/"], [b"ab", b"aab"]),
     ],
 )
 def test_patterns(pattern: bytes, matches: list[bytes], others: list[bytes]) -> None:
@@ -77,6 +82,39 @@ def test_patterns(pattern: bytes, matches: list[bytes], others: list[bytes]) -> 
 def test_patterns_that_are_none(pattern: bytes) -> None:
     with pytest.raises(PatternError):
         compiled(pattern)
+
+
+def test_a_pattern_of_many_stars_takes_no_longer_than_it_is_long() -> None:
+    """By trying every place for every part this one would take longer than the earth has left."""
+    assert not compiled(b"*a" * 8 + b"b").fullmatch(b"a" * 8000)
+
+
+def test_what_has_changed_since() -> None:
+    kept = CachedResponses(10_000, 3)
+    assert kept.unchanged(b"/a", kept.changes)
+    before = kept.changes
+    kept.invalidate(b"/a")
+    assert not kept.unchanged(b"/a", before)
+    assert kept.unchanged(b"/b", before)
+    assert kept.unchanged(b"/a", kept.changes)
+    for change in (lambda: kept.purge(b"/x*"), kept.clear):
+        before = kept.changes
+        change()
+        assert not kept.unchanged(b"/b", before), "it may have been any target's"
+        assert kept.unchanged(b"/b", kept.changes)
+
+
+def test_changes_that_are_no_longer_told_apart_may_have_been_any_targets() -> None:
+    kept = CachedResponses(10_000, 3)
+    before = kept.changes
+    kept.invalidate(b"/a")
+    since = kept.changes
+    for number in range(MOST_CHANGED):
+        kept.invalidate(b"/%d" % number)
+    assert not kept.unchanged(b"/a", before)
+    assert not kept.unchanged(b"/never", before)
+    assert kept.unchanged(b"/never", since)
+    assert len(kept._changed) == MOST_CHANGED
 
 
 class Machine(RuleBasedStateMachine):
