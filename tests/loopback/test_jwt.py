@@ -131,8 +131,9 @@ def test_tokens_without_a_subject_are_not_one_caller(start: StartSidecar, app: S
     service = app()
     found = policy(issuer, source={"header": "access-token"})
     sidecar = start(asking(service.address, found, idempotency=IdempotencyPolicy(mode="Enforce")))
+    given = {role: token(sub=None, role=role) for role in ("reader", "writer")}  # each holds the second it was made in
     for role, replayed in (("reader", None), ("writer", None), ("reader", "true")):
-        lines = (f"Access-Token: {token(sub=None, role=role)}", "Idempotency-Key: k", "Content-Length: 0")
+        lines = (f"Access-Token: {given[role]}", "Idempotency-Key: k", "Content-Length: 0")
         answer = ask(sidecar, *lines, method="POST")
         assert (answer.status, answer.get("idempotent-replayed")) == (200, replayed)
     assert len(service.requests) == 2
