@@ -33,6 +33,7 @@ from nova_sidecar.pipeline.state import DONE
 from nova_sidecar.policy.coalescing import Flight, Shared
 from nova_sidecar.policy.freshness import Stored, Verdict, judge, stands_in
 from nova_sidecar.policy.limiter import QUEUED, Queued
+from nova_sidecar.policy.paths import Paths
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.transport.absent import AbsentClient
 from nova_sidecar.wire import storing
@@ -104,7 +105,7 @@ class CacheFilter(RequestFilter):
         """Whose responses they are."""
         self._shadow = policy.mode == "Shadow"
         self.counts = counts_of(stats, HTTP)
-        self._paths = tuple(policy.paths)
+        self._paths = Paths(policy.paths)
         self.headers = tuple(sorted(name.encode() for name in policy.key_headers))
         """Fields that every response depends on."""
         self._plans: Memo[bytes, tuple[Plan | None]] = Memo()
@@ -113,7 +114,7 @@ class CacheFilter(RequestFilter):
         """Answer it, let it wait, or let it pass and look at its response."""
         managed = cast(ManagedExchange, exchange)  # ports for HTTP/1.1 make no others where a filter is on
         head = managed.head
-        if not _covered(head.path, self._paths):
+        if head.path not in self._paths:
             managed.trace += storing.conditions(head)
             return None
         if storing.unsafe(head):
@@ -325,10 +326,6 @@ class CacheFilter(RequestFilter):
 def _go(twin: ManagedExchange) -> None:
     if twin.state is not DONE:
         twin.go_on(STAGE, twin.port.clock())
-
-
-def _covered(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(path == pattern or (pattern.endswith("*") and path.startswith(pattern[:-1])) for pattern in patterns)
 
 
 def _comparable(names: tuple[bytes, ...], exchange: ManagedExchange) -> bool:

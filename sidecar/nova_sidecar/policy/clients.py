@@ -12,7 +12,7 @@ written by anybody.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -129,8 +129,3 @@ def parse(text: str) -> IPv4Address | IPv6Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def addresses(texts: Iterable[str]) -> frozenset[str]:
-    """Addresses in the one form in which they can be compared."""
-    return frozenset(str(address) for text in texts if (address := parse(text)) is not None)

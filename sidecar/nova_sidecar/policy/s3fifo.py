@@ -67,11 +67,6 @@ class S3Fifo(Generic[K, V]):
             slot.hits += 1
         return slot.value
 
-    def peek(self, key: K) -> V | None:
-        """The value, without a hit."""
-        slot = self._main.get(key) or self._small.get(key)
-        return None if slot is None else slot.value
-
     def put(self, key: K, value: V, size: int) -> list[tuple[K, V]]:
         """Take in a value in place of an earlier one; what leaves for it. One larger than the limit is not taken in,
         and leaves itself."""
