@@ -107,6 +107,8 @@ _NUMBER: Final = re.compile(r"[\d+(](?<![0-9A-Fa-f].)(?:(?<=\+)\(?\d|(?<=\()\d|)
 _PLAIN_NUMBER: Final = re.compile(r"[0-9(](?<![0-9A-Fa-f].)(?:(?<=\()[0-9]|)(?:[ .()-]{0,2}+[0-9]){7,}+")
 """The same in a text without a ``+`` and with ASCII characters only, twice as quick."""
 _UUID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
+_UUID_SEGMENT: Final = re.compile(r"/[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![^/])")
+"""A segment of a path that is a UUID and nothing else; no number goes beyond a segment."""
 _METHOD: Final = re.compile(r"[A-Z](?:[A-Z-]{0,22}[A-Z])?|-")
 _UUID_LENGTH: Final = 36
 _NO_NUMBER: Final = re.compile(
@@ -133,7 +135,7 @@ def tells(text: str) -> bool:
 
 def spotless(paths: list[str]) -> bool:
     """Whether each of these can be logged as it is. All are looked at as one text, which takes a fifth of what one
-    after the other does, and then those alone that have many digits, as UUIDs do."""
+    after the other does, and then, without UUIDs, those alone that have many digits."""
     joined = "/".join(paths)
     if not joined.isascii():
         return False
@@ -144,6 +146,9 @@ def spotless(paths: list[str]) -> bool:
     if _LONG_WORD in kinds:
         return not tells("/".join([path for path in paths if _may_tell(path)]))
     if _LONG_NUMBER not in data.translate(_DIGITS, _BETWEEN):
+        return True
+    rest = _UUID_SEGMENT.sub("/", joined).encode("ascii")
+    if _LONG_NUMBER not in rest.translate(_DIGITS, _BETWEEN):
         return True
     many = [path for path in paths if _LONG_NUMBER in path.encode("ascii").translate(_DIGITS, _BETWEEN)]
     return not tells("/".join(many))
