@@ -22,3 +22,29 @@ class PoolExhaustedError(DataError):
         self.retry_after = retry_after
         why = "is used beyond its threshold" if cause == "threshold" else "gave no connection in time"
         super().__init__(f"the pool {pool} {why}")
+
+
+class TenantQuotaError(DataError):
+    """A tenant has its share of the pool: answer 429 with Retry-After. `retry_after` is in seconds."""
+
+    def __init__(self, pool: str, retry_after: float) -> None:
+        self.pool = pool
+        self.retry_after = retry_after
+        super().__init__(f"the tenant has its share of the pool {pool}")
+
+
+class CallTimeoutError(DataError, TimeoutError):
+    """A call that several waited for took too long; `seconds` is how long it was given."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        super().__init__(
+            "a shared call was ended" if seconds is None else f"a shared call took more than {seconds:g} s"
+        )
+
+
+class NotLoadedError(DataError, LookupError):
+    """A batch has no value for a key; the message does not name the key, which may be personal data."""
+
+    def __init__(self) -> None:
+        super().__init__("the batch has no value for this key")
