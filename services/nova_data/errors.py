@@ -1,6 +1,7 @@
 """What the data tools raise; one family, so that an app can answer all of it in one place."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Cause = Literal["threshold", "timeout"]
 """Why there is no connection: so many are taken that further requests are refused, or none came free in time."""
@@ -48,3 +49,20 @@ class NotLoadedError(DataError, LookupError):
 
     def __init__(self) -> None:
         super().__init__("the batch has no value for this key")
+
+
+class WriteBackFullError(DataError):
+    """As many changes wait to be saved as may: answer 503, the change was not taken."""
+
+    def __init__(self, cache: str) -> None:
+        self.cache = cache
+        super().__init__(f"the cache {cache} cannot take a further change: too many wait to be saved")
+
+
+class UnsavedError(DataError):
+    """Changes that could not be saved before the end; `values` has them by key, and the message none of them."""
+
+    def __init__(self, cache: str, values: Mapping[Any, Any]) -> None:
+        self.cache = cache
+        self.values = values
+        super().__init__(f"the cache {cache} could not save {len(values)} values")
