@@ -1,6 +1,7 @@
 """What the data tools raise; one family, so that an app can answer all of it in one place."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Cause = Literal["threshold", "timeout"]
 """Why there is no connection: so many are taken that further requests are refused, or none came free in time."""
@@ -8,6 +9,18 @@ Cause = Literal["threshold", "timeout"]
 
 class DataError(Exception):
     """Whatever a data tool raises of its own; errors of the driver pass through as they are."""
+
+
+class DatabaseError(DataError):
+    """A database did not do what a command asked of it; the message names the server, and no secret."""
+
+
+class KafkaUnavailableError(DataError):
+    """Kafka does not answer."""
+
+
+class OutboxError(DataError):
+    """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
 
 
 class PoolExhaustedError(DataError):
@@ -86,3 +99,20 @@ class StreamConflictError(EventStoreError):
         self.expected = expected
         self.actual = actual
         super().__init__(f"stream {stream}: expected version {expected}, it is at {actual}")
+
+
+class WriteBackFullError(DataError):
+    """As many changes wait to be saved as may: answer 503, the change was not taken."""
+
+    def __init__(self, cache: str) -> None:
+        self.cache = cache
+        super().__init__(f"the cache {cache} cannot take a further change: too many wait to be saved")
+
+
+class UnsavedError(DataError):
+    """Changes that could not be saved before the end; `values` has them by key, and the message none of them."""
+
+    def __init__(self, cache: str, values: Mapping[Any, Any]) -> None:
+        self.cache = cache
+        self.values = values
+        super().__init__(f"the cache {cache} could not save {len(values)} values")
