@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from nova_data.commands import outbox, relay
+from nova_data.commands import dead_letters, dedup, outbox, relay
 from nova_data.errors import DataError
 
-COMMANDS: Final = (outbox, relay)
+COMMANDS: Final = (outbox, relay, dedup, dead_letters)
 
 EPILOG: Final = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   nova-data outbox install                     the table that events are written to, in one transaction with the rest
   nova-data outbox status                      what waits, what failed, and whether partitions are there
   nova-data relay --brokers localhost:9092     bring events to Kafka
+  nova-data dedup install                      idempotency keys, so that an event that comes twice has its effect once
 
 exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted
 """

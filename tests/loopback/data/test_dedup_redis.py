@@ -11,8 +11,7 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.metrics import DedupMetrics
 from nova_data.dedup.redis import RedisKeys
 from nova_data.errors import ClaimedError, DedupStoreError
-
-from .support.redisservers import HOST, Server
+from tests.loopback.support.redisservers import HOST, Server
 
 Work = Callable[[Redis], Awaitable[None]]
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
