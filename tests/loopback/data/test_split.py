@@ -1,4 +1,4 @@
-"""Two real PostgreSQL servers with streaming replication: a replica that lags, dies, is promoted, a primary that dies."""
+"""Real PostgreSQL servers with streaming replication: a replica that lags, dies, is promoted, a primary that dies."""
 
 import asyncio
 import re
