@@ -9,7 +9,7 @@ Two documents that differ in white space, commas and comments are the same (sect
 the form which the printer gives them. The order of fields counts: it is the order of the answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -152,6 +152,17 @@ def read(text: str, tokens: int) -> Document:
         raise QueryError("the document breaks GraphQL's syntax") from error
     except RecursionError as error:
         raise QueryError("the document is nested too deeply") from error
+
+
+def read_all(texts: Sequence[str], tokens: int) -> list[Document | str]:
+    """Read several; of one that cannot be read, why. In a thread or not."""
+    found: list[Document | str] = []
+    for text in texts:
+        try:
+            found.append(read(text, tokens))
+        except QueryError as error:
+            found.append(str(error))
+    return found
 
 
 class _Scale:
