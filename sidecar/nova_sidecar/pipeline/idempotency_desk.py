@@ -40,6 +40,7 @@ from nova_sidecar.policy.idempotency import (
     kept_fields,
     storable,
 )
+from nova_sidecar.policy.keyspace import key_prefix
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.store.keyed import Keeper, LocalKeeper, StoredKeeper
 from nova_sidecar.store.port import StoreError
@@ -136,7 +137,7 @@ class IdempotencyDesk:
         self._loop = shared.loop
         self._clock: Callable[[], float] = shared.clock
         self._rng: Random = shared.rng
-        self._prefix = f"nova:{config.namespace}/{config.service}:idempotency:"
+        self._prefix = key_prefix(f"{config.namespace}/{config.service}", "idempotency")
         self._local = LocalKeeper(MEMORY, shared.clock)
         self._claims: dict[str, Claim] = {}
         self._turns: dict[Handled, Turn] = {}
@@ -285,7 +286,7 @@ class IdempotencyDesk:
             try:
                 remembered = decode(found)
             except HostileError as error:
-                get_logger().warning("stored answer unreadable", cause=str(error))
+                get_logger().warning("stored answer unreadable", error=str(error))
                 if self._policy.on_store_loss == "Refuse":
                     self._without_store(claim)
                     return
