@@ -23,8 +23,8 @@ from nova_sidecar.policy.s3fifo import S3Fifo
 from nova_sidecar.wire.storing import Allowances
 
 if TYPE_CHECKING:
+    from nova_sidecar.pipeline.asking import Plan
     from nova_sidecar.pipeline.cache_tier import CacheTier
-    from nova_sidecar.pipeline.caching import Plan
     from nova_sidecar.pipeline.managed import ManagedExchange
     from nova_sidecar.pipeline.port import Shared
 

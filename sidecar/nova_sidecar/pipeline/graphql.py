@@ -29,8 +29,9 @@ from nova_api.request_policies.graphql import GraphqlPolicy, QueryLimits
 from nova_sidecar.graphql.classes import Classes, Use
 from nova_sidecar.graphql.document import Document, Operation, QueryError, read, read_all
 from nova_sidecar.graphql.request import Query, foreign, of_body, of_url, persisted_as, variables_of
+from nova_sidecar.pipeline.asking import Plan
 from nova_sidecar.pipeline.cache_desk import CacheDesk, Outcome
-from nova_sidecar.pipeline.caching import CacheFilter, Plan, counts_of
+from nova_sidecar.pipeline.caching import CacheFilter, counts_of
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.policy.freshness import Terms
