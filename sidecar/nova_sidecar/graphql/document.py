@@ -10,6 +10,7 @@ the form which the printer gives them. The order of fields counts: it is the ord
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -155,13 +156,19 @@ def read(text: str, tokens: int) -> Document:
 
 
 def read_all(texts: Sequence[str], tokens: int) -> list[Document | str]:
-    """Read several; of one that cannot be read, why. In a thread or not."""
+    """Read several, and weigh them as far as variables do not matter; of one that cannot be read, why. In a thread or
+    not."""
     found: list[Document | str] = []
     for text in texts:
         try:
-            found.append(read(text, tokens))
+            document = read(text, tokens)
         except QueryError as error:
             found.append(str(error))
+            continue
+        for operation in document.operations.values():
+            with suppress(QueryError):  # it is said again of the one that is asked for
+                operation.weight({})
+        found.append(document)
     return found
 
 

@@ -87,6 +87,8 @@ class RateLimitDesk:
         self.stages = {
             stage: [one for one in limits.values() if stage_of(one.by) == stage] for stage in (BEFORE, AFTER)
         }
+        self.asks = {stage: any(one.scope == "Global" for one in found) for stage, found in self.stages.items()}
+        """Whether a stage has limits that Redis decides about."""
 
     def _is_sibling(self, address: str) -> bool:
         desk = self.shared.desk
@@ -129,7 +131,7 @@ class RateLimitFilter(RequestFilter):
         desk = self._desk
         limiter, at = desk.limiter, instant(now)
         standings = limiter.check(charges, at)
-        if refusal(standings) is None and (remote := limiter.remote(charges)):
+        if desk.asks[self._stage] and refusal(standings) is None and (remote := limiter.remote(charges)):
             store = desk.shared.store
             if store is not None and store.admits(now):
                 held = desk.enforced  # nobody waits for a rehearsal; a reload changes nothing for who waits
@@ -176,8 +178,11 @@ class RateLimitFilter(RequestFilter):
         desk = self._desk
         reject = refusal(standings)
         if reject is None:
-            for limit in dict.fromkeys([charge.limit for charge in charges]):
-                limit.admitted += 1
+            if len(charges) == 1:
+                charges[0].limit.admitted += 1
+            else:
+                for limit in dict.fromkeys([charge.limit for charge in charges]):
+                    limit.admitted += 1
         else:
             standings[-1].limit.refused += 1
             if not desk.enforced:

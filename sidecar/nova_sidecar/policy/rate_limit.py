@@ -36,6 +36,7 @@ _MANY: Final = b"\0many"
 _DENIED: Final = 4096
 _KEY_BYTES: Final = 16
 _MICROSECOND: Final = 1000
+_POLICY_LINE: Final = b"ratelimit-policy: %b\r\n"
 
 SCRIPT: Final = """
 local time = redis.call('TIME')
@@ -93,7 +94,7 @@ class Limit:
 
     __slots__ = (
         "_matcher", "_methods", "admitted", "by", "fallbacks", "field", "label", "missing", "name", "policy_item",
-        "quota", "refused", "scope", "share", "spared",
+        "policy_line", "quota", "refused", "scope", "share", "spared",
     )  # fmt: skip
 
     def __init__(self, rule: RateLimit, pods: int) -> None:
@@ -108,6 +109,8 @@ class Limit:
         self.share = Quota(rule.rate, rule.period, rule.burst, parts=pods if rule.scope == "Global" else 1)
         """What one pod has of it while it counts alone."""
         self.policy_item = b'"%b";q=%d;w=%d' % (self.label, self.quota.burst, self.quota.window)
+        self.policy_line = _POLICY_LINE % self.policy_item
+        """What a caller is told that counts for it alone."""
         self._matcher = PathMatcher(rule.paths) if rule.paths else None
         methods = frozenset(rule.methods)
         self._methods = methods | {"HEAD"} if "GET" in methods else methods
@@ -192,6 +195,8 @@ class RateLimiter:
 
     def _charge(self, charges: Sequence[Charge], now: int) -> list[Standing]:
         """Charge each here, with what one pod has of its limit, unless one refuses: then none."""
+        if len(charges) == 1:  # as most requests
+            return [self._charge_one(charges[0], now)]
         standings: list[Standing] = []
         for limit, key in charges:
             share = limit.share
@@ -204,6 +209,17 @@ class RateLimiter:
         for limit, key in charges:
             self.buckets.take(key, limit.share, now)
         return standings
+
+    def _charge_one(self, charge: Charge, now: int) -> Standing:
+        limit, key = charge
+        share, buckets = limit.share, self.buckets
+        tat = buckets.level(key, share, now)
+        wait = share.wait(tat, now)
+        if wait:
+            return Standing(limit, 0, tat - now, wait)
+        tat += share.interval
+        buckets.put(key, tat, now)
+        return Standing(limit, share.left(tat, now), tat - now, 0)
 
     def give_back(self, charges: Iterable[Charge], standings: Iterable[Standing], since: int, now: int) -> None:
         """Undo what `check` has charged at `since`: a limit that was asked after it refuses."""
@@ -269,11 +285,16 @@ def fields(charges: Sequence[Charge], standings: Sequence[Standing]) -> bytes:
     """The lines that tell a caller where it stands (draft-ietf-httpapi-ratelimit-headers-10): every limit it counts
     for, and what is left of the one that is nearest to its end. `q` permits come back in `w` seconds; `r` are left, and
     in `t` seconds there are all of them, or after a refusal the next one."""
-    items = dict.fromkeys([charge.limit.policy_item for charge in charges])
-    policy = b"ratelimit-policy: %b\r\n" % b", ".join(items)
+    if len(charges) == 1:
+        policy = charges[0].limit.policy_line
+    else:
+        items = dict.fromkeys([charge.limit.policy_item for charge in charges])
+        policy = _POLICY_LINE % b", ".join(items)
     if not standings:
         return policy
-    tightest = min(standings, key=lambda one: one.left / one.limit.quota.burst)
+    tightest = standings[0]
+    if len(standings) > 1:
+        tightest = min(standings, key=lambda one: one.left / one.limit.quota.burst)
     seconds = ceil((tightest.wait or tightest.full_in) / SECOND)
     return policy + b'ratelimit: "%b";r=%d;t=%d\r\n' % (tightest.limit.label, tightest.left, seconds)
 
