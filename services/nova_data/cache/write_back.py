@@ -5,9 +5,9 @@
         store.set(user, chosen)                 # seen by this process at once, saved within 5 s
         chosen = await store.get(user)
 
-`save_many` gets a mapping of keys to values and saves all of them, or raises; what it could not tell is saved again, so
-saving twice must be like saving once. Where it refuses single ones for good (a
-rule of the database, say), it returns them with their errors: `{key: error}`.
+`save_many` gets a mapping of keys to values and saves all of them, or raises; then they are saved again, so saving
+twice must be like saving once. Where it refuses single ones for good (a rule of the database, say), it returns them
+with their errors: `{key: error}`.
 
 Rules:
 
