@@ -11,6 +11,18 @@ class DataError(Exception):
     """Whatever a data tool raises of its own; errors of the driver pass through as they are."""
 
 
+class DatabaseError(DataError):
+    """A database did not do what a command asked of it; the message names the server, and no secret."""
+
+
+class KafkaUnavailableError(DataError):
+    """Kafka does not answer."""
+
+
+class OutboxError(DataError):
+    """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
+
+
 class PoolExhaustedError(DataError):
     """There is no connection to be had: answer 503 with Retry-After, and do not wait for one.
 
