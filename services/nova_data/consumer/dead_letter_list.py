@@ -88,7 +88,8 @@ class DeadLetterList:
         chosen = self._chosen(ids)
         for letter in chosen:
             key, value, headers = letter.restored()
-            self._send(to or letter.told(letters.TOPIC) or self._topic, key, value, headers)
+            partition = -1 if to else int(letter.told(letters.PARTITION) or -1)  # whatever partitioner its sender has
+            self._send(to or letter.told(letters.TOPIC) or self._topic, key, value, headers, partition)
             self._send(self._dead, letter.id.encode(), None, [])
         return [letter.id for letter in chosen]
 
@@ -108,11 +109,11 @@ class DeadLetterList:
             raise ConsumerError(f"dead letters: {unknown[0]} is none of {self._topic}; nothing was changed")
         return [there[one] for one in dict.fromkeys(ids)]
 
-    def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+    def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, partition: int = -1) -> None:
         if self._producer is None:
             self._producer = letters.producer(self._settings)
         try:
-            letters.send(self._producer, topic, key=key, value=value, headers=headers)
+            letters.send(self._producer, topic, key=key, value=value, headers=headers, partition=partition)
         except KafkaException as error:
             raise KafkaUnavailableError(f"dead letters: {topic}: {error.args[0].name()}") from error
 
