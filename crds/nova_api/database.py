@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from nova_api import patterns
 from nova_api.forms import SecretName
-from nova_api.model import Model, Rule, unique
+from nova_api.model import Model, Rule
 from nova_api.units import Duration
 
 TableName = Annotated[str, Meta(pattern=patterns.TABLE, max_length=127)]
@@ -101,13 +101,5 @@ class DatabasePolicy(Model, frozen=True, kw_only=True):
             " && duration(self.timeout) > duration(self.lockTimeout)",
             message="lockTimeout must be from 10ms to 60s, and timeout longer than it",
             holds=lambda s: 0.01 <= s.lock_timeout <= 60 and s.timeout > s.lock_timeout,
-        ),
-        unique(
-            "indexes: the triple of table, columns and where must be unique",
-            "table",
-            "columns",
-            "where",
-            of="indexes",
-            cel=None,
         ),
     )

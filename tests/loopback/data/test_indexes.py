@@ -111,6 +111,12 @@ def test_what_cannot_be_built_is_named(social: Database, index: Index, rule: str
     assert social.value("SELECT to_regclass('posts')") == "posts"
 
 
+def test_two_that_differ_cannot_have_one_name(social: Database) -> None:
+    with pytest.raises(SchemaError, match="index i: two that differ have this name"):
+        apply(social, *(Index(table="posts", columns=(column,), name="i") for column in ("user_id", "body")))
+    assert apply(social, BY_USER, BY_USER) == ["missing", "missing"]  # which is one
+
+
 def test_the_command_takes_a_list(social: Database, tmp_path: Path) -> None:
     spec = tmp_path / "indexes.json"
     spec.write_text(json.dumps([{"table": "media", "columns": ["user_id"]}]))

@@ -36,7 +36,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def look(connection: Connection, wanted: Sequence[Index]) -> tuple[Finding, ...]:
-    """How they are, in order. Raises SchemaError for a table that is not there."""
+    """How they are, in order. Raises SchemaError for a table that is not there, and for a name that two would have."""
+    by_name: dict[tuple[str, str], Index] = {}
+    for index in wanted:
+        twin = by_name.setdefault((index.table, name_of(index)), index)
+        if mark_of(twin) != mark_of(index):
+            raise SchemaError(f"index {name_of(index)}: two that differ have this name; give one of them another")
     return tuple([await _look(connection, index) for index in wanted])
 
 
