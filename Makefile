@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 COMPILED := $(patsubst %,tests/loopback/test_%.py,http1_basic smuggling http2_frames grpc_policies limiter breaker drain reload websocket)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak crds images chart clean
+.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak bench-data crds images chart clean
 
 help:  ## list the verbs
 	@echo "usage: make VERB"
@@ -71,6 +71,9 @@ bench-operator: $(STAMP)  ## a thousand NovaServices, beside a bare client on th
 
 bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors and tasks must stay flat
 	$(BIN)/python -m tests.bench.soak
+
+bench-data: $(STAMP)  ## events a second through the outbox to Kafka, beside the bare producer
+	$(BIN)/python -m tests.bench.data
 
 crds: $(STAMP)  ## write the generated files: CRD and field reference
 	$(BIN)/python -m nova_api.schema

@@ -23,6 +23,7 @@ COMMANDS = {
     "rollout": ("nova_cli.rollout", "watch, promote or abort a canary"),
     "demo": ("nova_cli.demo.command", "show against a real cluster what Nova gains a service"),
     "cluster": ("nova_cli.cluster.command", "start, stop and inspect a local Kubernetes"),
+    "services": ("nova_cli.services.command", "start and stop PostgreSQL, Redis and Kafka on this machine"),
     "chart": ("nova_cli.chart", "lint and render the Helm charts"),
     "images": ("nova_cli.images.command", "build the container images from the shipped Dockerfiles"),
 }

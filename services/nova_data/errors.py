@@ -1,6 +1,7 @@
 """What the data tools raise; one family, so that an app can answer all of it in one place."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Cause = Literal["threshold", "timeout"]
 """Why there is no connection: so many are taken that further requests are refused, or none came free in time."""
@@ -8,6 +9,26 @@ Cause = Literal["threshold", "timeout"]
 
 class DataError(Exception):
     """Whatever a data tool raises of its own; errors of the driver pass through as they are."""
+
+
+class DatabaseError(DataError):
+    """A database did not do what a command asked of it; the message names the server, and no secret."""
+
+
+class KafkaUnavailableError(DataError):
+    """Kafka does not answer."""
+
+
+class OutboxError(DataError):
+    """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
+
+
+class MigrationError(DataError):
+    """Migrations cannot be put into force; says which file and statement, and what to do."""
+
+
+class SchemaError(DataError):
+    """A table, column or index is not what a tool needs it to be; says which, and what to do."""
 
 
 class PoolExhaustedError(DataError):
@@ -22,3 +43,46 @@ class PoolExhaustedError(DataError):
         self.retry_after = retry_after
         why = "is used beyond its threshold" if cause == "threshold" else "gave no connection in time"
         super().__init__(f"the pool {pool} {why}")
+
+
+class TenantQuotaError(DataError):
+    """A tenant has its share of the pool: answer 429 with Retry-After. `retry_after` is in seconds."""
+
+    def __init__(self, pool: str, retry_after: float) -> None:
+        self.pool = pool
+        self.retry_after = retry_after
+        super().__init__(f"the tenant has its share of the pool {pool}")
+
+
+class CallTimeoutError(DataError, TimeoutError):
+    """A call that several waited for took too long; `seconds` is how long it was given."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        super().__init__(
+            "a shared call was ended" if seconds is None else f"a shared call took more than {seconds:g} s"
+        )
+
+
+class NotLoadedError(DataError, LookupError):
+    """A batch has no value for a key; the message does not name the key, which may be personal data."""
+
+    def __init__(self) -> None:
+        super().__init__("the batch has no value for this key")
+
+
+class WriteBackFullError(DataError):
+    """As many changes wait to be saved as may: answer 503, the change was not taken."""
+
+    def __init__(self, cache: str) -> None:
+        self.cache = cache
+        super().__init__(f"the cache {cache} cannot take a further change: too many wait to be saved")
+
+
+class UnsavedError(DataError):
+    """Changes that could not be saved before the end; `values` has them by key, and the message none of them."""
+
+    def __init__(self, cache: str, values: Mapping[Any, Any]) -> None:
+        self.cache = cache
+        self.values = values
+        super().__init__(f"the cache {cache} could not save {len(values)} values")

@@ -81,8 +81,11 @@ class PoolGuard(Generic[R]):
             metrics.add(name, lambda: self.gate.utilization)
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncGenerator[R, None]:
-        """A connection for the block; None where the guard has no pool. Raises PoolExhaustedError."""
+    async def acquire(self, *, within: float | None = None) -> AsyncGenerator[R, None]:
+        """A connection for the block; None where the guard has no pool. Raises PoolExhaustedError.
+
+        `within`, in seconds, is what is left of the caller's own deadline, where that is shorter than the guard's wait.
+        """
         gate, taken = self.gate, False
         cause = gate.admit()
         if cause is not None:
@@ -90,7 +93,7 @@ class PoolGuard(Generic[R]):
         try:
             self._look()
             async with AsyncExitStack() as stack:
-                connection = await self._enter(stack)
+                connection = await self._enter(stack, self._wait if within is None else min(self._wait, within))
                 gate.took()
                 taken = True
                 yield connection
@@ -101,9 +104,9 @@ class PoolGuard(Generic[R]):
                 gate.gave_up()
             self._look()
 
-    async def _enter(self, stack: AsyncExitStack) -> R:
+    async def _enter(self, stack: AsyncExitStack, wait: float) -> R:
         try:
-            async with asyncio.timeout(self._wait) as bound:
+            async with asyncio.timeout(wait) as bound:
                 connection: R = await stack.enter_async_context(self._connect())
                 return connection
         except TimeoutError as error:

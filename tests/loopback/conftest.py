@@ -9,6 +9,7 @@ from nova_api.policies import BreakerPolicy, RetryPolicy
 from nova_api.proxy import ProxyConfig
 
 from .support.app import Answer, App, ok
+from .support.kafkaserver import Server as Kafka
 from .support.nameserver import NameServer
 from .support.peer import Listener, Peer
 from .support.postgresserver import Server as Postgres
@@ -73,6 +74,14 @@ def peers() -> Iterator[list[Peer]]:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL with an empty database; a test makes the tables that it uses, and drops them."""
     server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A Kafka without topics; a test makes those that it uses, under names of its own."""
+    server = Kafka()
     yield server
     server.close()
 

@@ -14,6 +14,7 @@ PARTS = {
     "sidecar": REPOSITORY / "sidecar/nova_sidecar",
     "operator": REPOSITORY / "operator/nova_operator",
     "services": REPOSITORY / "services/nova_services",
+    "data": REPOSITORY / "services/nova_data",
 }
 
 

@@ -1,0 +1,52 @@
+"""Arguments that several sub-commands share."""
+
+import argparse
+import math
+import os
+from typing import Final
+
+DATABASE_VARIABLE: Final = "DATABASE_URL"
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """Add `--database`. A URL with a password is better kept in the environment, where `ps` does not show it."""
+    given = os.environ.get(DATABASE_VARIABLE)
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        default=given,
+        required=given is None,
+        help=f"postgresql://USER:PASSWORD@HOST:PORT/NAME (default: ${DATABASE_VARIABLE})",
+    )
+
+
+def add_lock_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add `--lock-timeout`."""
+    parser.add_argument(
+        "--lock-timeout",
+        type=seconds,
+        default=0.5,
+        metavar="TIME",
+        help="longest wait for a lock of a table, in which writers may queue up behind (default: 500ms)",
+    )
+
+
+def seconds(text: str) -> float:
+    """A time such as 500ms, 30s, 5m, 24h or 7d, more than 0, in seconds. Raises argparse.ArgumentTypeError."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(number) :]
+    try:
+        value = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time such as 500ms, 30s, 5m, 24h or 7d, got {text!r}")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number from 1. Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,56 @@
+"""How a service uses its database: one object, checked when it is made."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from nova_data.pool_gate import THRESHOLD
+from nova_data.pool_guard import WAIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """Durations are in seconds. Raises ValueError, with field and rule, for what cannot work."""
+
+    size: int = 10
+    """Most connections, from 1. `nova_data.pool.sizing` says how many a service can have."""
+    warm: int = 0
+    """Connections opened at the start and kept, up to `size`. At 0 an app starts while its database is down."""
+    threshold: float | None = THRESHOLD
+    """Share of the pool above which requests are refused at once; 1 switches that off, None follows the sidecar's."""
+    wait: float = WAIT
+    """Longest wait for a connection."""
+    connect_timeout: float = 5.0
+    """To connect and log in."""
+    statement_timeout: float = 5.0
+    """For one statement: the server ends it, and where the server says nothing the client gives up a second later."""
+    idle_in_transaction: float = 30.0
+    """After which the server ends a transaction in which nothing happens, whose locks would keep others waiting."""
+    idle: float = 300.0
+    """After which a connection that nobody uses is closed; 0 keeps it."""
+    leak_after: float = 10.0
+    """Held for longer than this, a connection is taken for forgotten, and told."""
+    slow_after: float = 0.5
+    """A statement that takes as long is slow."""
+    tenant_share: float = 0.5
+    """Share of the pool that one tenant may have, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        _whole("size", self.size, 1)
+        _whole("warm", self.warm, 0)
+        if self.warm > self.size:
+            raise ValueError(f"warm: expected at most the size ({self.size}), got {self.warm}")
+        for field in ("connect_timeout", "statement_timeout", "idle_in_transaction", "leak_after", "slow_after"):
+            if not (getattr(self, field) > 0 and isfinite(getattr(self, field))):
+                raise ValueError(f"{field}: expected seconds above 0, got {getattr(self, field)}")
+        for field in ("wait", "idle"):
+            if not (getattr(self, field) >= 0 and isfinite(getattr(self, field))):
+                raise ValueError(f"{field}: expected seconds from 0, got {getattr(self, field)}")
+        for field in ("threshold", "tenant_share"):
+            share = getattr(self, field)
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{field}: expected a share above 0 and at most 1, got {share}")
+
+
+def _whole(field: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{field}: expected at least {least}, got {value}")
