@@ -1,4 +1,4 @@
-"""The `nova-data` command: what a database needs to be changed and to send events, run by hand, as a Job or as a Deployment.
+"""The `nova-data` command: changes a database and sends its events, run by hand, as a Job or as a Deployment.
 
 Each sub-command is a module of `nova_data.commands` with `add(subparsers)`, which adds its parser and sets `func`, a
 function from the parsed arguments to an exit code. The modules import what they need when they run, so that
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nova-data",
-        description="Data tools for services with a PostgreSQL: changes that keep nobody waiting, events that are never lost.",
+        description="Tools for services with a PostgreSQL: changes that keep nobody waiting, events never lost.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
