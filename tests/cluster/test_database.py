@@ -1,8 +1,4 @@
-"""A service with a database on a real API server: its Job, and the rollout that waits for it.
-
-The pods of Jobs stay Pending here. What a kubelet would report of them, the tests write: that a pod has ended well; and
-what the Job's controller makes of three pods that have not, since it waits half a minute between them.
-"""
+"""A service with a database on a real API server: its Job, and the rollout that waits for it."""
 
 from __future__ import annotations
 
@@ -12,13 +8,14 @@ from typing import Any
 import pytest
 
 from nova_api import names
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD
-from tests.cluster.api import Api, Object, eventually, until
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE
+from tests.cluster.api import Api, eventually, until
+from tests.cluster.jobs import another_job, complete, fail, job
 from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.scene import Scene, scene
 
+pytestmark = pytest.mark.timeout(180)  # each waits for several rollouts, on a machine that may be busy
 DATABASE: Any = {"secretRef": "shop-db", "migrations": {"configMap": "shop-migrations"}}
-NOW = "2030-01-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
@@ -33,37 +30,6 @@ def shop(api: Api, namespace: str, operator: OperatorProcess) -> Iterator[Scene]
     """A service that does not exist yet."""
     with scene(api, namespace) as one:
         yield one
-
-
-def job(shop: Scene) -> Object:
-    """Its Job, once it is there."""
-    found: Object = until(lambda: shop.api.find(JOB, shop.namespace, names.database_job(shop.name)))
-    return found
-
-
-def another_job(shop: Scene, before: Object) -> Object:
-    """The Job that took that one's place."""
-    until(lambda: job(shop)["metadata"]["uid"] != before["metadata"]["uid"])
-    return job(shop)
-
-
-def complete(shop: Scene, of: Object) -> None:
-    """Let the Job's pod end well, as a kubelet reports it."""
-    selector = f"batch.kubernetes.io/job-name={of['metadata']['name']},controller-uid={of['metadata']['uid']}"
-    (pod,) = until(lambda: shop.api.list(POD, shop.namespace, selector))
-    ended = {"exitCode": 0, "reason": "Completed", "finishedAt": NOW, "startedAt": NOW, "containerID": "x://1"}
-    container = {"name": "database", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
-    status = {"phase": "Succeeded", "containerStatuses": [container | {"state": {"terminated": ended}}]}
-    shop.api.patch(POD, shop.namespace, pod["metadata"]["name"], {"status": status}, subresource="status")
-
-
-def fail(shop: Scene, of: Object) -> None:
-    """Write what the Job's controller writes after the last try."""
-    until(lambda: (job(shop).get("status") or {}).get("startTime"))
-    why = {"status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": NOW, "lastProbeTime": NOW}
-    conditions = [{"type": "FailureTarget", **why}, {"type": "Failed", **why}]
-    status = {"conditions": conditions, "failed": 3, "active": 0, "ready": 0, "terminating": 0}
-    shop.api.patch(JOB, shop.namespace, of["metadata"]["name"], {"status": status}, subresource="status")
 
 
 def image(shop: Scene) -> str | None:
