@@ -67,6 +67,11 @@ PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
     "tokens": with_jwt(),
+    "rates and identical requests by headers that tell nobody apart": with_spec(
+        rateLimit={"mode": "Enforce", "limits": [{"name": "a", "by": "Header", "header": "x-api-key", "rate": 1}]},
+        coalescing={"mode": "Enforce", "ignoredHeaders": ["user-agent"]},
+        jwt={"issuers": [ISSUER]},
+    ),
     "a tenant by the claim that the app gets as a header": with_spec(
         tenancy={"mode": "Enforce", "by": "Claim"},
         jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "tenant", "header": "x-tenant-id"}]},
@@ -207,6 +212,10 @@ GOOD: dict[str, Document] = {
 
 
 ONE_WORKLOAD = "exactly one of image, template and workloadRef must be set"
+APART = (
+    "coalescing.ignoredHeaders: cannot name jwt.source.header or one of jwt.claimHeaders, by which callers are told"
+    " apart"
+)
 STEPS = "steps must rise, and the last one must have the weight 100"
 
 
@@ -670,6 +679,30 @@ BAD: dict[str, Bad] = {
         ),
         "spec",
         "tenancy.header: cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
+    ),
+    "a rate by a header that has a claim": _rule(
+        with_spec(
+            rateLimit={"mode": "Enforce", "limits": [{"name": "a", "by": "Header", "header": "x-user", "rate": 1}]},
+            jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "sub", "header": "x-user"}]},
+        ),
+        "spec",
+        "rateLimit.limits: header cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
+    ),
+    "one caller's answer for another, by the token": _rule(
+        with_spec(
+            coalescing={"mode": "Enforce", "ignoredHeaders": ["user-agent", "x-token"]},
+            jwt={"issuers": [ISSUER], "source": {"header": "x-token"}},
+        ),
+        "spec",
+        APART,
+    ),
+    "one caller's answer for another, by a claim": _rule(
+        with_spec(
+            coalescing={"mode": "Shadow", "ignoredHeaders": ["x-user"]},
+            jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "sub", "header": "x-user"}]},
+        ),
+        "spec",
+        APART,
     ),
     "a token in place of the framing": _rule(
         with_jwt(source={"header": "te"}),

@@ -274,6 +274,24 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: trusts_its_tenants(s),  # noqa: PLW0108 - it stands below
         ),
         Rule(
+            cel="self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
+            " || !has(self.jwt) || self.jwt.mode == 'Off' || !has(self.jwt.claimHeaders)"
+            " || self.rateLimit.limits.all(l, !has(l.header)"
+            " || self.jwt.claimHeaders.all(c, c.header != l.header))",
+            message="rateLimit.limits: header cannot be one of jwt.claimHeaders, which no caller can set; use by:"
+            " Claim",
+            holds=lambda s: counts_by_callers_words(s),  # noqa: PLW0108 - it stands below
+        ),
+        Rule(
+            cel="self.coalescing.mode == 'Off' || !has(self.coalescing.ignoredHeaders)"
+            " || !has(self.jwt) || self.jwt.mode == 'Off'"
+            " || self.coalescing.ignoredHeaders.all(h, h != self.jwt.source.header"
+            " && (!has(self.jwt.claimHeaders) || self.jwt.claimHeaders.all(c, c.header != h)))",
+            message="coalescing.ignoredHeaders: cannot name jwt.source.header or one of jwt.claimHeaders, by which"
+            " callers are told apart",
+            holds=lambda s: tells_callers_apart(s),  # noqa: PLW0108 - it stands below
+        ),
+        Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
@@ -305,12 +323,30 @@ def counts_globally(spec: NovaServiceSpec) -> bool:
     )
 
 
+def claim_headers(spec: NovaServiceSpec) -> frozenset[str]:
+    """Headers of requests to the app that the sidecar alone sets."""
+    jwt = spec.jwt
+    return frozenset(one.header for one in jwt.claim_headers) if jwt is not None and jwt.mode != "Off" else frozenset()
+
+
 def trusts_its_tenants(spec: NovaServiceSpec) -> bool:
     """Whether the tenant's header, where one is read, is not one that the sidecar sets itself."""
-    tenancy, jwt = spec.tenancy, spec.jwt
-    if tenancy.mode == "Off" or tenancy.by != "Header" or jwt is None or jwt.mode == "Off":
+    tenancy = spec.tenancy
+    return tenancy.mode == "Off" or tenancy.by != "Header" or tenancy.header not in claim_headers(spec)
+
+
+def counts_by_callers_words(spec: NovaServiceSpec) -> bool:
+    """Whether no rate is counted by a header that callers cannot set."""
+    limits = spec.rate_limit
+    return limits.mode == "Off" or claim_headers(spec).isdisjoint(limit.header for limit in limits.limits)
+
+
+def tells_callers_apart(spec: NovaServiceSpec) -> bool:
+    """Whether requests that differ in whose they are never count as identical."""
+    coalescing, jwt = spec.coalescing, spec.jwt
+    if coalescing.mode == "Off" or jwt is None or jwt.mode == "Off":
         return True
-    return all(one.header != tenancy.header for one in jwt.claim_headers)
+    return (claim_headers(spec) | {jwt.source.header}).isdisjoint(coalescing.ignored_headers)
 
 
 def quotas_fit(spec: NovaServiceSpec) -> bool:
