@@ -23,6 +23,14 @@ class OutboxError(DataError):
     """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
 
 
+class MigrationError(DataError):
+    """Migrations cannot be put into force; says which file and statement, and what to do."""
+
+
+class SchemaError(DataError):
+    """A table, column or index is not what a tool needs it to be; says which, and what to do."""
+
+
 class PoolExhaustedError(DataError):
     """There is no connection to be had: answer 503 with Retry-After, and do not wait for one.
 
