@@ -14,8 +14,8 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(consumer: Consumer, metrics: ConsumerMetrics, *, host: str = "0.0.0.0", port: int = PORT) -> None:  # noqa: S104 - a pod's own
-    """Run it until SIGTERM or SIGINT, and let what is under way come to its end. `port` 0 is any that is free. Log lines
-    of the process are JSON, with the group's name as the service.
+    """Run it until SIGTERM or SIGINT, and let what is under way come to its end. `port` 0 is any that is free. The
+    log lines of the process are JSON, with the group's name as the service.
 
     Raises ConsumerError, and OSError where the port is taken.
     """
