@@ -71,6 +71,44 @@ class NotLoadedError(DataError, LookupError):
         super().__init__("the batch has no value for this key")
 
 
+class DownstreamError(DataError):
+    """What a handler needs is not there: no fault of the event in hand. A consumer pauses, and skips nothing."""
+
+
+class DedupStoreError(DownstreamError):
+    """The store of idempotency keys does not answer, so whether an event was seen is not known."""
+
+
+class ClaimedError(DataError):
+    """Somebody else is handling the same event; ask again after `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__("another one is handling this event")
+
+
+class RejectedError(DataError):
+    """A handler says that this event can never be handled: it goes to the dead letters without another attempt."""
+
+
+class ConsumerError(DataError):
+    """A consumer that cannot work as it was told; the message names the setting and the rule."""
+
+
+class EventStoreError(DataError):
+    """An event or a stream that is not as it must be; the message names the field and the rule."""
+
+
+class StreamConflictError(EventStoreError):
+    """A stream has another version than who appends to it has read: read it again and decide anew."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"stream {stream}: expected version {expected}, it is at {actual}")
+
+
 class WriteBackFullError(DataError):
     """As many changes wait to be saved as may: answer 503, the change was not taken."""
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from nova_data.commands import apply, indexes, migrate, outbox, relay, soft_delete
+from nova_data.commands import apply, dead_letters, dedup, indexes, migrate, outbox, relay, soft_delete
 from nova_data.errors import DataError
 
-COMMANDS: Final = (migrate, soft_delete, indexes, apply, outbox, relay)
+COMMANDS: Final = (migrate, soft_delete, indexes, apply, outbox, relay, dedup, dead_letters)
 
 EPILOG: Final = """\
 examples:
@@ -24,6 +24,8 @@ examples:
   nova-data outbox install                     the table that events are written to, in one transaction with the rest
   nova-data outbox status                      what waits, what failed, and whether partitions are there
   nova-data relay --brokers localhost:9092     bring events to Kafka
+  nova-data dedup install                      idempotency keys, so that an event that comes twice has its effect once
+  nova-data dead-letters list orders           messages that a consumer could not handle
 
 exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted
 """
