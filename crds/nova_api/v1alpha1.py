@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from nova_api import names
+from nova_api.database import DatabasePolicy
 from nova_api.exposure import Gateway, Ingress, Monitoring, NetworkPolicy, ServicePort, SessionAffinity
 from nova_api.forms import KubernetesObject, Name, ServiceName
 from nova_api.model import Model, Rule, unique
@@ -173,6 +174,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""
 
+    database: DatabasePolicy | None = None
+    """A PostgreSQL, and what has to be so in it before new pods start."""
+
     ingress: Ingress | None = None
     """An Ingress to the service."""
 
@@ -215,6 +219,12 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             cel="!has(self.workloadRef) || self.rollout.strategy == 'Rolling'",
             message="rollout.strategy Canary is for services whose Deployment the operator makes, not for workloadRef",
             holds=lambda s: s.workload_ref is None or s.rollout.strategy == "Rolling",
+        ),
+        Rule(
+            cel="!has(self.workloadRef) || !has(self.database)",
+            message="database is for services whose Deployment the operator makes, not for workloadRef: another one's"
+            " rollout cannot be made to wait",
+            holds=lambda s: s.workload_ref is None or s.database is None,
         ),
         Rule(
             cel="self.rollout.strategy == 'Rolling' || self.rollout.weights != 'HTTPRoute' || has(self.gateway)",
@@ -392,6 +402,9 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     generation: int = 0
     """Counted up by the API server with each change of the spec."""
+
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of them `nova.dev/retry` is read: another value has the database's Job run once more."""
 
 
 class NovaService(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
