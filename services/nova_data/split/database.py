@@ -40,7 +40,7 @@ V = TypeVar("V")
 POSITION_TIMEOUT: Final = 1.0
 """Seconds for the log's position after a write."""
 POLLS: Final = (0.001, 0.005)
-"""Seconds between the first two looks at a replica that is waited for, and between later ones: most are nearly there."""
+"""Seconds between the first two looks at a replica that is waited for, and between later ones; most are near."""
 LOST: Final = (
     OSError,
     asyncpg.InterfaceError,
