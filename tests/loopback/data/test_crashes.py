@@ -7,7 +7,7 @@ from . import crashes
 
 @pytest.mark.timeout(120)
 def test_no_event_is_lost_or_out_of_order_whatever_is_killed() -> None:
-    report = crashes.run(seconds=8, seed=20)
+    report = crashes.run(seconds=6, seed=20)
     assert report.wrong == []
     assert set(report.kills) == set(crashes.VICTIMS)
     assert report.committed > 200
