@@ -67,6 +67,11 @@ PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
     "tokens": with_jwt(),
+    "rates and identical requests by headers that tell nobody apart": with_spec(
+        rateLimit={"mode": "Enforce", "limits": [{"name": "a", "by": "Header", "header": "x-api-key", "rate": 1}]},
+        coalescing={"mode": "Enforce", "ignoredHeaders": ["user-agent"]},
+        jwt={"issuers": [ISSUER]},
+    ),
     "a tenant by the claim that the app gets as a header": with_spec(
         tenancy={"mode": "Enforce", "by": "Claim"},
         jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "tenant", "header": "x-tenant-id"}]},
@@ -185,6 +190,21 @@ GOOD: dict[str, Document] = {
         }
     ),
     "found one by one": with_upstream(discovery="Endpoints", podPort=15101),
+    "a database": with_spec(
+        database={
+            "secretRef": "shop-db",
+            "migrations": {"configMap": "shop-migrations"},
+            "softDelete": {"tables": ["posts", "shop.media"], "mode": "Refuse", "events": False},
+            "indexes": [
+                {"table": "posts", "columns": ["user_id", "created_at desc"], "where": "deleted_at IS NULL"},
+                {"table": "posts", "columns": ["user_id", "created_at desc"], "name": "posts_of"},
+            ],
+            "lockTimeout": "10ms",
+            "timeout": "1h",
+        }
+    ),
+    "a database with the usual tables": with_spec(database={"secretRef": "d", "softDelete": {}}),
+    "migrations in an image": with_spec(database={"secretRef": "d", "migrations": {"image": "shop:1", "path": "/sql"}}),
     "least of what protects": with_spec(
         selfProtection={"maxLoopLag": "1ms", "maxMemory": "0.01%", "maxDescriptors": "1%"}
     ),
@@ -192,6 +212,10 @@ GOOD: dict[str, Document] = {
 
 
 ONE_WORKLOAD = "exactly one of image, template and workloadRef must be set"
+APART = (
+    "coalescing.ignoredHeaders: cannot name jwt.source.header or one of jwt.claimHeaders, by which callers are told"
+    " apart"
+)
 STEPS = "steps must rise, and the last one must have the weight 100"
 
 
@@ -222,6 +246,37 @@ BAD: dict[str, Bad] = {
         of(workloadRef={"name": "old"}, rollout={"strategy": "Canary"}),
         "spec",
         "rollout.strategy Canary is for services whose Deployment the operator makes, not for workloadRef",
+    ),
+    "a database of somebody else's Deployment": _rule(
+        of(workloadRef={"name": "old"}, database={"secretRef": "d", "softDelete": {}}),
+        "spec",
+        "database is for services whose Deployment the operator makes, not for workloadRef: another one's rollout"
+        " cannot be made to wait",
+    ),
+    "a database with nothing to do": _rule(
+        with_spec(database={"secretRef": "d", "indexes": []}),
+        "spec.database",
+        "at least one of migrations, softDelete and indexes must be set",
+    ),
+    "migrations from nowhere": _rule(
+        with_spec(database={"secretRef": "d", "migrations": {"path": "/sql"}}),
+        "spec.database.migrations",
+        "exactly one of configMap and image must be set",
+    ),
+    "a lock that is waited for without end": _rule(
+        with_spec(database={"secretRef": "d", "softDelete": {}, "lockTimeout": "61s"}),
+        "spec.database",
+        "lockTimeout must be from 10ms to 60s, and timeout longer than it",
+    ),
+    "a table that would have to be quoted": Bad(
+        with_spec(database={"secretRef": "d", "softDelete": {"tables": ["posts; DROP TABLE users"]}}),
+        "$.spec.database.softDelete.tables[0]: expected a table such as posts or shop.posts, in lower case",
+        ("spec.database.softDelete.tables[0]: ", "should match"),
+    ),
+    "a column that is none": Bad(
+        with_spec(database={"secretRef": "d", "indexes": [{"table": "posts", "columns": ["user_id down"]}]}),
+        "$.spec.database.indexes[0].columns[0]: expected a column such as user_id, or created_at desc",
+        ("spec.database.indexes[0].columns[0]: ", "should match"),
     ),
     "weights without a route": _rule(
         with_spec(rollout={"strategy": "Canary", "weights": "HTTPRoute"}),
@@ -624,6 +679,30 @@ BAD: dict[str, Bad] = {
         ),
         "spec",
         "tenancy.header: cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
+    ),
+    "a rate by a header that has a claim": _rule(
+        with_spec(
+            rateLimit={"mode": "Enforce", "limits": [{"name": "a", "by": "Header", "header": "x-user", "rate": 1}]},
+            jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "sub", "header": "x-user"}]},
+        ),
+        "spec",
+        "rateLimit.limits: header cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
+    ),
+    "one caller's answer for another, by the token": _rule(
+        with_spec(
+            coalescing={"mode": "Enforce", "ignoredHeaders": ["user-agent", "x-token"]},
+            jwt={"issuers": [ISSUER], "source": {"header": "x-token"}},
+        ),
+        "spec",
+        APART,
+    ),
+    "one caller's answer for another, by a claim": _rule(
+        with_spec(
+            coalescing={"mode": "Shadow", "ignoredHeaders": ["x-user"]},
+            jwt={"issuers": [ISSUER], "claimHeaders": [{"claim": "sub", "header": "x-user"}]},
+        ),
+        "spec",
+        APART,
     ),
     "a token in place of the framing": _rule(
         with_jwt(source={"header": "te"}),

@@ -105,8 +105,6 @@ USERS = st.builds(
     _built(8, 24, _WORD + "!$*+-._~"),
 )
 ANY: Final = st.one_of(EMAILS, PHONES, CARDS, JWTS, KEYS, BEARERS, PASSWORDS, COOKIES, USERS)
-IN_PATHS: Final = st.one_of(EMAILS, PHONES.filter(lambda one: " " not in one.text), JWTS, KEYS, CARDS)
-"""What may stand in a path, with blanks percent-encoded."""
 
 TABLE: Final = (
     _secret("email", "alice@example.com"),

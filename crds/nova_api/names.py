@@ -20,6 +20,8 @@ ANNOTATION_ROLLOUT: Final = "nova.dev/rollout"
 """Annotation of a NovaService with what somebody wants of a canary; `nova rollout` writes it."""
 LABEL_INJECT: Final = "nova.dev/inject"
 """Label of a pod that asks for the sidecar of the service it names (workloadRef.mode Inject)."""
+ANNOTATION_RETRY: Final = "nova.dev/retry"
+"""Annotation of a NovaService; another value has the database's Job run once more."""
 ANNOTATION_REPAIR: Final = "nova.dev/repair"
 """Annotation of a NovaService; "true" lets the operator replace pods that run without their sidecar."""
 
@@ -28,6 +30,8 @@ CONFIG_DIRECTORY: Final = "/etc/nova"
 CONFIG_KEY: Final = "config.json"
 LAST_GOOD_KEY: Final = "last-good.json"
 """The document before that one, which a sidecar starts with when it cannot use the other."""
+DATABASE_URL_KEY: Final = "url"
+"""Key of a Secret under which the database's URL is."""
 SESSION_KEY: Final = "key"
 """Key of a Secret under which the bytes are that cookies are signed with."""
 TLS_DIRECTORY: Final = "/etc/nova-tls"
@@ -64,6 +68,11 @@ def config_map(service: str) -> str:
 def endpoints(service: str) -> str:
     """Name of the headless Service, through which callers find a service's pods one by one."""
     return f"{service}-endpoints"
+
+
+def database_job(service: str) -> str:
+    """Name of the Job that prepares a service's database."""
+    return f"{service}-migrate"
 
 
 def canary(service: str) -> str:

@@ -29,6 +29,9 @@ CIDR: Final = (
 METHOD: Final = r"^[A-Z]+\Z"
 CLAIM: Final = r"^[!-~]+\Z"
 TENANT: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"
+TABLE: Final = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?\Z"
+IDENTIFIER: Final = r"^[a-z_][a-z0-9_]*\Z"
+INDEX_COLUMN: Final = r"^[a-z_][a-z0-9_]*( (asc|desc|ASC|DESC))?\Z"
 
 WORDS: Final = {
     STATUS: "a status from 400 to 599 such as 429, or 4xx or 5xx",
@@ -49,6 +52,9 @@ WORDS: Final = {
     CIDR: "a network such as 10.0.0.0/8 or fd00::/8",
     METHOD: "an HTTP method in upper case, such as POST",
     CLAIM: "the name of a claim, such as sub, without spaces",
+    TABLE: "a table such as posts or shop.posts, in lower case",
+    IDENTIFIER: "lower case letters, digits and underscores, no digit first",
+    INDEX_COLUMN: "a column such as user_id, or created_at desc",
     TENANT: "lower case letters, digits, hyphens, dots and underscores, a letter or digit first and last",
 }
 """What comes after "expected" where text has another form."""

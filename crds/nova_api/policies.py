@@ -24,7 +24,7 @@ GrpcCode = Literal[
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 ]  # fmt: skip
 StatusPattern = Annotated[str, Meta(pattern=patterns.STATUS)]
-HeaderName = Annotated[str, Meta(pattern=patterns.HEADER)]
+HeaderName = Annotated[str, Meta(pattern=patterns.HEADER, max_length=128)]
 _NO_ID = (
     "authorization", "connection", "content-length", "cookie", "expect", "host", "keep-alive", "te", "trailer",
     "transfer-encoding", "upgrade",

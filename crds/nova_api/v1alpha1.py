@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from nova_api import names
+from nova_api.database import DatabasePolicy
 from nova_api.exposure import Gateway, Ingress, Monitoring, NetworkPolicy, ServicePort, SessionAffinity
 from nova_api.forms import KubernetesObject, Name, ServiceName
 from nova_api.model import Model, Rule, unique
@@ -173,6 +174,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
     upstreams: Annotated[tuple[Upstream, ...], Meta(max_length=64)] = ()
     """Services that the app calls."""
 
+    database: DatabasePolicy | None = None
+    """A PostgreSQL, and what has to be so in it before new pods start."""
+
     ingress: Ingress | None = None
     """An Ingress to the service."""
 
@@ -215,6 +219,12 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             cel="!has(self.workloadRef) || self.rollout.strategy == 'Rolling'",
             message="rollout.strategy Canary is for services whose Deployment the operator makes, not for workloadRef",
             holds=lambda s: s.workload_ref is None or s.rollout.strategy == "Rolling",
+        ),
+        Rule(
+            cel="!has(self.workloadRef) || !has(self.database)",
+            message="database is for services whose Deployment the operator makes, not for workloadRef: another one's"
+            " rollout cannot be made to wait",
+            holds=lambda s: s.workload_ref is None or s.database is None,
         ),
         Rule(
             cel="self.rollout.strategy == 'Rolling' || self.rollout.weights != 'HTTPRoute' || has(self.gateway)",
@@ -264,6 +274,24 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: trusts_its_tenants(s),  # noqa: PLW0108 - it stands below
         ),
         Rule(
+            cel="self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
+            " || !has(self.jwt) || self.jwt.mode == 'Off' || !has(self.jwt.claimHeaders)"
+            " || self.rateLimit.limits.all(l, !has(l.header)"
+            " || self.jwt.claimHeaders.all(c, c.header != l.header))",
+            message="rateLimit.limits: header cannot be one of jwt.claimHeaders, which no caller can set; use by:"
+            " Claim",
+            holds=lambda s: counts_by_callers_words(s),  # noqa: PLW0108 - it stands below
+        ),
+        Rule(
+            cel="self.coalescing.mode == 'Off' || !has(self.coalescing.ignoredHeaders)"
+            " || !has(self.jwt) || self.jwt.mode == 'Off'"
+            " || self.coalescing.ignoredHeaders.all(h, h != self.jwt.source.header"
+            " && (!has(self.jwt.claimHeaders) || self.jwt.claimHeaders.all(c, c.header != h)))",
+            message="coalescing.ignoredHeaders: cannot name jwt.source.header or one of jwt.claimHeaders, by which"
+            " callers are told apart",
+            holds=lambda s: tells_callers_apart(s),  # noqa: PLW0108 - it stands below
+        ),
+        Rule(
             cel="duration(self.timeout) > duration('0s') && duration(self.streamIdleTimeout) > duration('0s')",
             message="timeout and streamIdleTimeout must be longer than 0s",
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
@@ -295,12 +323,30 @@ def counts_globally(spec: NovaServiceSpec) -> bool:
     )
 
 
+def claim_headers(spec: NovaServiceSpec) -> frozenset[str]:
+    """Headers of requests to the app that the sidecar alone sets."""
+    jwt = spec.jwt
+    return frozenset(one.header for one in jwt.claim_headers) if jwt is not None and jwt.mode != "Off" else frozenset()
+
+
 def trusts_its_tenants(spec: NovaServiceSpec) -> bool:
     """Whether the tenant's header, where one is read, is not one that the sidecar sets itself."""
-    tenancy, jwt = spec.tenancy, spec.jwt
-    if tenancy.mode == "Off" or tenancy.by != "Header" or jwt is None or jwt.mode == "Off":
+    tenancy = spec.tenancy
+    return tenancy.mode == "Off" or tenancy.by != "Header" or tenancy.header not in claim_headers(spec)
+
+
+def counts_by_callers_words(spec: NovaServiceSpec) -> bool:
+    """Whether no rate is counted by a header that callers cannot set."""
+    limits = spec.rate_limit
+    return limits.mode == "Off" or claim_headers(spec).isdisjoint(limit.header for limit in limits.limits)
+
+
+def tells_callers_apart(spec: NovaServiceSpec) -> bool:
+    """Whether requests that differ in whose they are never count as identical."""
+    coalescing, jwt = spec.coalescing, spec.jwt
+    if coalescing.mode == "Off" or jwt is None or jwt.mode == "Off":
         return True
-    return all(one.header != tenancy.header for one in jwt.claim_headers)
+    return (claim_headers(spec) | {jwt.source.header}).isdisjoint(coalescing.ignored_headers)
 
 
 def quotas_fit(spec: NovaServiceSpec) -> bool:
@@ -356,6 +402,9 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     generation: int = 0
     """Counted up by the API server with each change of the spec."""
+
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of them `nova.dev/retry` is read: another value has the database's Job run once more."""
 
 
 class NovaService(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from nova_cli.workloads import adopted, is_deployment
 from nova_operator.admission.risks import warnings
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults, Platform
-from nova_operator.options import DEFAULT_IMAGE, DEFAULT_REQUESTS, resource_list
+from nova_operator.options import DEFAULT_DATA_IMAGE, DEFAULT_IMAGE, DEFAULT_REQUESTS, resource_list
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     defaults = Defaults(
         sidecar_image=options.sidecar_image,
         sidecar_requests=resource_list(DEFAULT_REQUESTS),
+        data_image=DEFAULT_DATA_IMAGE,
         platform=msgspec.structs.replace(
             Platform.of(*options.kubernetes),
             http_routes=True,  # who writes `gateway` has them

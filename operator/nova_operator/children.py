@@ -19,6 +19,7 @@ from nova_operator.kinds import (
     CHILDREN,
     CONFIG_MAP,
     DEPLOYMENT,
+    JOB,
     OPTIONAL_CHILDREN,
     POD_DISRUPTION_BUDGET,
     SERVICE,
@@ -218,6 +219,8 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
         return (names.config_map(service),)
     if kind is SERVICE:
         return service, names.endpoints(service), names.canary(service)
+    if kind is JOB:
+        return (names.database_job(service),)
     if kind is DEPLOYMENT:
         return service, names.canary(service)
     return (service,)

@@ -8,6 +8,7 @@
     Reconciling    the same as Progressing, in the words of kstatus; only there while it holds
     Stalled        it does not go on unless somebody acts, in the words of kstatus; only there while it holds
     Canary         two versions run; only there while one is under way (see `rollout.telling`)
+    DatabaseReady  the database is as the spec wants it; only there with spec.database (see `database`)
     FieldsIgnored  fields of the spec do nothing: this operator does not know them, or the cluster has not what they
                    need; only there while it holds
 
@@ -26,7 +27,7 @@ from typing import Final
 
 from nova_api import names
 from nova_api.status import Condition
-from nova_operator import reasons
+from nova_operator import database, reasons
 from nova_operator.circuits import circuit_verdict
 from nova_operator.observation import Observation, is_rolled_out, runs_current
 from nova_operator.pods import PodView, Trouble
@@ -41,6 +42,7 @@ STALLING: Final = frozenset(
         reasons.CONFLICT,
         reasons.WORKLOAD_UNSUITABLE,
         reasons.CONFIG_REJECTED,
+        reasons.MIGRATION_FAILED,
         reasons.PROGRESS_DEADLINE_EXCEEDED,
     }
 )
@@ -66,6 +68,8 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         verdicts["Reconciling"] = progressing
     if trouble is not None and trouble.reason in STALLING:
         verdicts["Stalled"] = verdicts["Degraded"]
+    if seen.database is not None:
+        verdicts["DatabaseReady"] = database.verdict(seen.database)
     if seen.ignored or seen.without_effect:
         verdicts["FieldsIgnored"] = _ignored(seen.ignored, seen.without_effect)
     if seen.rollout is not None:
@@ -96,6 +100,9 @@ def merge(before: tuple[Condition, ...], verdicts: Verdicts, generation: int, no
 def _ready(seen: Observation, trouble: Trouble | None) -> Verdict:
     if seen.obstacle is not None:
         return Verdict("False", seen.obstacle.reason, seen.obstacle.message)
+    if seen.database is not None and seen.database.holds:
+        verdict = database.verdict(seen.database)
+        return Verdict("False", verdict.reason, verdict.message)
     if not is_rolled_out(seen.deployment, seen.replicas):
         available = ((seen.deployment or {}).get("status") or {}).get("availableReplicas", 0)
         if trouble is not None and trouble.reason not in {reasons.CONFIG_REJECTED, reasons.DRAIN_BUDGET_TOO_SMALL}:

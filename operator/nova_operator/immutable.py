@@ -1,6 +1,7 @@
 """The fields of children that the API server never changes, so that only a new object can have another value.
 
     Deployment        spec.selector
+    Job               spec.template; another Job is what is wanted then anyway, since one runs once
     Service           spec.clusterIP, once there is one: with or without is all that a child says of it
     Secret            type
     ConfigMap, Secret everything, while `immutable: true` is set, which somebody else may have done
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.metadata import ANNOTATION_MANIFEST_HASH, Manifest
 
 _HEADLESS: Final = "None"
 
@@ -27,6 +28,11 @@ def stuck(manifest: Manifest, there: Manifest) -> str | None:
 
 def _deployment(manifest: Manifest, there: Manifest) -> str | None:
     return "spec.selector cannot change" if manifest["spec"]["selector"] != there["spec"]["selector"] else None
+
+
+def _job(manifest: Manifest, there: Manifest) -> str | None:
+    said = [(one["metadata"].get("annotations") or {}).get(ANNOTATION_MANIFEST_HASH) for one in (manifest, there)]
+    return "what ran has to run anew" if said[0] != said[1] else None
 
 
 def _service(manifest: Manifest, there: Manifest) -> str | None:
@@ -49,6 +55,7 @@ def _secret(manifest: Manifest, there: Manifest) -> str | None:
 
 _CHECKS: Final[Mapping[str, Callable[[Manifest, Manifest], str | None]]] = {
     "Deployment": _deployment,
+    "Job": _job,
     "Service": _service,
     "ConfigMap": _data,
     "Secret": _secret,

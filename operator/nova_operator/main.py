@@ -1,7 +1,7 @@
 """The operator process: `nova-operator`.
 
     nova-operator [--namespace NS]... [--sidecar-image IMAGE] [--sidecar-pull-policy POLICY]
-                  [--sidecar-requests cpu=50m,memory=64Mi] [--sidecar-poll SECONDS]
+                  [--data-image IMAGE] [--sidecar-requests cpu=50m,memory=64Mi] [--sidecar-poll SECONDS]
                   [--leader-election-namespace NS] [--metrics-port 8080] [--log-level LEVEL]
                   [--kubeconfig FILE] [--workers N] [--resync SECONDS] [--discovery SECONDS]
                   [--webhook-port PORT --webhook-secret NS/NAME --webhook-name HOST ...]
@@ -14,6 +14,7 @@ What it needs to be allowed, in every namespace it serves (a ClusterRole, or a R
     nova.dev               novaservices/status             patch
     nova.dev               novaservices/finalizers         update      (owner references that block deletion)
     apps                   deployments                     get list watch create patch delete
+    batch                  jobs                            get list watch create patch delete
     ""                     services configmaps serviceaccounts
                                                            get list watch create patch delete
     policy                 poddisruptionbudgets            get list watch create patch delete

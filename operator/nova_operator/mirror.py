@@ -21,14 +21,14 @@ import msgspec
 
 from nova_api import names
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, POD, Kind
+from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, Kind
 from nova_operator.pods import PodView, view
 
 _NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
 _REVISION: Final = "deployment.kubernetes.io/revision"
 """An annotation in which the controller counts its ReplicaSets."""
 
-_READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT})
+_READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT, JOB})
 
 
 class ServiceKey(NamedTuple):

@@ -9,6 +9,7 @@ import msgspec
 
 from nova_api.status import RolloutStatus
 from nova_operator import reasons
+from nova_operator.database import DatabaseState
 from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
 from nova_operator.pods import PodView, Trouble
@@ -49,6 +50,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     refused: Refused | None = None
     """The configuration of this spec, where sidecars refused it and the last good one is in force in its place."""
+
+    database: DatabaseState | None = None
+    """How far the preparation of its database is; None where it has none."""
 
     ignored: tuple[str, ...] = ()
     """Paths of fields of the spec that this operator does not know."""

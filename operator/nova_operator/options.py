@@ -15,6 +15,7 @@ from nova_operator.desired.defaults import PullPolicy
 from nova_operator.pulse import SILENCE
 
 DEFAULT_IMAGE: Final = f"nova/sidecar:{version('nova')}"
+DEFAULT_DATA_IMAGE: Final = f"nova/services:{version('nova')}"
 DEFAULT_REQUESTS: Final = "cpu=50m,memory=64Mi"
 _QUANTITY: Final = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
@@ -32,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: tuple[str, ...] = ()
     sidecar_image: str = DEFAULT_IMAGE
     sidecar_pull_policy: PullPolicy | None = None
+    data_image: str = DEFAULT_DATA_IMAGE
     sidecar_requests: dict[str, str] = msgspec.field(default_factory=lambda: resource_list(DEFAULT_REQUESTS))
     metrics_port: int = 8080
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -97,6 +99,12 @@ def _add_sidecar(group: argparse._ArgumentGroup) -> None:
         "--sidecar-pull-policy",
         choices=("Always", "IfNotPresent", "Never"),
         help="pull policy of that image (default: Kubernetes chooses)",
+    )
+    group.add_argument(
+        "--data-image",
+        metavar="IMAGE",
+        default=DEFAULT_DATA_IMAGE,
+        help="image of the data tools, for services with a database (default: %(default)s)",
     )
     group.add_argument(
         "--sidecar-requests",

@@ -201,6 +201,7 @@ class Process:
             sidecar_image=options.sidecar_image,
             sidecar_pull_policy=options.sidecar_pull_policy,
             sidecar_requests=options.sidecar_requests,
+            data_image=options.data_image,
             operator_namespace=options.leader_election_namespace,
             platform=platform,
         )

@@ -48,6 +48,11 @@ CANARY_INCONCLUSIVE: Final = "CanaryInconclusive"
 CANARY_PROMOTING: Final = "CanaryPromoting"
 CANARY_ABORTED: Final = "CanaryAborted"
 
+# DatabaseReady; what failed is a reason of Ready, Degraded and Stalled
+DATABASE_PREPARED: Final = "DatabasePrepared"
+DATABASE_PREPARING: Final = "DatabasePreparing"
+MIGRATION_FAILED: Final = "MigrationFailed"
+
 # FieldsIgnored
 NEWER_DEFINITION: Final = "NewerDefinition"
 NO_EFFECT: Final = "NoEffect"
@@ -71,6 +76,7 @@ DEGRADING: Final = (
     WORKLOAD_MISSING,
     WORKLOAD_UNSUITABLE,
     CONFIG_REJECTED,
+    MIGRATION_FAILED,
     CRASH_LOOPING,
     IMAGE_PULL_FAILED,
     CONTAINER_REFUSED,

@@ -19,18 +19,19 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_api.v1alpha1 import NovaService
-from nova_operator import last_good, reasons, spec, status
+from nova_operator import database, last_good, reasons, spec, status
 from nova_operator.adopter import Adopter
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
 from nova_operator.cluster import Cluster, ClusterError, RefusedError
+from nova_operator.database import DatabaseState
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.effect import without_effect
 from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.desired.pod_warnings import workload_warnings
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD
 from nova_operator.last_good import Stored
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
@@ -188,12 +189,14 @@ class Reconciler:
         reading: spec.Reading | None = None
         chosen: Stored | None = None
         rollout = before.rollout
+        prepared: DatabaseState | None = None
         try:
             reading = spec.read(document)
             desired = desired_state(reading.service, self.defaults)
         except ConfigError as error:
             outcome = Outcome(obstacle=Trouble(reasons.SPEC_INVALID, str(error)))
         else:
+            desired, prepared = self._held(key, desired)
             desired = self._pilot.prepare(key, reading.service, desired, rollout)
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
             course = await self._pilot.steer(key, document, reading.service, desired, rollout)
@@ -207,9 +210,22 @@ class Reconciler:
         if outcome.obstacle is None and not self._delivery.looked(key) and _speaks_of(before, document):
             return outcome, None  # what a process before this one saw stands until this one has asked the sidecars
         upstreams = None if reading is None else tuple(upstream.name for upstream in reading.service.spec.upstreams)
-        seen = self._observe(key, reading, chosen, config_hash, outcome.obstacle, rollout=rollout)
+        obstacle = outcome.obstacle
+        seen = self._observe(key, reading, chosen, config_hash, obstacle, rollout=rollout, prepared=prepared)
         told = memory.told
         return outcome, await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
+
+    def _held(
+        self, key: ServiceKey, desired: tuple[Manifest, ...]
+    ) -> tuple[tuple[Manifest, ...], DatabaseState | None]:
+        """The children, without new pods as long as the database is not ready for them; see `database`."""
+        there = database.Scene(
+            job=self._mirror.get(JOB, key.namespace, names.database_job(key.name)),
+            stable=self._mirror.get(DEPLOYMENT, *key),
+            canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
+            config_map=self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name)),
+        )
+        return database.hold(desired, there)
 
     def _with_last_good(
         self, key: ServiceKey, service: NovaService, desired: tuple[Manifest, ...], before: NovaServiceStatus
@@ -245,6 +261,7 @@ class Reconciler:
         obstacle: Trouble | None,
         *,
         rollout: RolloutStatus,
+        prepared: DatabaseState | None = None,
     ) -> Observation:
         service = reading.service if reading else None
         deployment = self._deployment(key, service)
@@ -260,6 +277,7 @@ class Reconciler:
             config_age=self._delivery.age(key),
             obstacle=obstacle,
             refused=chosen.refused if chosen else None,
+            database=prepared,
             sidecar_image=self._sidecar_image(service) if service else "",
             ignored=reading.ignored if reading else (),
             without_effect=without_effect(service, self.defaults.platform) if service and not obstacle else (),

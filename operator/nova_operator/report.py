@@ -25,7 +25,7 @@ PROGRESS_PACE: Final = 1.0
 """Seconds from one write of a status to the next if only counts have changed: pods of a service start one by one, and
 each of them would be a write, the dearest there is."""
 
-PROGRESS_PACE_BEHIND: Final = 10.0
+PROGRESS_PACE_BEHIND: Final = 60.0
 """The same while services wait for their turn."""
 
 

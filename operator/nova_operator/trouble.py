@@ -17,6 +17,7 @@ def find_trouble(seen: Observation) -> Trouble | None:
     return (
         seen.obstacle
         or find_rejection(seen)
+        or _failed_database(seen)
         or _refused_pods(seen)
         or next((pod.trouble for pod in sorted(seen.staying, key=lambda pod: pod.name) if pod.trouble), None)
         or _without_sidecar(seen)
@@ -58,6 +59,12 @@ def _kept_by_a_sidecar(seen: Observation) -> Trouble | None:
                 "is its image older than the operator?",
             )
     return None
+
+
+def _failed_database(seen: Observation) -> Trouble | None:
+    if seen.database is None or seen.database.phase != "Failed":
+        return None
+    return Trouble(reasons.MIGRATION_FAILED, seen.database.message)
 
 
 def _refused_pods(seen: Observation) -> Trouble | None:

@@ -23,6 +23,14 @@ class OutboxError(DataError):
     """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
 
 
+class MigrationError(DataError):
+    """Migrations cannot be put into force; says which file and statement, and what to do."""
+
+
+class SchemaError(DataError):
+    """A table, column or index is not what a tool needs it to be; says which, and what to do."""
+
+
 class PoolExhaustedError(DataError):
     """There is no connection to be had: answer 503 with Retry-After, and do not wait for one.
 
@@ -61,6 +69,44 @@ class NotLoadedError(DataError, LookupError):
 
     def __init__(self) -> None:
         super().__init__("the batch has no value for this key")
+
+
+class DownstreamError(DataError):
+    """What a handler needs is not there: no fault of the event in hand. A consumer pauses, and skips nothing."""
+
+
+class DedupStoreError(DownstreamError):
+    """The store of idempotency keys does not answer, so whether an event was seen is not known."""
+
+
+class ClaimedError(DataError):
+    """Somebody else is handling the same event; ask again after `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__("another one is handling this event")
+
+
+class RejectedError(DataError):
+    """A handler says that this event can never be handled: it goes to the dead letters without another attempt."""
+
+
+class ConsumerError(DataError):
+    """A consumer that cannot work as it was told; the message names the setting and the rule."""
+
+
+class EventStoreError(DataError):
+    """An event or a stream that is not as it must be; the message names the field and the rule."""
+
+
+class StreamConflictError(EventStoreError):
+    """A stream has another version than who appends to it has read: read it again and decide anew."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"stream {stream}: expected version {expected}, it is at {actual}")
 
 
 class WriteBackFullError(DataError):

@@ -1,6 +1,7 @@
 """The catalog: a list of items behind a worker of limited capacity, with switches for faults.
 
-GET  /items     the items; takes one slot of the worker
+GET  /items     the items, which everybody may keep for a minute; takes one slot of the worker
+GET  /answered  how often the items were asked for, whatever came of it
 POST /faults    switch a fault on or off, see `faults.Fault`
 GET  /healthz   200 while the process serves
 """
@@ -24,23 +25,36 @@ ITEMS: Final = (
 )
 
 
+_SHARED: Final = {"cache-control": "public, max-age=60"}
+"""Caches may keep it, and give it to others (RFC 9111 section 5.2.2)."""
+
+
 class Catalog:
     """The catalog's state: its worker and the fault in force."""
 
     def __init__(self, worker: Worker, random: Random) -> None:
         self.fault = Fault()
+        self.answered = 0
         self._worker = worker
         self._random = random
 
     def application(self) -> web.Application:
         """The web application."""
-        return application(web.get("/items", self._items), web.post("/faults", self._set_fault))
+        return application(
+            web.get("/items", self._items),
+            web.get("/answered", self._say_answered),
+            web.post("/faults", self._set_fault),
+        )
 
     async def _items(self, _request: web.Request) -> web.Response:
+        self.answered += 1
         if self.fault.strikes(self._random):
             return web.json_response({"error": "the catalog's database does not answer"}, status=500)
         await self._worker.work(self.fault.delay)
-        return web.json_response({"items": ITEMS, "servedBy": os.uname().nodename})
+        return web.json_response({"items": ITEMS, "servedBy": os.uname().nodename}, headers=_SHARED)
+
+    async def _say_answered(self, _request: web.Request) -> web.Response:
+        return web.json_response({"answered": self.answered})
 
     async def _set_fault(self, request: web.Request) -> web.Response:
         try:

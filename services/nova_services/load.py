@@ -76,10 +76,17 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
 
 
 async def load(
-    url: str, *, rate: float, seconds: float, patience: float, fresh: bool = False, ended: asyncio.Event | None = None
+    url: str,
+    *,
+    rate: float,
+    seconds: float,
+    patience: float,
+    headers: dict[str, str] | None = None,
+    fresh: bool = False,
+    ended: asyncio.Event | None = None,
 ) -> dict[str, Any]:
     """Send `rate` requests a second for so many seconds, or until `ended` is set, and report what came back within
-    `patience` seconds each.
+    `patience` seconds each. All have `headers`, and an id of their own.
 
     `fresh`: each on a connection of its own, since a Service spreads connections over its pods, not requests.
     """
@@ -87,7 +94,7 @@ async def load(
     total = int(rate * seconds)
     limits = aiohttp.ClientTimeout(total=patience)
     async with aiohttp.ClientSession(
-        timeout=limits, connector=aiohttp.TCPConnector(limit=0, force_close=fresh)
+        timeout=limits, headers=headers, connector=aiohttp.TCPConnector(limit=0, force_close=fresh)
     ) as session:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -120,7 +127,7 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
         ended = end_of_input()
         print(STARTED, flush=True)
     schedule = {"rate": options.rate, "seconds": options.seconds, "patience": options.timeout}
-    return await load(options.url, **schedule, fresh=options.fresh, ended=ended)
+    return await load(options.url, **schedule, headers=dict(options.header), fresh=options.fresh, ended=ended)
 
 
 async def _one(session: aiohttp.ClientSession, url: str, due: float, tally: Tally, correlation_id: str) -> None:
@@ -192,8 +199,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     single = verbs.add_parser("call", help="one request to each URL")
     single.add_argument("urls", nargs="+", metavar="url")
     single.add_argument("--method", default="GET")
-    single.add_argument("--header", type=_header, action="append", default=[], metavar="NAME:VALUE")
     single.add_argument("--data")
+    for one in (run, single):
+        one.add_argument("--header", type=_header, action="append", default=[], metavar="NAME:VALUE")
     options = parser.parse_args(argv)
     if options.verb == "run" and options.rate * options.seconds > _MOST_REQUESTS:
         parser.error(f"--rate times --seconds: expected at most {_MOST_REQUESTS} requests in all")

@@ -16,7 +16,7 @@ from nova_api.errors import ConfigError
 from nova_api.model import builtins
 from nova_api.proxy import Inbound, Outbound, ProxyConfig
 from nova_sidecar import explain_policies as policies
-from nova_sidecar.explain_policies import Step
+from nova_sidecar.explain_step import Step
 from nova_sidecar.wire.grammar import TOKEN
 
 FORMS: Final = "'GET /path', 'POST http://host:port/path', 'grpc:/package.Service/Method' or 'tcp://host:port'"

@@ -19,12 +19,15 @@ from . import grpcload, load, measure, proxies, proxies_grpc, proxies_policies, 
 from .machine import Cores
 from .processes import Address, running, wait_until_accepting, wait_until_serving
 from .proxies import BUILDERS, Build, Proxy
+from .tokens import Tokens
 
 _ROOT = Path(__file__).parents[2]
 _QUICK = ("nova", "envoy", "haproxy", "nginx")
 _WORKLOADS = ("http1", "grpc", "policies", "scaling")
 _FLOOR = 2.0
 _IDLE = 10_000
+_TOKENS = 1000
+"""As many as the slowest rate sends in a second, so that one second shows a proxy all of them."""
 _CALLS = 25_000
 """Calls prepared for each connection; who answers more of them in a round ends it early."""
 
@@ -126,7 +129,8 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
             wait_until_accepting,
         )
     if "policies" in options.workloads and not options.quick:
-        plan = _policies_plan(options)
+        tokens = Tokens()
+        plan = _policies_plan(options, tokens, folder)
         with contextlib.ExitStack() as stack:
             try:
                 store = stack.enter_context(proxies_policies.redis(plan.cores.load, _folder(folder, "redis")))
@@ -135,17 +139,36 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
             yield Suite(
                 plan,
                 partial(proxies.upstream, sizes=plan.sizes),
-                proxies_policies.builders(python, store),
+                proxies_policies.builders(python, store, tokens),
                 lambda address, process, errors: wait_until_serving(
                     address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
                 ),
             )
 
 
-def _policies_plan(options: argparse.Namespace) -> measure.Plan:
-    rounds, seconds, _, _ = _lengths(options)
-    one = measure.Scenario("policies", "one request policy at a time", rounds, seconds, connections=32, size=100)
-    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(one,))
+def _policies_plan(options: argparse.Namespace, tokens: Tokens, folder: Path) -> measure.Plan:
+    rounds, seconds, few, short = _lengths(options)
+    header = tokens.header()
+    one = measure.Scenario(
+        "policies", "one request policy at a time", rounds, seconds, connections=32, size=100, header=header
+    )
+    different = tokens.write(folder / "tokens", _TOKENS)
+    rows = tuple(f"{name}{memory}" for name in ("nova_jwt", "envoy_jwt") for memory in ("", "_verified"))
+    fixed = (
+        measure.Scenario(
+            f"tokens_{rate}",
+            f"{rate} requests/s, each with another of {_TOKENS} tokens",
+            few,
+            short,
+            connections=16,
+            size=100,
+            rate=rate,
+            headers=different,
+            only=("nova", "envoy", *rows),
+        )
+        for rate in (1000, 5000)
+    )
+    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(one, *fixed))
 
 
 def _http_plan(options: argparse.Namespace) -> measure.Plan:
@@ -201,7 +224,7 @@ def _run(options: argparse.Namespace, python: tools.Interpreter) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="nova-bench-") as temporary:
         folder = Path(temporary)
         for number, suite in enumerate(_suites(options, folder, python)):
-            found.append((suite.plan, _measure(suite, names, _folder(folder, str(number)), skipped)))
+            found.append((suite.plan, measured(suite, names, _folder(folder, str(number)), skipped)))
         grown = _scaling(options, folder, python, skipped)
     versions = {name: _version(name) for name in names if name not in skipped}
     return report.figures(found, skipped, versions, python) | {"scaling": grown}
@@ -220,7 +243,7 @@ def _scaling(
         return {}
 
 
-def _measure(suite: Suite, names: Sequence[str], folder: Path, skipped: dict[str, str]) -> measure.Measured:
+def measured(suite: Suite, names: Sequence[str], folder: Path, skipped: dict[str, str]) -> measure.Measured:
     """Start everything of a suite and load it."""
     cores = suite.plan.cores
     with contextlib.ExitStack() as stack:

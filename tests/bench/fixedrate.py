@@ -1,6 +1,6 @@
 """A constant-rate HTTP/1.1 client without coordinated omission.
 
-    python fixedrate.py HOST PORT PATH RATE SECONDS CONNECTIONS
+    python fixedrate.py HOST PORT PATH RATE SECONDS CONNECTIONS [HEADERS]
 
 Why our own: wrk has no rate mode, wrk2 is no Debian package, h2load and vegeta count a latency from the moment a
 request was sent, so a proxy that stalls delays the next requests and hides its stall. Here request number i is due at
@@ -9,8 +9,8 @@ request was sent, so a proxy that stalls delays the next requests and hides its 
 here.
 
 The clock is a periodic timerfd (nanoseconds; event loops round up to a millisecond) in the same epoll as the
-connections. It is a script of its own, started on the load core, with the collector off and no import it does not need.
-Prints one JSON object.
+connections. HEADERS is a file; requests take turns in having one of its lines. It is a script of its own, started on
+the load core, with the collector off and no import it does not need. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -104,8 +104,18 @@ class Tally:
 class Client:
     """Sends `total` requests, one every `interval_ns`."""
 
-    def __init__(self, address: tuple[str, int], path: str, rate: int, seconds: float, connections: int) -> None:
-        self.request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nUser-Agent: nova-bench\r\n\r\n".encode()
+    def __init__(
+        self,
+        address: tuple[str, int],
+        path: str,
+        rate: int,
+        seconds: float,
+        connections: int,
+        *,
+        headers: tuple[str, ...] = (),
+    ) -> None:
+        head = f"GET {path} HTTP/1.1\r\nHost: bench\r\nUser-Agent: nova-bench\r\n"
+        self.requests = [f"{head}{line}\r\n\r\n".encode() for line in headers] or [f"{head}\r\n".encode()]
         self.interval_ns = 10**9 // rate
         self.total = int(rate * seconds)
         self.warm_up = int(rate * min(_WARM_UP_SECONDS, seconds / 4))
@@ -150,12 +160,13 @@ class Client:
         while self.sent < self.due and self.idle:
             connection = self.idle.popleft()
             due_ns = self.start_ns + self.sent * self.interval_ns
+            request = self.requests[self.sent % len(self.requests)]
             self.sent += 1
             if self.sent > self.warm_up:
                 self.tally.lateness.append(time.monotonic_ns() - due_ns)
             self.busy[connection.socket.fileno()] = connection
             try:
-                connection.send(self.request, due_ns)
+                connection.send(request, due_ns)
             except OSError:
                 self._fail(connection)
 
@@ -203,8 +214,12 @@ def percentile(values: list[int], share: float) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    host, port, path, rate, seconds, connections = arguments
-    client = Client((host, int(port)), path, int(rate), float(seconds), int(connections))
+    host, port, path, rate, seconds, connections, *files = arguments
+    headers: tuple[str, ...] = ()
+    for file in files:
+        with open(file) as lines:
+            headers = tuple(lines.read().splitlines())
+    client = Client((host, int(port)), path, int(rate), float(seconds), int(connections), headers=headers)
     gc.collect()
     gc.disable()
     tally = client.run()

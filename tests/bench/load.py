@@ -38,14 +38,22 @@ class Answer:
 
 
 def full_load(
-    wrk: str, address: Address, path: str, *, seconds: int, connections: int, core: int, unique: bool = False
+    wrk: str,
+    address: Address,
+    path: str,
+    *,
+    seconds: int,
+    connections: int,
+    core: int,
+    unique: bool = False,
+    header: str = "",
 ) -> Answer:
     """Each connection sends its next request as soon as it has the answer to the last one.
 
-    With `unique`, no two requests are the same; otherwise all are.
+    With `unique`, no two requests are the same; otherwise all are. All have this `header`.
     """
-    script = ["-s", str(_UNIQUE)] if unique else []
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *script, "--latency", f"http://{address}{path}"]
+    options = [*(["-s", str(_UNIQUE)] if unique else []), *(["-H", header] if header else [])]
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *options, "--latency", f"http://{address}{path}"]
     return parse_wrk(_run(command, core, seconds))
 
 
@@ -54,9 +62,20 @@ def wrk(options: list[str], url: str, arguments: tuple[str, ...] = (), *, core: 
     return parse_wrk(_run([*options, url, *(("--", *arguments) if arguments else ())], core, seconds))
 
 
-def fixed_rate(address: Address, path: str, *, rate: int, seconds: float, connections: int, core: int) -> Answer:
-    """`rate` requests a second, spread evenly, whether or not the answers come."""
+def fixed_rate(
+    address: Address,
+    path: str,
+    *,
+    rate: int,
+    seconds: float,
+    connections: int,
+    core: int,
+    headers: Path | None = None,
+) -> Answer:
+    """`rate` requests a second, spread evenly, whether or not the answers come. They take turns in having the
+    `headers` of a file, one on each line."""
     target = [address.host, str(address.port), path, str(rate), str(seconds), str(connections)]
+    target += [str(headers)] if headers else []
     seen = json.loads(_run([sys.executable, "-S", "-E", str(_FIXED_RATE), *target], core, seconds))
     return Answer(seconds=seconds, **seen)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from . import load
 from .machine import Cores, Meter, Usage, memory
@@ -34,7 +35,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of load and how long it is applied. `rate` is requests per second, 0 for as many as go."""
+    """One kind of load and how long it is applied. `rate` is requests per second, 0 for as many as go.
+
+    `header` is on every request; of the file `headers`, at a fixed rate, each request has another line. `only` are the
+    rows it is for, all when left out.
+    """
 
     key: str
     title: str
@@ -45,6 +50,9 @@ class Scenario:
     rate: int = 0
     unique: bool = False
     calls: load.Calls | None = None
+    header: str = ""
+    headers: Path | None = None
+    only: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         streams = f" of {self.calls.streams} streams" if self.calls else ""
@@ -104,7 +112,11 @@ def measure(plan: Plan, rows: Sequence[Row]) -> Measured:
 
 
 def _rounds(plan: Plan, scenario: Scenario, rows: Sequence[Row]) -> Samples:
+    rows = [row for row in rows if not scenario.only or row.name in scenario.only]
     samples: Samples = {row.name: [] for row in rows}
+    if scenario.headers:  # what can be remembered of them is, before anything is measured
+        for row in rows:
+            _load(plan, replace(scenario, seconds=1), row)
     for number in range(scenario.rounds):
         start = number * len(rows) // scenario.rounds
         for row in (*rows[start:], *rows[:start]):
@@ -132,10 +144,23 @@ def _load(plan: Plan, scenario: Scenario, row: Row) -> load.Answer:
         return load.grpc(row.address, scenario.calls, seconds=seconds, connections=connections, core=core)
     if scenario.rate:
         return load.fixed_rate(
-            row.address, path, rate=scenario.rate, seconds=seconds, connections=connections, core=core
+            row.address,
+            path,
+            rate=scenario.rate,
+            seconds=seconds,
+            connections=connections,
+            core=core,
+            headers=scenario.headers,
         )
     return load.full_load(
-        plan.wrk, row.address, path, seconds=seconds, connections=connections, core=core, unique=scenario.unique
+        plan.wrk,
+        row.address,
+        path,
+        seconds=seconds,
+        connections=connections,
+        core=core,
+        unique=scenario.unique,
+        header=scenario.header,
     )
 
 

@@ -55,7 +55,7 @@ http {{
   {body}
 }}
 """
-_KEPT = "add_header Cache-Control max-age=3600;"
+_KEPT = "add_header Cache-Control 'public, max-age=3600';"
 """For the row of a cache, which then answers by itself; the others pass it on."""
 _NGINX_STATIC = """
   default_type text/plain;

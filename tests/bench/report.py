@@ -46,7 +46,7 @@ def _group(scenario: Scenario, measured: Measured) -> dict[str, Any]:
     figures: dict[str, Any] = {name: _figures_of(name, taken, measured) for name, taken in samples.items()}
     if not scenario.rate:
         figures |= _rps_ratios(samples)
-    return figures | _cpu_ratios(samples) | _memory_ratios(samples, measured) | _surcharges(samples)
+    return figures | _cpu_ratios(samples) | _memory_ratios(samples, measured) | _surcharges(samples) | _tails(samples)
 
 
 def _figures_of(name: str, taken: Sequence[Sample], measured: Measured) -> dict[str, float]:
@@ -104,6 +104,22 @@ def _surcharges(samples: Samples) -> dict[str, float]:
         )
         for name, base in policies
         if base in samples and not name.endswith(("_outbound", "_policies"))
+    }
+
+
+def _tails(samples: Samples) -> dict[str, float]:
+    """The p99 of a remembered token over that of a verified one: the median over the rounds."""
+    pairs = [(name, f"{name}_verified") for name in ("nova_jwt", "envoy_jwt")]
+    return {
+        f"p99_ratio_{name}": round(
+            median(
+                known.answer.p99_ms / anew.answer.p99_ms
+                for known, anew in zip(samples[name], samples[verified], strict=True)
+            ),
+            2,
+        )
+        for name, verified in pairs
+        if name in samples and verified in samples
     }
 
 
@@ -168,7 +184,9 @@ def _ratio_lines(group: Mapping[str, Any]) -> list[str]:
         cpu, rss = group[f"ratio_cpu_{name}"], group[f"ratio_rss_{name}"]
         lines.append(f"nova / {name}: {rps}{cpu:.2f} in requests per CPU second, {rss:.2f} in memory")
     surcharges = [(key.removeprefix("surcharge_"), cost) for key, cost in group.items() if key.startswith("surcharge_")]
-    return lines + [f"{name}: {cost:+.1f} CPU µs per request over its proxy alone" for name, cost in surcharges]
+    lines += [f"{name}: {cost:+.1f} CPU µs per request over its proxy alone" for name, cost in surcharges]
+    tails = [(key.removeprefix("p99_ratio_"), ratio) for key, ratio in group.items() if key.startswith("p99_ratio_")]
+    return lines + [f"{name}: p99 {ratio:.2f} of that with every token verified" for name, ratio in tails]
 
 
 def _line(name: str, value: Mapping[str, float]) -> str:

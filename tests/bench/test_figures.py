@@ -98,6 +98,18 @@ def test_what_a_policy_costs_is_taken_inside_each_round() -> None:
     assert "nova_tenancy: +1.0 CPU µs per request over its proxy alone" in report.table(figures)
 
 
+def test_the_tail_of_remembered_tokens_is_compared_inside_each_round() -> None:
+    def slow(p99_ms: float) -> Sample:
+        usage = Usage(cpu_ns=1, foreign_share=0.0, load_share=0.5)
+        return Sample(Answer(requests=1, seconds=1.0, errors=0, p50_ms=0.5, p99_ms=p99_ms), usage)
+
+    figures = document(nova_jwt=[slow(1), slow(4), slow(2)], nova_jwt_verified=[slow(2), slow(8), slow(3)])
+    http1 = figures["http1"]
+    assert isinstance(http1, dict)
+    assert http1["p99_ratio_nova_jwt"] == 0.5
+    assert "nova_jwt: p99 0.50 of that with every token verified" in report.table(figures)
+
+
 def test_an_interpreter_that_cannot_load_the_environment_is_refused(tmp_path: Path) -> None:
     assert interpreter(sys.executable).path == sys.executable
     with pytest.raises(Unavailable, match="is not a Python that loads"):

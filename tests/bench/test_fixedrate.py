@@ -59,6 +59,24 @@ def test_rate_is_kept_and_every_request_counted(listener: socket.socket) -> None
     assert time.monotonic() - began >= 0.99
 
 
+def test_requests_take_turns_in_having_the_headers(listener: socket.socket) -> None:
+    seen: list[bytes] = []
+
+    def note() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(4096):
+                seen.append(data.split(b"\r\n")[3])
+                connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=note)
+    thread.start()
+    client = Client(listener.getsockname(), "/", rate=200, seconds=0.05, connections=1, headers=("a: 1", "b: 2"))
+    assert client.run().errors == 0
+    thread.join()
+    assert seen == [b"a: 1", b"b: 2"] * 5
+
+
 def test_a_connection_closed_between_requests_is_replaced(listener: socket.socket) -> None:
     tally = start(listener, close_after=50).run()
     assert tally.done == 200

@@ -13,6 +13,7 @@ from nova_operator.kinds import (
     CHILDREN,
     CONFIG_MAP,
     DEPLOYMENT,
+    JOB,
     NOVA_SERVICE,
     POD,
     POD_DISRUPTION_BUDGET,
@@ -92,7 +93,8 @@ class Scene:
 
     def find(self, kind: Kind) -> Object | None:
         """A child, or None."""
-        return self.api.find(kind, self.namespace, names.config_map(self.name) if kind is CONFIG_MAP else self.name)
+        other = {CONFIG_MAP: names.config_map, JOB: names.database_job}.get(kind)
+        return self.api.find(kind, self.namespace, other(self.name) if other else self.name)
 
     def said(self) -> Object:
         """What the children say, so that a write would show; their controllers write the status."""

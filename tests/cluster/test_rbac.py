@@ -32,6 +32,7 @@ from nova_operator.kube import path_of
 from tests.cluster.api import CRDS, REPOSITORY, Api, Object, eventually, until
 from tests.cluster.definitions import POD_MONITOR_SPEC, http_route_spec, installed
 from tests.cluster.gate import Call, Gate
+from tests.cluster.jobs import complete, job
 from tests.cluster.operator_process import running
 from tests.cluster.scene import Scene, scene
 from tests.cluster.test_workload_immutable import headless, immutable, make_anew, other_selector
@@ -55,6 +56,7 @@ EVERYTHING: Object = {
     "gateway": {"parentRefs": [{"name": "public"}], "hostnames": ["shop.example.com"]},
     "monitoring": {"interval": "15s"},
     "sessionAffinity": {"type": "Cookie"},
+    "database": {"secretRef": "shop-db", "softDelete": {}},
 }
 NOTHING: Object = {
     "replicas": 1,
@@ -63,6 +65,7 @@ NOTHING: Object = {
     "ingress": None,
     "gateway": None,
     "monitoring": {"mode": "Off"},
+    "database": None,
     "serviceAccount": {"name": "default"},
 }
 
@@ -135,7 +138,9 @@ def _rights(call: Call) -> Iterator[Right]:
 def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None:
     """Everything an operator does to a namespace, and the look at all of it that it takes every two seconds here."""
     with scene(api, namespace) as shop:
-        shop.settle(**EVERYTHING)
+        shop.create(**EVERYTHING)
+        complete(shop, job(shop))
+        shop.converges()
         kinds = (*CHILDREN, HTTP_ROUTE, POD_MONITOR)
         until(lambda: all(shop.find(kind) for kind in kinds))
         shop.change(backpressure={"maxConcurrency": 7})  # touches pods

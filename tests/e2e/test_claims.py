@@ -1,4 +1,4 @@
-"""The demo's five claims, held against the same running pods."""
+"""The demo's claims, held against the same running pods."""
 
 import pytest
 

@@ -12,7 +12,6 @@ import pytest
 
 from nova_api.proxy import Store
 from nova_api.units import Duration
-from tests.bench.tools import Unavailable, program
 
 from .support.certificates import Authority
 from .support.fleet import Fleet, Pod, cookie_of
@@ -25,14 +24,6 @@ _LEFT_OPEN = ("ResourceWarning: unclosed resource <TCPTransport", "  loop.close(
 """The client leaves connections to a server that has left its Cluster to the garbage collector (redis-py 8.1)."""
 HALF_A_SECOND = Duration(0.5)
 """More than a loaded machine takes for a call."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
-    try:
-        program("redis-server")
-    except Unavailable as why:
-        pytest.skip(str(why))
 
 
 class Servers:

@@ -91,7 +91,7 @@ def test_what_one_pod_has_stored_another_finds(redis: Server) -> None:
             assert lookups(other)["hit"] == 1, "and has it itself from then on"
             assert (await other.get("/item", "accept: b")).body == b"1"
             assert len(other.app.asked) == 1, "another variant is another response"
-            assert all(key.startswith(b"{cache:default/shop}:") for key in list(redis.keys()))
+            assert all(key.startswith(b"nova:{default/shop:cache}:") for key in list(redis.keys()))
 
     run(scene())
 
@@ -106,12 +106,12 @@ def test_an_invalidation_reaches_all_pods(redis: Server) -> None:
             await written(pods[0], 3)
             await pods[1].get("/a/1", method="POST")
             for one in pods:
-                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/1") is None)  # type: ignore[misc]
+                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/1") is None)  # type: ignore[misc]  # as above
                 assert (await one.get("/b"))["age"] is not None
             assert (await pods[2].get("/a/1"))["age"] is None, "nor is it found in Redis"
             pods[0].proxy.purge_cache(pattern=b"/a/*")
             for one in pods:
-                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/2") is None)  # type: ignore[misc]
+                await one.until(lambda one=one: desk(one).responses.names(b"web\napp\t\n/a/2") is None)  # type: ignore[misc]  # as above
                 assert (await one.get("/b"))["age"] is not None
 
     run(scene())
@@ -130,7 +130,7 @@ def test_what_was_under_way_while_it_was_invalidated_is_not_stored_in_redis(redi
             client = await one.ask()
             await one.app.until(1)
             # the count alone, so that this pod does not hear of it
-            redis.command("INCR", "{cache:default/shop}:target:" + sha256(b"/item").hexdigest())
+            redis.command("INCR", "nova:{default/shop:cache}:target:" + sha256(b"/item").hexdigest())
             hold.set()
             assert (await client.answer()).body == b"old"
             await one.until(lambda: lookups(one).get("dropped", 0) == 1)
@@ -284,8 +284,8 @@ def test_messages_of_others_break_nothing(redis: Server) -> None:
         async with Pods(1, at(redis)) as (one,):
             await one.get("/a")
             for message in (b"", b"t", b"x/a", b"p" + b"*" * 50, b"p" + b"a" * 5000, b"t/b", b"\xff\xfe"):
-                redis.command("PUBLISH", "{cache:default/shop}:changes", message)
-            redis.command("PUBLISH", "{cache:default/shop}:changes", b"t/a")
+                redis.command("PUBLISH", "nova:{default/shop:cache}:changes", message)
+            redis.command("PUBLISH", "nova:{default/shop:cache}:changes", b"t/a")
             await one.until(lambda: len(desk(one).responses) == 0)
 
     run(scene())

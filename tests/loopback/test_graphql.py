@@ -1,10 +1,11 @@
 """GraphQL through the cache: what is the same question, whose answer it is, and what is refused."""
 
 import asyncio
+import gc
 import json
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import accumulate
 from random import Random
@@ -17,6 +18,7 @@ from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.graphql import GraphqlPolicy, QueryLimits
 from nova_sidecar.pipeline import request_policies
 from nova_sidecar.pipeline.facts import Facts
+from nova_sidecar.pipeline.graphql import MOST_APART
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.pipeline.request_policies import RequestFilter
@@ -374,7 +376,7 @@ def test_the_cost_goes_by_the_variables() -> None:
         (b'"query"', (), "/graphql"),
         (b"{}", (), "/graphql"),
         (b"", (), "/graphql"),
-        (b'{"query": "{' + b"a " * 40_000 + b'}"}', (), "/graphql"),
+        (b'{"query": "{' + b"a " * 12_000 + b'}"}', (), "/graphql"),
     ],
 )
 def test_what_could_be_read_in_two_ways_or_not_at_all_is_refused(
@@ -428,6 +430,74 @@ def test_headers_of_the_policy_keep_answers_apart() -> None:
         async with bench(answering(), **policy(key_headers=("x-market",))) as at:
             asked = ["x-market: de", "x-market: fr", "x-market: de"]
             assert [number(await ask(at, FEED, each)) for each in asked] == [1, 2, 1]
+
+    run(scene())
+
+
+LONG = "{ " + "a " * 12_000 + "}"
+"""A document that takes the parser some tenths of a second."""
+WIDE = {"max_request_bytes": 1_048_576, "limits": QueryLimits(tokens=100_000, fields=100_000, cost=100_000)}
+
+
+@pytest.fixture
+def _little_garbage() -> Iterator[None]:
+    """The collector, which holds up everything, would go through all that the tests' process has."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_little_garbage")
+def test_a_long_document_holds_up_nobody_else() -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy(**WIDE)) as at:
+            longest, last, over = 0.0, time.monotonic(), False
+
+            async def watch() -> None:
+                nonlocal longest, last
+                while not over:
+                    await asyncio.sleep(0.001)
+                    now = time.monotonic()
+                    longest, last = max(longest, now - last), now
+
+            watching = asyncio.create_task(watch())
+            begun = time.monotonic()
+            asked = asyncio.create_task(ask(at, LONG))
+            await at.until(lambda: desk(at).apart == 1)
+            assert number(await at.get("/item")) == 1, "meanwhile"
+            assert number(await asked) == 2
+            took, over = time.monotonic() - begun, True
+            await watching
+            print(f"{took:.2f} s for the document, the loop stood still for {longest * 1000:.0f} ms at most")
+            assert longest < took / 3
+            assert desk(at).apart == 0
+            again = time.monotonic()
+            assert number(await ask(at, LONG)) == 3, "it is of no class"
+            assert time.monotonic() - again < took / 3, "and was read before"
+
+    run(scene())
+
+
+def test_one_that_is_being_read_while_the_policy_goes_passes() -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy(**WIDE)) as at:
+            asked = [asyncio.create_task(ask(at, f"{LONG} # {number}")) for number in range(2)]
+            await at.until(lambda: desk(at).apart == 2)
+            await at.reload(cache=CachePolicy())
+            assert {number(await one) for one in asked} == {1, 2}
+
+    run(scene())
+
+
+def test_more_than_may_wait_to_be_read_are_refused() -> None:
+    async def scene() -> None:
+        async with bench(answering(), **policy(**WIDE)) as at:
+            desk(at).apart = MOST_APART
+            refusal = await ask(at, LONG)
+            assert (refusal.status, refusal["x-nova-reject"]) == (503, "sidecar_overloaded")
+            assert number(await ask(at, FEED)) == 1, "a short one is read at once"
+            await at.reload(**policy(**{**WIDE, "limits": QueryLimits(mode="Shadow")}))
+            assert number(await ask(at, LONG)) == 2
 
     run(scene())
 

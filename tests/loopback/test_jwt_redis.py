@@ -12,7 +12,6 @@ import pytest
 
 from nova_api.proxy import Jwt, Store
 from nova_api.units import Duration
-from tests.bench.tools import Unavailable, program
 
 from .conftest import StartApp, StartSidecar
 from .support.issuer import ES512, OTHER, RS256, Issuer, token
@@ -24,14 +23,6 @@ from .support.waiting import eventually
 SECRET = os.urandom(32)
 ALWAYS: dict[str, Any] = {"redis": "Always"}
 Pod = Callable[..., Sidecar]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
-    try:
-        program("redis-server")
-    except Unavailable as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def served(sidecar: Sidecar, paths: Sequence[str], ids: Sequence[bytes]) -> floa
 
 def cleaning(paths: Sequence[str], ids: Sequence[bytes]) -> float:
     """Processor seconds for each of them: of the batches of their lines, and of what ids are looked at for."""
-    writer = AccessLogWriter(Nowhere(), lambda *_: None, service="shop", namespace="default")  # type: ignore[arg-type]
+    writer = AccessLogWriter(Nowhere(), lambda *_: None, service="shop", namespace="default")  # type: ignore[arg-type]  # all it asks of a sink
     batches = [[entry(path) for path in paths[at : at + BATCH]] for at in range(0, len(paths), BATCH)]
     began = time.process_time()
     for batch in batches:

@@ -79,7 +79,7 @@ def test_a_full_pool_is_refused_at_the_door_until_it_has_room(start: StartSideca
     sidecar.control("POST", ROOM)
     assert ask(sidecar).status == 200
     assert sidecar.metric("nova_pool_guard_refusing") == 0
-    assert sidecar.stats()["policies"]["pool_guard"]["reports"] == {"accepted": 2, "malformed": 0, "too_many": 0}
+    assert sidecar.stats()["policies"]["poolGuard"]["reports"] == {"accepted": 2, "malformed": 0, "too_many": 0}
 
 
 def test_an_app_that_reports_no_more_shuts_nobody_out(start: StartSidecar, app: StartApp) -> None:

@@ -14,8 +14,11 @@ from nova_api.units import Duration
 from .conftest import StartApp, StartSidecar
 from .support.grpcapp import GrpcApp, GrpcClient
 from .support.grpcapp import request as grpc_request
+from .support.issuer import OTHER, RS256, token
 from .support.message import Message, request
 from .support.sidecar import Sidecar, document, inbound, with_fields
+from .support.tokens import asking, bearer, of
+from .support.tokens import policy as jwt
 from .support.waiting import eventually
 from .support.websocket import UPGRADE
 
@@ -259,3 +262,35 @@ def test_bypass_by_dates_that_a_client_writes(limited: Limited) -> None:
     sidecar = limited(limit(rate=3))
     found = [ask(sidecar, "/", f"Date: Tue, {n} Nov 2094 08:12:31 GMT", f"Age: {n}99999").status for n in range(10, 15)]
     assert found == [200, 200, 200, 429, 429]
+
+
+# --- by a claim of a verified token
+
+
+def test_all_tokens_of_a_subject_are_one_bucket_and_nobody_gets_into_another_ones(
+    start: StartSidecar, app: StartApp
+) -> None:
+    by_subject = limit("subjects", 2, by="Claim", claim="sub")
+    keys = jwt(issuers=[of(None, keys=[{key: RS256.public()[key] for key in ("kty", "kid", "n", "e")}])])
+    sidecar = start(asking(app().address, keys, rate_limit=policy(by_subject)))
+    anna = [bearer(token(jti=name)) for name in ("a", "b", "c")]
+
+    assert [ask(sidecar, "/", one).status for one in anna] == [200, 200, 429]
+    assert statuses(sidecar, 3, "/", bearer(token(sub="bert"))) == [200, 200, 429]
+    # a claim counts only behind its signature, and a header that looks like one says nothing
+    assert ask(sidecar, "/", bearer(token(OTHER, sub="carl", header={"kid": "k1"}))).status == 401
+    assert ask(sidecar, "/", anna[0], "x-nova-subject: dora").status == 429
+    assert (counted(sidecar, "admitted", "subjects"), counted(sidecar, "refused", "subjects")) == (4, 3)
+
+
+def test_who_has_no_such_claim_counts_by_address(start: StartSidecar, app: StartApp) -> None:
+    by_team = limit("teams", 1, by="Claim", claim="team")
+    keys = jwt(
+        issuers=[of(None, keys=[{key: RS256.public()[key] for key in ("kty", "kid", "n", "e")}])], openPaths=["/open"]
+    )
+    sidecar = start(asking(app().address, keys, rate_limit=policy(by_team)))
+
+    assert ask(sidecar, "/open").status == 200
+    assert ask(sidecar, "/", bearer(token(team=["a", "b"]))).status == 429  # a list is none that can be counted by
+    assert ask(sidecar, "/", bearer(token(team="a"))).status == 200
+    assert ask(sidecar, "/", bearer(token(team="a", sub="bert"))).status == 429

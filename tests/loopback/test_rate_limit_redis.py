@@ -103,8 +103,31 @@ def test_several_limits_are_one_call_and_one_refusal_charges_nobody(
     assert ask(sidecar, 3, "x-api-key: a") == [200, 200, 429]
     assert sidecar.metric("nova_store_calls_total", store="policies", result="ok") == 3
     assert ask(sidecar, 2, "x-api-key: b") == [200, 429]
-    form = re.compile(rb"nova:rate:\{default/shop\}:[0-9a-f]{32}")
+    form = re.compile(rb"nova:\{default/shop:rate\}:[0-9a-f]{32}")
     assert [key for key in redis.command("KEYS", "*") if not form.fullmatch(key)] == []  # nothing in plain words
+
+
+def test_what_a_global_limit_refuses_costs_a_local_one_nothing(
+    start: StartSidecar, app: StartApp, redis: Server
+) -> None:
+    near, far = one(3, name="near", scope="Local"), one(1, name="far", paths=("/login",))
+    sidecar = start(shop(app().address, redis, limits(near, far)))
+    with sidecar.connect() as client:
+        targets = ["/login", "/login", "/login", "/", "/", "/"]
+        found = [client.exchange(request("GET", target)).status for target in targets]
+    assert found == [200, 429, 429, 200, 200, 429]
+    assert sidecar.metric("nova_store_calls_total", store="policies", result="ok") == 2  # the third was spared
+    assert sidecar.metric("nova_rate_limit_requests_total", limit="near", result="refused") == 1
+
+
+def test_without_redis_it_costs_nothing_either(start: StartSidecar, app: StartApp, redis: Server) -> None:
+    near, far = one(3, name="near", scope="Local"), one(1, name="far", paths=("/login",))
+    sidecar = start(shop(app().address, redis, limits(near, far)))
+    redis.stop()
+    with sidecar.connect() as client:
+        targets = ["/login", "/login", "/login", "/", "/", "/"]
+        found = [client.exchange(request("GET", target)).status for target in targets]
+    assert found == [200, 429, 429, 200, 200, 429]
 
 
 def test_a_redis_that_is_killed_fails_nobody_and_each_pod_has_its_share(

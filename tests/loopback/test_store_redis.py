@@ -19,7 +19,6 @@ import pytest
 from nova_sidecar.store.guarded import MOST, Call, GuardedStore
 from nova_sidecar.store.port import LARGEST, LONGEST_HOLDER, StoreError
 from nova_sidecar.store.redis_store import RedisBackend
-from tests.bench.tools import Unavailable, program
 
 from .support.ports import free_ports
 from .support.redisservers import MASTER, SentinelServer, Server, cluster, move_slots, replica_of
@@ -29,14 +28,6 @@ SOON = 1.0
 """Seconds: more than a loaded machine takes to wake up, and less than the client library's own patience."""
 _LEFT_OPEN = "ignore:unclosed:ResourceWarning"
 """The client leaves connections to servers that have left its Cluster to the garbage collector (redis-py 8.1)."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
-    try:
-        program("redis-server")
-    except Unavailable as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture

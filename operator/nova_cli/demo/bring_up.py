@@ -10,7 +10,7 @@ from nova_cli.cluster import toolchain
 from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
-from nova_cli.demo.claims import STOREFRONT
+from nova_cli.demo.claim import STOREFRONT
 from nova_cli.demo.stage import Stage
 from nova_cli.errors import CommandError
 from nova_cli.images.build import build

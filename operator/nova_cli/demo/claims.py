@@ -1,42 +1,21 @@
-"""The five claims. Each drives real traffic through running pods, measures, and gives a verdict.
-
-A claim leaves the services as it found them, also when it fails, so that claims run alone and in any order.
-"""
+"""The claims about services as they come up: what every one of them has without asking for it. And the list of all."""
 
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from nova_api import names
+from nova_cli.demo.claim import CATALOG, STOREFRONT, Claim, Verdict, runs_everywhere
+from nova_cli.demo.request_claims import cache, tenants, token
 from nova_cli.demo.stage import Stage
 
-STOREFRONT: Final = "http://storefront:8080/"
-CATALOG: Final = "http://catalog:8080/items"
 CATALOG_DIRECT: Final = "http://catalog-direct:8080/items"
 OVERLOAD_RATE: Final = 450
 """Requests a second, more than twice what both catalog pods can serve together (4 slots of 40 ms each: 200)."""
 CALM_RATE: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a claim held, and the figures it was judged by."""
-
-    passed: bool
-    figures: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim with the name it is chosen by."""
-
-    name: str
-    title: str
-    check: Callable[[Stage], Verdict]
 
 
 def correlation(stage: Stage) -> Verdict:
@@ -132,12 +111,12 @@ def reload(stage: Stage) -> Verdict:
     try:
         begin = time.monotonic()
         stage.patch("catalog", {"spec": {"backpressure": {"maxConcurrency": old + 1}}})
-        applied = stage.eventually(lambda: _runs_everywhere(stage, "catalog"), within=20, every=0.05)
+        applied = stage.eventually(lambda: runs_everywhere(stage, "catalog"), within=20, every=0.05)
         took = time.monotonic() - begin
         proven = stage.eventually(lambda: _converged(stage, "catalog"), within=20)
     finally:
         stage.patch("catalog", {"spec": {"backpressure": {"maxConcurrency": old}}})
-        stage.eventually(lambda: _runs_everywhere(stage, "catalog"), within=20)
+        stage.eventually(lambda: runs_everywhere(stage, "catalog"), within=20)
     same = {pod.uid: pod.restarts for pod in before} == {pod.uid: pod.restarts for pod in stage.pods("catalog")}
     figures = (
         f"maxConcurrency {old} -> {old + 1} ran in all {len(before)} sidecars after {took:.1f} s;"
@@ -152,6 +131,9 @@ CLAIMS: Final = (
     Claim("overload", "overload: accepted requests stay fast", overload),
     Claim("restart", "a rolling restart under load: nothing fails", restart),
     Claim("reload", "a changed threshold: running everywhere in seconds, no pod restarted", reload),
+    Claim("token", "a token is asked for: with one requests pass, without or with a forged one they do not", token),
+    Claim("cache", "a cached answer: the app is asked once", cache),
+    Claim("tenants", "a tenant above its quota is refused, the other one notices nothing", tenants),
 )
 
 
@@ -174,13 +156,6 @@ def _transitions(stage: Stage) -> dict[str, int]:
             step = f"{labels['from']}-{labels['to']}"
             counts[step] = counts.get(step, 0) + int(value)
     return counts
-
-
-def _runs_everywhere(stage: Stage, service: str) -> bool:
-    """Whether each pod's sidecar reports the hash of the resolved document that its current spec gives."""
-    wanted = stage.wanted_hash(service)
-    urls = [f"http://{pod.ip}:{names.STATUS_PORT}/status" for pod in stage.pods(service)]
-    return all(a["status"] == 200 and json.loads(a["body"])["configHash"] == wanted for a in stage.call(*urls))
 
 
 def _converged(stage: Stage, service: str) -> bool:

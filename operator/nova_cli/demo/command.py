@@ -12,14 +12,14 @@ from nova_cli.console import Console
 from nova_cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from nova_cli.demo.claims import Claim
+    from nova_cli.demo.claim import Claim
     from nova_cli.demo.stage import Stage
 
-NAMES = ("correlation", "breaker", "overload", "restart", "reload")
+NAMES = ("correlation", "breaker", "overload", "restart", "reload", "token", "cache", "tenants")
 
 EPILOG = """\
 examples:
-  nova demo                       everything: cluster, images, Nova, examples, the five claims
+  nova demo                       everything: cluster, images, Nova, examples, the eight claims
   nova demo --only breaker        one claim, on the cluster that runs already or a new one
   nova demo down                  remove the cluster; binaries and images stay in the cache
 
@@ -29,6 +29,9 @@ claims:
   overload      early rejection keeps accepted requests fast, beside the same load without the sidecar
   restart       a rolling restart under load without a failed request
   reload        a changed threshold in every sidecar within seconds, no pod restarted
+  token         JWT switched on: a valid token passes, none and a forged one do not
+  cache         the response cache switched on: the second caller's answer costs the app nothing
+  tenants       quotas switched on: one tenant above its own is refused, the other one is served
 
 The first run compiles what the cluster is made of (about ten minutes on two cores, more beside other work); later ones
 take up to two minutes, or one where the cluster still runs.

@@ -68,24 +68,26 @@ class Stage:
         self, *urls: str, method: str = "GET", headers: dict[str, str] | None = None, data: str | None = None
     ) -> list[dict[str, Any]]:
         """One request to each URL from the client pod: status, headers, body, ms."""
-        options = [f"--header={name}:{value}" for name, value in (headers or {}).items()]
+        options = _headers(headers)
         if data is not None:
             options.append(f"--data={data}")
         answers: list[dict[str, Any]] = json.loads(self._client("call", f"--method={method}", *options, *urls))
         return answers
 
-    def load(self, url: str, *, rate: float, seconds: float, fresh: bool = False) -> dict[str, Any]:
+    def load(
+        self, url: str, *, rate: float, seconds: float, fresh: bool = False, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """Constant-rate load from the client pod, `fresh`: with a connection for each request; blocks until its end."""
-        options = [f"--rate={rate}", f"--seconds={seconds}", *(["--fresh"] if fresh else [])]
+        options = [f"--rate={rate}", f"--seconds={seconds}", *(["--fresh"] if fresh else []), *_headers(headers)]
         report: dict[str, Any] = json.loads(self._client("run", *options, url, patience=seconds + 60))
         return report
 
     @contextmanager
     def background_load(
-        self, url: str, *, rate: float, seconds: float, fresh: bool = False
+        self, url: str, *, rate: float, seconds: float, fresh: bool = False, headers: dict[str, str] | None = None
     ) -> Iterator[Future[dict[str, Any]]]:
         """The same beside other work; leaving the block waits for its end."""
-        future = self._pool.submit(self.load, url, rate=rate, seconds=seconds, fresh=fresh)
+        future = self._pool.submit(self.load, url, rate=rate, seconds=seconds, fresh=fresh, headers=headers)
         try:
             yield future
         finally:
@@ -178,6 +180,11 @@ class Stage:
     def command(self, *args: str) -> list[str]:
         """The command line of kubectl in the demo's namespace."""
         return [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
+
+
+def _headers(headers: dict[str, str] | None) -> list[str]:
+    """Options of the client's command line."""
+    return [f"--header={name}:{value}" for name, value in (headers or {}).items()]
 
 
 def _pod(item: dict[str, Any]) -> Pod:

@@ -15,7 +15,7 @@ from nova_cli.images.catalog import Image
 GLIBC = [f"_2_{minor}" for minor in range(28, 16, -1)] + ["2014"]
 """The versions of the C library that wheels may be made for. Debian 10 has 2.28, so any base of today will do."""
 
-EXTRAS: Mapping[str, str] = {"sidecar": "graphql,jwt,sidecar,store,tracing"}
+EXTRAS: Mapping[str, str] = {"sidecar": "graphql,jwt,sidecar,store,tracing", "services": "services,data"}
 """What of the package an image installs, where it is not the extra of its own name; as in its Dockerfile."""
 
 

@@ -146,6 +146,20 @@ def _rates_that_are_passed(spec: NovaServiceSpec) -> Iterator[str]:
         )
 
 
+def _claims_of_nobody(spec: NovaServiceSpec) -> Iterator[str]:
+    if spec.jwt is not None and spec.jwt.mode != "Off":
+        return
+    limits = spec.rate_limit.limits if spec.rate_limit.mode != "Off" else ()
+    for limit in limits:
+        if limit.by == "Claim":
+            counted = "by its client's address" if limit.missing == "Client" else "not at all"
+            yield f"rateLimit.limits[{limit.name}].claim: without jwt no request has claims, and each counts {counted}"
+    tenancy = spec.tenancy
+    if tenancy.mode != "Off" and tenancy.by == "Claim":
+        treated = "all share the default quota" if tenancy.missing == "Shared" else "all are refused"
+        yield f"tenancy.claim: without jwt no request has claims, and {treated}"
+
+
 def _quotas_that_promise_nothing(spec: NovaServiceSpec) -> Iterator[str]:
     policy = spec.tenancy
     if policy.mode == "Off":
@@ -211,6 +225,7 @@ _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _any_audience,
     _open_to_all,
     _rates_that_are_passed,
+    _claims_of_nobody,
     _quotas_that_promise_nothing,
 )
 _UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)

@@ -10,6 +10,7 @@ from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.autoscaler import autoscaler
 from nova_operator.desired.checks import check
 from nova_operator.desired.config_map import config_map
+from nova_operator.desired.database_job import database_job
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.deployment import deployment
 from nova_operator.desired.http_route import http_route
@@ -30,6 +31,7 @@ def desired_state(service: NovaService, defaults: Defaults) -> tuple[Manifest, .
     """
     check(service)
     config = resolve(service)
+    workload = deployment(service, defaults)
     children = (
         service_account(service),
         config_map(service, config),
@@ -41,6 +43,7 @@ def desired_state(service: NovaService, defaults: Defaults) -> tuple[Manifest, .
         http_route(service, defaults.platform),
         pod_monitor(service, defaults.platform),
         autoscaler(service, defaults.platform),
-        deployment(service, defaults),
+        database_job(service, defaults, workload),
+        workload,
     )
     return tuple(child for child in children if child is not None)

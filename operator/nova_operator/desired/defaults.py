@@ -51,6 +51,9 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_image: str
     sidecar_pull_policy: PullPolicy | None = None
     sidecar_requests: dict[str, str]
+    data_image: str = ""
+    """Image of the data tools, for services with a database."""
+
     operator_namespace: str | None = None
     """Where the operator's pods are; None when it runs outside of the cluster."""
 

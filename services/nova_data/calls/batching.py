@@ -36,10 +36,10 @@ Loaded = Mapping[K, V | Exception] | Sequence[V | Exception]
 class _Batch(Generic[K, V]):
     """Keys of one call, and who waits for each."""
 
-    __slots__ = ("futures", "task", "waiting")
+    __slots__ = ("task", "waiters", "waiting")
 
     def __init__(self) -> None:
-        self.futures: dict[K, asyncio.Future[V]] = {}
+        self.waiters: dict[K, list[asyncio.Future[V]]] = {}
         self.waiting = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -77,16 +77,15 @@ class Batcher(Generic[K, V]):
         if self._kept is not None and key in self._kept:
             return self._kept[key]
         batch = self._open
-        future = batch.futures.get(key)
-        if future is None:
-            future = batch.futures[key] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        batch.waiters.setdefault(key, []).append(waiter)
         batch.waiting += 1
         self._add(key)
         try:
-            await asyncio.wait((future,))
-        finally:
-            self._left(batch, key, future)
-        return future.result()
+            return await waiter
+        except asyncio.CancelledError:
+            self._left(batch, key, waiter)
+            raise
 
     async def load_all(self, keys: Iterable[K]) -> list[V]:
         """The values of several, in their order. Raises the first error there is."""
@@ -125,20 +124,19 @@ class Batcher(Generic[K, V]):
         self.calls += 1
         batch.task = asyncio.get_running_loop().create_task(self._run(batch))
 
-    def _left(self, batch: _Batch[K, V], key: K, future: "asyncio.Future[V]") -> None:
-        """One who waited has its answer, or does not want it any more."""
+    def _left(self, batch: _Batch[K, V], key: K, waiter: "asyncio.Future[V]") -> None:
+        """One who waited does not want it any more."""
         batch.waiting -= 1
-        if future.done():
-            return
         if batch is self._open:
             self._window.drop(key)
-            if key not in self._window:
-                del batch.futures[key]
+            batch.waiters[key].remove(waiter)
+            if not batch.waiters[key]:
+                del batch.waiters[key]
         elif not batch.waiting and batch.task is not None:
             batch.task.cancel()
 
     async def _run(self, batch: _Batch[K, V]) -> None:
-        keys = list(batch.futures)
+        keys = list(batch.waiters)
         try:
             async with asyncio.timeout(self._timeout) as bound:
                 found = await self._load_many(keys)
@@ -148,17 +146,19 @@ class Batcher(Generic[K, V]):
             values = dict.fromkeys(keys, own)
         except Exception as error:  # whatever it is, it is everybody's
             values = dict.fromkeys(keys, error)
-        for key, future in batch.futures.items():
-            self._settle(key, future, values[key])
+        for key, waiters in batch.waiters.items():
+            self._settle(key, waiters, values[key])
 
-    def _settle(self, key: K, future: "asyncio.Future[V]", value: V | Exception) -> None:
+    def _settle(self, key: K, waiters: "list[asyncio.Future[V]]", value: V | Exception) -> None:
+        waiting = [waiter for waiter in waiters if not waiter.done()]  # the others have left
         if isinstance(value, Exception):
-            future.set_exception(value)
-            future.exception()  # looked at, so that asyncio does not complain where nobody waits any more
+            for waiter in waiting:
+                waiter.set_exception(value)
             return
         if self._kept is not None:
             self._kept[key] = value
-        future.set_result(value)
+        for waiter in waiting:
+            waiter.set_result(value)
 
     def __repr__(self) -> str:
         return f"<Batcher waiting={len(self._window)} loads={self.loads} calls={self.calls}>"

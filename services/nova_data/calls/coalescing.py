@@ -32,13 +32,13 @@ TIMEOUT: Final = 30.0
 
 
 class _Flight(Generic[V]):
-    """Work under way, and how many want it."""
+    """Work under way, and who waits for it."""
 
-    __slots__ = ("task", "wanted")
+    __slots__ = ("task", "waiters")
 
     def __init__(self, task: "asyncio.Task[V]") -> None:
         self.task = task
-        self.wanted = 0
+        self.waiters: dict[asyncio.Future[V], None] = {}
 
 
 class Coalescer(Generic[V]):
@@ -56,24 +56,23 @@ class Coalescer(Generic[V]):
 
     async def call(self, key: Hashable, work: Callable[[], Awaitable[V]]) -> V:
         """What `work` gives, run now or under way already. Raises what it raises, and CallTimeoutError."""
+        loop = asyncio.get_running_loop()
         flight = self._flights.get(key)
         if flight is None:
             self.led += 1
-            flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._run(work)))
+            flight = self._flights[key] = _Flight(loop.create_task(self._run(work)))
             flight.task.add_done_callback(lambda _: self._landed(key, flight))
         else:
             self.followed += 1
-        flight.wanted += 1
+        waiter: asyncio.Future[V] = loop.create_future()
+        flight.waiters[waiter] = None
         try:
-            await asyncio.wait((flight.task,))
+            return await waiter
         finally:
-            flight.wanted -= 1
-            if not flight.wanted and not flight.task.done():
-                self._landed(key, flight)  # before its end, so that nobody follows who then gets nothing
+            flight.waiters.pop(waiter, None)
+            if not flight.waiters and not flight.task.done():
+                self._gone(key, flight)  # before its end, so that nobody follows who then gets nothing
                 flight.task.cancel()
-        if flight.task.cancelled():  # by somebody else: it is not this call that was cancelled
-            raise CallTimeoutError(None)
-        return flight.task.result()
 
     def forget(self, key: Hashable) -> None:
         """What the work under way reads has changed: who comes from now on begins anew, who waits gets what it has."""
@@ -89,10 +88,19 @@ class Coalescer(Generic[V]):
             raise CallTimeoutError(self._timeout) from error
 
     def _landed(self, key: Hashable, flight: _Flight[V]) -> None:
+        self._gone(key, flight)
+        task, waiters = flight.task, [waiter for waiter in flight.waiters if not waiter.done()]
+        flight.waiters = {}
+        error = CallTimeoutError(None) if task.cancelled() else task.exception()
+        for waiter in waiters:
+            if error is None:
+                waiter.set_result(task.result())
+            else:
+                waiter.set_exception(error)
+
+    def _gone(self, key: Hashable, flight: _Flight[V]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # looked at, so that asyncio does not complain where nobody waits any more
 
     def __len__(self) -> int:
         """Calls that do work now."""

@@ -6,6 +6,7 @@ import os
 from typing import Final
 
 DATABASE_VARIABLE: Final = "DATABASE_URL"
+BROKERS_VARIABLE: Final = "KAFKA_BROKERS"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -18,6 +19,26 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         default=given,
         required=given is None,
         help=f"postgresql://USER:PASSWORD@HOST:PORT/NAME (default: ${DATABASE_VARIABLE})",
+    )
+
+
+def add_brokers(parser: argparse.ArgumentParser) -> None:
+    """Add `--brokers` and `--kafka`."""
+    given = os.environ.get(BROKERS_VARIABLE)
+    parser.add_argument(
+        "--brokers",
+        metavar="HOST:PORT,…",
+        default=given,
+        required=given is None,
+        help=f"where Kafka is (default: ${BROKERS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--kafka",
+        metavar="NAME=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        help="further setting of librdkafka; those that keep order and loss away cannot be changed",
     )
 
 
@@ -50,3 +71,10 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text.partition('=')[0]!r}")
+    return name, value

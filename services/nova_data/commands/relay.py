@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import re
 import signal
 import time
@@ -15,7 +14,6 @@ from nova_data.outbox.partitions import AHEAD, KEEP
 if TYPE_CHECKING:
     from nova_data.outbox.relay import Relay, Settings
 
-BROKERS_VARIABLE: Final = "KAFKA_BROKERS"
 STUCK: Final = 60.0
 """Seconds without a turn after which a relay is not healthy."""
 EPILOG: Final = """\
@@ -37,22 +35,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "relay", help=summary, description=summary, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     shared.add_database(parser)
-    brokers = os.environ.get(BROKERS_VARIABLE)
-    parser.add_argument(
-        "--brokers",
-        metavar="HOST:PORT,…",
-        default=brokers,
-        required=brokers is None,
-        help=f"where Kafka is (default: ${BROKERS_VARIABLE})",
-    )
-    parser.add_argument(
-        "--kafka",
-        metavar="NAME=VALUE",
-        type=_setting,
-        action="append",
-        default=[],
-        help="further setting of librdkafka; those that keep the order cannot be changed",
-    )
+    shared.add_brokers(parser)
     parser.add_argument(
         "--topic-prefix",
         metavar="TEXT",
@@ -120,13 +103,6 @@ def _health(relay: "Relay") -> dict[str, Any]:
     """A relay that waits for Kafka or its database is healthy, however long it takes; one whose loop stands is not."""
     idle = time.monotonic() - relay.turned
     return {"status": "ok" if idle < STUCK else "stuck", "breaker": relay.breaker.state, "idleSeconds": round(idle, 1)}
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text.partition('=')[0]!r}")
-    return name, value
 
 
 def _attempts(text: str) -> int:

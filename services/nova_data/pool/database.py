@@ -67,7 +67,8 @@ class Database:
     ) -> None:
         self.name = name
         self.settings = settings = settings or PoolSettings()
-        self._url = url
+        self.url = url
+        """It may hold a password: for connections, not for logs."""
         self._clock = clock
         self._pool: Any = None
         self._watching: asyncio.Task[None] | None = None
@@ -97,7 +98,7 @@ class Database:
     async def __aenter__(self) -> Self:
         settings = self.settings
         self._pool = await asyncpg.create_pool(
-            self._url,
+            self.url,
             min_size=settings.warm,
             max_size=settings.size,
             max_inactive_connection_lifetime=settings.idle,

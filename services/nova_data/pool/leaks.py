@@ -9,26 +9,35 @@ Noted are places alone, file, line and function, and no variable: values of vari
 """
 
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 MOST_FRAMES: Final = 12
 """Of the code that took a connection, the innermost ones."""
+_MOST_CALLS: Final = 64
+"""Frames that are looked at for them."""
 _SKIPPED: Final = ("/nova_data/pool/", "/nova_data/split/", "/nova_data/pool_guard.py", "/contextlib.py", "/asyncio/")
 Frame = tuple[str, int, str]
 """A file, a line in it, the function."""
+Call = tuple[CodeType, int]
+"""A function and how far it has come; which line that is, is looked up for what is told alone."""
 
 
 class Hold:
     """A connection that is in use. `since` and `told` are instants in seconds, `told` None until it was told."""
 
-    __slots__ = ("frames", "since", "told")
+    __slots__ = ("_calls", "since", "told")
 
-    def __init__(self, since: float, frames: tuple[Frame, ...]) -> None:
+    def __init__(self, since: float, calls: tuple[Call, ...]) -> None:
         self.since = since
-        self.frames = frames
-        """Where it was taken, innermost first."""
         self.told: float | None = None
+        self._calls = calls
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """Where it was taken, innermost first, without what stands between the app and its pool."""
+        own = ((code, at) for code, at in self._calls if not any(part in code.co_filename for part in _SKIPPED))
+        return tuple((code.co_filename, _line(code, at), code.co_qualname) for code, at in own)[:MOST_FRAMES]
 
     @property
     def stack(self) -> str:
@@ -36,7 +45,7 @@ class Hold:
         return " < ".join(f"{function} ({file}:{line})" for file, line, function in self.frames)
 
     def __repr__(self) -> str:
-        return f"<Hold since={self.since:g} told={self.told is not None} frames={len(self.frames)}>"
+        return f"<Hold since={self.since:g} told={self.told is not None}>"
 
 
 class LeakWatch:
@@ -51,9 +60,9 @@ class LeakWatch:
         self._young: dict[Hold, None] = {}  # in the order in which they were taken, so the first is due first
         self._told: dict[Hold, None] = {}
 
-    def took(self, now: float, frames: tuple[Frame, ...]) -> Hold:
+    def took(self, now: float, calls: tuple[Call, ...]) -> Hold:
         """A connection is in use; give it back with `gave_back`."""
-        hold = Hold(now, frames)
+        hold = Hold(now, calls)
         self._young[hold] = None
         return hold
 
@@ -91,13 +100,16 @@ class LeakWatch:
         return f"<LeakWatch held={len(self._young) + len(self._told)} missing={self.missing} leaks={self.leaks}>"
 
 
-def frames() -> tuple[Frame, ...]:
-    """Where the caller is, without the frames of this package and of what calls it; about 2 µs."""
-    found: list[Frame] = []
+def calls() -> tuple[Call, ...]:
+    """Where the caller is; one short step for each frame, since this is done for every connection."""
+    found: list[Call] = []
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and len(found) < MOST_FRAMES:
-        code = frame.f_code
-        if not any(part in code.co_filename for part in _SKIPPED):
-            found.append((code.co_filename, frame.f_lineno, code.co_qualname))
+    while frame is not None and len(found) < _MOST_CALLS:
+        found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(found)
+
+
+def _line(code: CodeType, at: int) -> int:
+    """The line of an instruction."""
+    return next((line or 0 for start, end, line in code.co_lines() if start <= at < end), code.co_firstlineno)

@@ -1,6 +1,7 @@
 """What is counted of a database, in the app's own metrics (prometheus-client)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -36,35 +37,37 @@ class DatabaseMetrics(PoolMetrics):
             "db_pool_missing", "Connections that were told as forgotten and are not back.", ("pool",), registry=registry
         )
 
-    def show(self, pool: str, missing: Callable[[], float]) -> None:
+    def show(self, pool: str, missing: Callable[[], float]) -> "DatabaseSeries":
         """Show this database; every series is there with zero."""
-        for each in (self._leaks, self._refused, self._slow, self._wait, self._held, self._query):
-            each.labels(pool)
         self._missing.labels(pool).set_function(missing)
-
-    def leaked(self, pool: str) -> None:
-        """Count a connection that was told."""
-        self._leaks.labels(pool).inc()
-
-    def tenant_refused(self, pool: str) -> None:
-        """Count a request whose tenant had its share."""
-        self._refused.labels(pool).inc()
-
-    def ran(self, pool: str, seconds: float, *, slow: bool) -> None:
-        """Count a statement."""
-        self._query.labels(pool).observe(seconds)
-        if slow:
-            self._slow.labels(pool).inc()
-
-    def waited(self, pool: str, seconds: float) -> None:
-        """Count a wait for a connection."""
-        self._wait.labels(pool).observe(seconds)
-
-    def held(self, pool: str, seconds: float) -> None:
-        """Count a connection that came back."""
-        self._held.labels(pool).observe(seconds)
+        return DatabaseSeries(
+            leaks=self._leaks.labels(pool),
+            refused=self._refused.labels(pool),
+            slow=self._slow.labels(pool),
+            wait=self._wait.labels(pool),
+            held=self._held.labels(pool),
+            query=self._query.labels(pool),
+        )
 
     def remove(self, pool: str) -> None:
         """The database is closed: what it was counted stays, what it is does not."""
         super().remove(pool)
         self._missing.remove(pool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSeries:
+    """Those of one database, found once: a label is looked up more slowly than a number is counted."""
+
+    leaks: Counter
+    refused: Counter
+    slow: Counter
+    wait: Histogram
+    held: Histogram
+    query: Histogram
+
+    def ran(self, seconds: float, *, slow: bool) -> None:
+        """Count a statement."""
+        self.query.observe(seconds)
+        if slow:
+            self.slow.inc()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from nova_data.pool.leaks import Hold, LeakWatch, frames
+from nova_data.pool.leaks import Hold, LeakWatch, calls
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.slow import SlowLog, SlowStatement
 
@@ -32,37 +32,35 @@ class Observer:
         self.slow = SlowLog(slow_after)
         self._name = name
         self._clock = clock
-        self._metrics = metrics
+        self._series = None if metrics is None else metrics.show(name, lambda: self.leaks.missing)
         self._on_leak = on_leak or self._tell_leak
         self._on_slow = on_slow or self._tell_slow
-        if metrics is not None:
-            metrics.show(name, lambda: self.leaks.missing)
 
     def waited(self, began: float) -> None:
         """A wait for a connection, which began then, is over."""
-        if self._metrics is not None:
-            self._metrics.waited(self._name, self._clock() - began)
+        if self._series is not None:
+            self._series.wait.observe(self._clock() - began)
 
     def refused(self) -> None:
         """A tenant has its share."""
-        if self._metrics is not None:
-            self._metrics.tenant_refused(self._name)
+        if self._series is not None:
+            self._series.refused.inc()
 
     def took(self) -> Hold:
         """A connection is in use, by who called; give it back with `gave_back`."""
-        return self.leaks.took(self._clock(), frames())
+        return self.leaks.took(self._clock(), calls())
 
     def gave_back(self, hold: Hold) -> None:
         """It is back."""
         self.leaks.gave_back(hold)
-        if self._metrics is not None:
-            self._metrics.held(self._name, self._clock() - hold.since)
+        if self._series is not None:
+            self._series.held.observe(self._clock() - hold.since)
 
     def ran(self, record: Any) -> None:
         """A statement was run; `record` is asyncpg's LoggedQuery."""
         seconds: float = record.elapsed
-        if self._metrics is not None:
-            self._metrics.ran(self._name, seconds, slow=seconds >= self.slow.after)
+        if self._series is not None:
+            self._series.ran(seconds, slow=seconds >= self.slow.after)
         told = self.slow.record(record.query, seconds, self._clock())
         if told is not None:
             self._on_slow(told)
@@ -71,8 +69,8 @@ class Observer:
         """Tell of connections that do not come back, until cancelled."""
         while True:
             for hold in self.leaks.overdue(self._clock()):
-                if self._metrics is not None:
-                    self._metrics.leaked(self._name)
+                if self._series is not None:
+                    self._series.leaks.inc()
                 self._on_leak(hold)
             await asyncio.sleep(self.leaks.pause(self._clock()))
 

@@ -17,10 +17,11 @@ from nova_sidecar.admin.coalescing import coalescing_metrics
 from nova_sidecar.admin.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from nova_sidecar.admin.idempotency import idempotency_metrics
 from nova_sidecar.admin.jwt import jwt_metrics
-from nova_sidecar.admin.limits import rate_limit_metrics, tenancy_metrics
 from nova_sidecar.admin.pool_guard import pool_guard_metrics
+from nova_sidecar.admin.rate_limit import rate_limit_metrics
 from nova_sidecar.admin.relays import relay_metrics
 from nova_sidecar.admin.stores import store_metrics
+from nova_sidecar.admin.tenancy import tenancy_metrics
 from nova_sidecar.admin.tls import tls_metrics
 from nova_sidecar.admin.view import View
 from nova_sidecar.admin.websockets import web_socket_metrics
@@ -92,7 +93,7 @@ class ProxyCollector(Collector):
         yield from pool_guard_metrics(stats)
         yield from idempotency_metrics(ports, stats)
         yield from jwt_metrics(ports, stats["policies"].get("jwt", {}))
-        yield from rate_limit_metrics(stats["policies"].get("rate_limit", {}))
+        yield from rate_limit_metrics(stats["policies"].get("rateLimit", {}))
         yield from tenancy_metrics(stats["policies"].get("tenancy", {}))
         yield from _pools(stats)
         yield from _breakers(stats["outbound"])

@@ -31,7 +31,7 @@ def take_report(desk: "PoolGuardDesk | None", request: Request) -> Answer:
 
 def pool_guard_metrics(stats: Mapping[str, Any]) -> Iterator[Family]:
     """Pools as the app has reported them; `stats` is the whole of `/stats`."""
-    shown: Mapping[str, Any] = stats["policies"].get("pool_guard", {})
+    shown: Mapping[str, Any] = stats["policies"].get("poolGuard", {})
     utilization = GaugeFamily(
         "nova_pool_guard_utilization_ratio",
         "Share of a database pool of the app that is in use, as reported; 0 where nobody reports it any more.",

@@ -9,7 +9,8 @@ Two documents that differ in white space, commas and comments are the same (sect
 the form which the printer gives them. The order of fields counts: it is the order of the answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -152,6 +153,23 @@ def read(text: str, tokens: int) -> Document:
         raise QueryError("the document breaks GraphQL's syntax") from error
     except RecursionError as error:
         raise QueryError("the document is nested too deeply") from error
+
+
+def read_all(texts: Sequence[str], tokens: int) -> list[Document | str]:
+    """Read several, and weigh them as far as variables do not matter; of one that cannot be read, why. In a thread or
+    not."""
+    found: list[Document | str] = []
+    for text in texts:
+        try:
+            document = read(text, tokens)
+        except QueryError as error:
+            found.append(str(error))
+            continue
+        for operation in document.operations.values():
+            with suppress(QueryError):  # it is said again of the one that is asked for
+                operation.weight({})
+        found.append(document)
+    return found
 
 
 class _Scale:

@@ -7,10 +7,12 @@
 An invalidation acts here at once, and everywhere else through Redis: see `cache_tier`.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nova_api.proxy import ProxyConfig
 from nova_api.request_policies.cache import CachePolicy
@@ -21,8 +23,8 @@ from nova_sidecar.policy.s3fifo import S3Fifo
 from nova_sidecar.wire.storing import Allowances
 
 if TYPE_CHECKING:
+    from nova_sidecar.pipeline.asking import Plan
     from nova_sidecar.pipeline.cache_tier import CacheTier
-    from nova_sidecar.pipeline.caching import Plan
     from nova_sidecar.pipeline.managed import ManagedExchange
     from nova_sidecar.pipeline.port import Shared
 
@@ -32,6 +34,9 @@ MOST_WAITING: Final = 10_000
 """Requests that wait for one response, at most."""
 MOST_REFRESHING: Final = 64
 """Responses that are asked for behind clients' backs at once."""
+
+
+Result = TypeVar("Result")
 
 
 class Outcome(StrEnum):
@@ -50,8 +55,8 @@ class CacheDesk:
     """See the module."""
 
     __slots__ = (
-        "_config", "_shared", "allowed", "clock", "flights", "loop", "persisted", "policy", "refreshing", "responses",
-        "shadow", "stored", "tier", "timed", "waiting", "wall",
+        "_config", "_pool", "_shared", "allowed", "apart", "clock", "flights", "loop", "persisted", "policy",
+        "refreshing", "responses", "shadow", "stored", "tier", "timed", "waiting", "wall",
     )  # fmt: skip
 
     def __init__(self, config: ProxyConfig, shared: "Shared") -> None:
@@ -67,6 +72,9 @@ class CacheDesk:
         """Flights that are looked at again."""
         self.persisted: S3Fifo[str, str] | None = None
         """GraphQL documents by their SHA-256, as clients have shown them; None where nobody has need of them."""
+        self._pool: ThreadPoolExecutor | None = None
+        self.apart = 0
+        """Pieces of work that are done, or wait to be, in a thread."""
         self.refreshing = 0
         self.stored = 0
         """Responses that were taken in."""
@@ -109,9 +117,24 @@ class CacheDesk:
     async def close(self) -> None:
         """See `Desk`."""
         self.responses.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
         if self.tier is not None:
             self.tier.end()
             self.tier = None
+
+    def do_apart(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        """Do what would hold up the loop in a thread, one piece after the other. Cancelled when the desk closes."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "graphql")
+        self.apart += 1
+        future = self.loop.run_in_executor(self._pool, work)
+        future.add_done_callback(self._done_apart)
+        return future
+
+    def _done_apart(self, _future: "asyncio.Future[Any]") -> None:
+        self.apart -= 1
 
     def keep(self, resource: bytes, names: tuple[bytes, ...], stored: Stored) -> None:
         """Keep a response here."""
@@ -146,5 +169,6 @@ class CacheDesk:
             "evictions": responses.evictions,
             "invalidations": responses.invalidated,
             "refreshing": self.refreshing,
+            "reading": self.apart,
             "tier": self.tier.snapshot() if self.tier is not None else {},
         }

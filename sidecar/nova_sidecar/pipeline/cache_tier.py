@@ -1,8 +1,8 @@
 """The cache's second tier: what one sidecar has stored, those of other pods find in Redis.
 
-    {cache:namespace/service}:generation      counts purges by pattern
-    {cache:namespace/service}:target:<hash>   counts changes of one target
-    {cache:namespace/service}:entry:<hash>    both counts as they were when the app was asked, then the response
+    nova:{namespace/service:cache}:generation      counts purges by pattern
+    nova:{namespace/service:cache}:target:<hash>   counts changes of one target
+    nova:{namespace/service:cache}:entry:<hash>    both counts as they were when the app was asked, then the response
 
 The tag in braces keeps all keys of a service in one slot of a Cluster, so that one script reads them together: an entry
 counts only if both counts are still what they were. So an invalidation is one increment, whatever there is, and a
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nova_api.proxy import ProxyConfig
 from nova_sidecar.policy.caching import PatternError
 from nova_sidecar.policy.freshness import Stored
+from nova_sidecar.policy.keyspace import key_prefix
 from nova_sidecar.store.port import StoreError
 from nova_sidecar.store.subscriber import Subscriber
 from nova_sidecar.telemetry.logs import get_logger
@@ -90,7 +91,7 @@ class CacheTier:
     def __init__(self, store: "GuardedStore", config: ProxyConfig, desk: "CacheDesk") -> None:
         self.store = store
         self._desk = desk
-        self._prefix = f"{{cache:{config.namespace}/{config.service}}}:"
+        self._prefix = key_prefix(f"{config.namespace}/{config.service}", "cache", together=True)
         self._channel = f"{self._prefix}changes"
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes = 0

@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from msgspec.structs import fields
+
 from nova_api.proxy import ProxyConfig, Store
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class Desk(Protocol):
         ...
 
 
-Make = Callable[[ProxyConfig, "Shared"], Desk | None]
-"""Makes a policy's desk; None where the policy is off."""
+Make = Callable[[ProxyConfig, "Shared"], Desk]
+"""Makes the desk of a policy that is on."""
 
 
 def _cache(config: ProxyConfig, shared: "Shared") -> Desk:
@@ -87,7 +89,9 @@ MAKERS: Final[dict[str, Make]] = {
     "cache": _cache,
     "pool_guard": _pool_guard,
 }
-"""By the policy's field in the document. Each imports what it makes, so that who does not use it has none of it."""
+"""By the policy's field in the configuration. Each imports what it makes: who does not use it has none of it."""
+
+_IN_DOCUMENTS: Final = {field.name: field.encode_name for field in fields(ProxyConfig)}
 
 
 class Desks:
@@ -115,8 +119,6 @@ class Desks:
         desk = former
         if desk is None:
             desk = make(config, shared)
-            if desk is None:
-                return
             self._fresh.append(desk)
         self._by_name[name] = desk
 
@@ -144,8 +146,8 @@ class Desks:
             await self.store.close()
 
     def snapshot(self) -> dict[str, Any]:
-        """What an operator wants to see, as plain data."""
-        shown = {name: desk.snapshot() for name, desk in self._by_name.items()}
+        """What an operator wants to see, as plain data, by the policy's name in a NovaService."""
+        shown = {_IN_DOCUMENTS[name]: desk.snapshot() for name, desk in self._by_name.items()}
         return {**shown, "store": self.store.snapshot() if self.store is not None else {}}
 
     def __repr__(self) -> str:

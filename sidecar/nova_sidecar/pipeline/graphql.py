@@ -6,7 +6,9 @@
 Limits hold for every path that an app may take for that of GraphQL (`policy.readings`); answers are kept for the path
 as it is written in the policy, and only where the URL has no parameters but those of GraphQL.
 
-Requests and documents are remembered by their bytes, so that one that was seen before costs a look into a table.
+Requests and documents are remembered by their bytes, so that one that was seen before costs a look into a table. One
+that is new and long is read in a thread: a document at the limits' bound takes the parser tens of milliseconds, for
+which every other request would wait. There the interpreter changes over to the loop every few milliseconds.
 
 Who names an operation is the client. That an operation is called by a name that the policy lists as PUBLIC says nothing
 about the fields in it. So the answer to a GET that carries credentials is never shared: a page on another site can make
@@ -16,6 +18,8 @@ be sent so without the app's consent (CORS), so that its document is the client'
 It is imported where `cache.graphql` is on.
 """
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -23,16 +27,17 @@ import msgspec
 from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.graphql import GraphqlPolicy, QueryLimits
 from nova_sidecar.graphql.classes import Classes, Use
-from nova_sidecar.graphql.document import Document, Operation, QueryError, read
+from nova_sidecar.graphql.document import Document, Operation, QueryError, read, read_all
 from nova_sidecar.graphql.request import Query, foreign, of_body, of_url, persisted_as, variables_of
+from nova_sidecar.pipeline.asking import Plan
 from nova_sidecar.pipeline.cache_desk import CacheDesk, Outcome
-from nova_sidecar.pipeline.caching import CacheFilter, Plan, counts_of
+from nova_sidecar.pipeline.caching import CacheFilter, counts_of
 from nova_sidecar.pipeline.handled import Handled
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.policy.freshness import Terms
 from nova_sidecar.policy.limiter import QUEUED, Queued
 from nova_sidecar.policy.readings import PathMatcher
-from nova_sidecar.policy.reasons import Reason, Reject
+from nova_sidecar.policy.reasons import OVERLOAD_RETRY_AFTER, Reason, Reject
 from nova_sidecar.policy.s3fifo import S3Fifo
 from nova_sidecar.wire import storing
 from nova_sidecar.wire.directives import directives
@@ -52,6 +57,11 @@ _WEIGHT: Final = 8
 """How much larger a document is than its text, roughly, once it is read."""
 PERSISTED_BYTES: Final = 4 * 1024 * 1024
 """Room for persisted documents, characters."""
+
+AT_ONCE: Final = 256
+"""Characters of new documents that a request may have read on the loop."""
+MOST_APART: Final = 64
+"""Requests whose documents wait to be read at once; further ones are refused."""
 
 STAGE: Final = "cache"
 KINDS: Final = ("public", "user_data", "search", "no_cache")
@@ -126,8 +136,8 @@ class GraphqlDoor:
     """One per port and configuration."""
 
     __slots__ = (
-        "_classes", "_counts", "_desk", "_documents", "_enforced", "_limits", "_path", "_paths", "_persisted",
-        "_policy", "_reads", "_shadow", "_shadow_rejected",
+        "_classes", "_counts", "_desk", "_documents", "_enforced", "_just_read", "_limits", "_path", "_paths",
+        "_persisted", "_policy", "_reads", "_shadow", "_shadow_rejected",
     )  # fmt: skip
 
     def __init__(self, policy: GraphqlPolicy, desk: CacheDesk, stats: "PortStats", *, shadow: bool) -> None:
@@ -143,6 +153,8 @@ class GraphqlDoor:
         self._shadow_rejected = stats.shadow_rejected
         self._reads: Memo[bytes, Read] = Memo()
         self._documents: S3Fifo[str, Document | str] = S3Fifo(DOCUMENTS)
+        self._just_read: dict[str, Document | str] = {}
+        """Those of the request that is being decided about, though there may be no room for them."""
         limit = min(PERSISTED_BYTES, policy.persisted * 4096)
         if desk.persisted is None:
             desk.persisted = S3Fifo(limit)
@@ -161,7 +173,7 @@ class GraphqlDoor:
         if head.upgrade:
             return None
         if head.method == b"GET" and not head.length:
-            return self._decide(exchange, cache, self._read(head, b""), now)
+            return self._judge(exchange, cache, self._read(head, b""), now)
 
         def then(content: bytes | None) -> None:
             """The content is there, or is too large."""
@@ -170,11 +182,53 @@ class GraphqlDoor:
                 found = Read([], f"the request is larger than {self._policy.max_request_bytes} bytes", single=True)
             else:
                 found = self._read(head, content)
-            if self._decide(exchange, cache, found, at) is None:
+            if self._judge(exchange, cache, found, at) is None:
                 exchange.go_on(STAGE, at)
 
         exchange.read_body(self._policy.max_request_bytes, then)
         return QUEUED
+
+    def _judge(self, exchange: ManagedExchange, cache: CacheFilter, found: Read, now: float) -> Queued | None:
+        """Decide about it, as soon as its documents are read."""
+        texts = self._unread(found)
+        if sum(map(len, texts)) <= AT_ONCE:
+            return self._decide(exchange, cache, found, now)
+        if self._desk.apart >= MOST_APART:
+            if self._enforced:
+                exchange.refuse(Reject(Reason.SIDECAR_OVERLOADED, OVERLOAD_RETRY_AFTER))
+                return QUEUED
+            cache.bypass(exchange, b"fwd=bypass", self._counts["no_cache"])
+            return None
+        exchange.hold(now)
+        reading = self._desk.do_apart(partial(read_all, texts, self._limits.tokens))
+        reading.add_done_callback(partial(self._was_read, exchange, cache, found, texts))
+        return QUEUED
+
+    def _was_read(
+        self, exchange: ManagedExchange, cache: CacheFilter, found: Read, texts: list[str],
+        reading: "asyncio.Future[list[Document | str]]",
+    ) -> None:  # fmt: skip
+        if reading.cancelled():  # the policy is off
+            if exchange.waits:
+                exchange.go_on(STAGE, self._desk.clock())
+            return
+        documents = dict(zip(texts, reading.result(), strict=True))
+        for text, document in documents.items():
+            self._keep_document(text, document)
+        if not exchange.waits:
+            return
+        self._just_read, now = documents, self._desk.clock()
+        answer = self._decide(exchange, cache, found, now)
+        self._just_read = {}
+        if answer is None:
+            exchange.go_on(STAGE, now)
+
+    def _unread(self, found: Read) -> list[str]:
+        """The documents of a request that are to be read first; none where it is refused without a look at them."""
+        if found.why or len(found.queries) > self._limits.batch:
+            return []
+        texts = dict.fromkeys(query.text or self._persisted.get(query.hash) or "" for query in found.queries)
+        return [text for text in texts if text and self._documents.get(text) is None]
 
     def _decide(self, exchange: ManagedExchange, cache: CacheFilter, found: Read, now: float) -> Queued | None:
         why = found.why or self._excess(found)
@@ -226,16 +280,19 @@ class GraphqlDoor:
                 text = known
             elif not persisted_as(query):
                 raise QueryError("the persisted query's hash is not the document's")
-        found = self._documents.get(text)
+        found = self._just_read.get(text) or self._documents.get(text)
         if found is None:
             try:
                 found = read(text, self._limits.tokens)
             except QueryError as error:
                 found = str(error)
-            self._documents.put(text, found, len(text) * _WEIGHT + 512)
+            self._keep_document(text, found)
         if isinstance(found, str):
             raise QueryError(found)
         return found
+
+    def _keep_document(self, text: str, document: Document | str) -> None:
+        self._documents.put(text, document, len(text) * _WEIGHT + 512)
 
     # --- limits
 

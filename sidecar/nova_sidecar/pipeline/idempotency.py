@@ -11,7 +11,8 @@ from typing import Final, cast
 from nova_api.request_policies.idempotency import IdempotencyPolicy
 from nova_api.request_policies.jwt import JwtPolicy
 from nova_sidecar.pipeline.handled import Handled
-from nova_sidecar.pipeline.idempotency_desk import Counts, IdempotencyDesk, Turn
+from nova_sidecar.pipeline.idempotency_claims import Counts, Turn
+from nova_sidecar.pipeline.idempotency_desk import IdempotencyDesk
 from nova_sidecar.pipeline.managed import ManagedExchange
 from nova_sidecar.pipeline.request_policies import RequestFilter
 from nova_sidecar.pipeline.stats import PortStats

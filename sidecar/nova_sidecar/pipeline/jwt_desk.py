@@ -40,6 +40,7 @@ from nova_sidecar.pipeline.keyring import LARGEST_SET, KeyRing
 from nova_sidecar.pipeline.signatures import Verifier
 from nova_sidecar.policy.jws import Fault, Token, read
 from nova_sidecar.policy.jwt import TokenRules, Verdict
+from nova_sidecar.policy.keyspace import key_prefix
 from nova_sidecar.policy.signing import Signer, read_secrets
 from nova_sidecar.policy.tokencache import TokenCache
 from nova_sidecar.store.port import StoreError
@@ -299,7 +300,7 @@ class JwtDesk:
     def _key(self, digest: bytes) -> str:
         """By the token's hash and by whose tokens are accepted: other issuers or keys, other sentences."""
         name = _name(sha256(self._fingerprint + digest).digest()).decode("ascii")
-        return f"nova:{self._purpose}:jwt:{name}"
+        return key_prefix(self._purpose, "jwt") + name
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

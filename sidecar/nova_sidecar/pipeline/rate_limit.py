@@ -13,11 +13,11 @@ It is imported where the policy is on.
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from nova_api.proxy import ProxyConfig
 from nova_api.request_policies.rate_limit import RateLimitPolicy
-from nova_sidecar.pipeline.handled import Handled
+from nova_sidecar.pipeline.handled import Handled, Managed
 from nova_sidecar.pipeline.request_policies import RequestFilter
 from nova_sidecar.policy.affinity import MARK
 from nova_sidecar.policy.clients import ClientAddresses
@@ -28,13 +28,8 @@ from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.store.port import StoreError
 
 if TYPE_CHECKING:
-    from nova_sidecar.pipeline.http2.call import Call
-    from nova_sidecar.pipeline.managed import ManagedExchange
     from nova_sidecar.pipeline.port import Shared
     from nova_sidecar.pipeline.stats import PortStats
-
-Managed: TypeAlias = "ManagedExchange | Call"
-"""What ports with such a filter make, and it can hold."""
 
 BEFORE: Final = "rate_limit"
 AFTER: Final = "rate_limit_claims"
@@ -92,6 +87,8 @@ class RateLimitDesk:
         self.stages = {
             stage: [one for one in limits.values() if stage_of(one.by) == stage] for stage in (BEFORE, AFTER)
         }
+        self.asks = {stage: any(one.scope == "Global" for one in found) for stage, found in self.stages.items()}
+        """Whether a stage has limits that Redis decides about."""
 
     def _is_sibling(self, address: str) -> bool:
         desk = self.shared.desk
@@ -134,33 +131,33 @@ class RateLimitFilter(RequestFilter):
         desk = self._desk
         limiter, at = desk.limiter, instant(now)
         standings = limiter.check(charges, at)
-        if refusal(standings) is None and (remote := limiter.remote(charges)):
+        if desk.asks[self._stage] and refusal(standings) is None and (remote := limiter.remote(charges)):
             store = desk.shared.store
             if store is not None and store.admits(now):
                 held = desk.enforced  # nobody waits for a rehearsal; a reload changes nothing for who waits
-                self._ask(exchange, charges, standings, remote, held=held)
+                self._ask(exchange, charges, standings, at, held=held)
                 if not held:
                     return None
-                cast("Managed", exchange).hold(now)
+                cast(Managed, exchange).hold(now)
                 return QUEUED
-            standings += limiter.alone(remote, at)
+            standings = self._joined(charges, standings, limiter.alone(remote, at), at)
         return self._conclude(exchange, charges, standings)
 
     def _ask(
-        self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge], *, held: bool
+        self, exchange: Handled, charges: list[Charge], standings: list[Standing], since: int, *, held: bool
     ) -> None:
         desk = self._desk
-        task = desk.shared.loop.create_task(self._decide(exchange, charges, standings, remote, held=held))
+        task = desk.shared.loop.create_task(self._decide(exchange, charges, standings, since, held=held))
         desk.tasks.add(task)
         task.add_done_callback(desk.tasks.discard)
 
     async def _decide(
-        self, exchange: Handled, charges: list[Charge], standings: list[Standing], remote: list[Charge], *, held: bool
+        self, exchange: Handled, charges: list[Charge], standings: list[Standing], since: int, *, held: bool
     ) -> None:
         desk = self._desk
-        standings += await ask(desk.limiter, remote, desk.shared)
-        reject = self._conclude(exchange, charges, standings)
-        managed = cast("Managed", exchange)
+        found = await ask(desk.limiter, desk.limiter.remote(charges), desk.shared)
+        reject = self._conclude(exchange, charges, self._joined(charges, standings, found, since))
+        managed = cast(Managed, exchange)
         if not (held and managed.waits):
             return
         if reject is not None:
@@ -168,21 +165,31 @@ class RateLimitFilter(RequestFilter):
         else:
             managed.go_on(self._stage, desk.shared.clock())
 
+    def _joined(
+        self, charges: list[Charge], standings: list[Standing], found: list[Standing], since: int
+    ) -> list[Standing]:
+        """What local limits said at `since`, and now global ones: where these refuse, those have charged nothing."""
+        if refusal(found) is not None:
+            self._desk.limiter.give_back(charges, standings, since, instant(self._desk.shared.clock()))
+        return standings + found
+
     def _conclude(self, exchange: Handled, charges: list[Charge], standings: list[Standing]) -> Reject | None:
         """Count what was decided, and tell the caller."""
         desk = self._desk
         reject = refusal(standings)
         if reject is None:
-            for limit in dict.fromkeys([charge.limit for charge in charges]):
-                limit.admitted += 1
+            if len(charges) == 1:
+                charges[0].limit.admitted += 1
+            else:
+                for limit in dict.fromkeys([charge.limit for charge in charges]):
+                    limit.admitted += 1
         else:
             standings[-1].limit.refused += 1
             if not desk.enforced:
                 self._stats.shadow_rejected[Reason.RATE_LIMITED] += 1
                 return None
         if desk.headers:
-            managed = cast("Managed", exchange)
-            managed.lines += fields(charges, standings)
+            cast(Managed, exchange).lines += fields(charges, standings)
         return reject
 
     # --- what it counts for
@@ -215,7 +222,7 @@ class RateLimitFilter(RequestFilter):
 
 def claimed(exchange: Handled, name: str) -> list[bytes]:
     """The value of a claim of the request's verified token, where there is one that is text or a number."""
-    facts = cast("Managed", exchange).facts
+    facts = cast(Managed, exchange).facts
     value = facts.claims.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return []

@@ -16,6 +16,7 @@ from nova_api.proxy import Affinity as AffinityPolicy
 from nova_api.proxy import ProxyConfig, SessionCookie
 from nova_sidecar.pipeline.stats import PortStats
 from nova_sidecar.policy.affinity import Affinity, CookieForm
+from nova_sidecar.policy.keyspace import key_prefix
 from nova_sidecar.policy.outcome import Outcomes
 from nova_sidecar.policy.signing import LEAST, SecretError, read_secrets
 from nova_sidecar.transport.secretfiles import SecretFiles
@@ -56,7 +57,7 @@ class SessionDesk:
         from nova_sidecar.pipeline.stored import StoredSessions  # noqa: PLC0415 - only where there is a store
 
         assert self.store is not None  # noqa: S101 - asked just before
-        prefix = f"nova:{config.namespace}/{config.service}:session:"
+        prefix = key_prefix(f"{config.namespace}/{config.service}", "session")
         return StoredSessions(self.store, self.affinity, prefix=prefix, lifetime=float(self.policy.timeout))
 
     def filter(self, port: int, stats: PortStats) -> "AffinityFilter":

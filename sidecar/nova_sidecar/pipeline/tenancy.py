@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from nova_api.proxy import ProxyConfig
 from nova_api.request_policies.tenancy import TenancyPolicy
-from nova_sidecar.pipeline.handled import Handled
-from nova_sidecar.pipeline.rate_limit import Managed, ask, claimed, instant, purpose
+from nova_sidecar.pipeline.handled import Handled, Managed
+from nova_sidecar.pipeline.rate_limit import ask, claimed, instant, purpose
 from nova_sidecar.pipeline.request_policies import RequestFilter
 from nova_sidecar.policy.fair_queue import NOBODY, Flow
 from nova_sidecar.policy.limiter import QUEUED, Queued
@@ -91,7 +91,7 @@ class TenancyFilter(RequestFilter):
         if isinstance(tenant, Reject):
             return self._answer(tenant)
         if names and desk.enforced:
-            managed = cast("Managed", exchange)
+            managed = cast(Managed, exchange)
             managed.facts = managed.facts.with_tenant(names[0])
         if tenant.limit is None:
             return self._enter(exchange, tenant)
@@ -103,7 +103,7 @@ class TenancyFilter(RequestFilter):
             if store is not None and store.admits(now):
                 held = desk.enforced
                 if held:
-                    cast("Managed", exchange).hold(now)
+                    cast(Managed, exchange).hold(now)
                 self._ask(exchange, tenant, charges, held=held)
                 return QUEUED if held else self._enter(exchange, tenant)
             standings = desk.limiter.alone(charges, at)
@@ -119,7 +119,7 @@ class TenancyFilter(RequestFilter):
         """`held`: it waits for this, and not for another stage of a rehearsal that it has passed."""
         desk = self._desk
         reject = refusal(await ask(desk.limiter, charges, desk.shared))
-        managed = cast("Managed", exchange)
+        managed = cast(Managed, exchange)
         if not (held and managed.waits):  # it is a rehearsal, or over
             if reject is not None:
                 self._refused(tenant, reject)

@@ -17,6 +17,8 @@ Rules:
 * A TAT that is further ahead than the bucket is deep was charged under another quota, before the policy changed: it
   stands for an empty bucket, and is moved there, so that a higher rate helps at once whoever is limited. Shared buckets
   stay as they are, since buckets of all depths share them.
+* A permit may be given back, where another bucket refuses the request that has taken it. What came back by itself
+  meanwhile is not given twice: with others' charges in between, less the time since, which they may have made use of.
 * Every step takes constant time: a new key looks at two of the oldest, drops those that are full and sends the
   others to the end of the line.
 """
@@ -98,6 +100,19 @@ class Buckets:
             return False
         self.put(key, tat, now)
         return True
+
+    def give_back(self, key: bytes, quota: Quota, tat: int, since: int, now: int) -> None:
+        """Give back a permit that was taken at `since`, which made TAT `tat`."""
+        if tat <= now:
+            return
+        held = self.tat(key)
+        back = quota.interval if held == tat else quota.interval - (now - since)
+        if back <= 0:
+            return
+        if key in self._tats:
+            self._tats[key] = held - back
+        else:
+            self._slots[hash(key) % _SLOTS] = held - back
 
     def put(self, key: bytes, tat: int, now: int) -> None:
         """Set the TAT of a key's bucket."""

@@ -3,6 +3,7 @@
 A request is charged with one permit by each limit that it matches. All of one scope are asked before any of them is
 charged, so a refusal by one costs nothing of the others; local ones come before global ones. What a limit counts by is
 a key that somebody else has found: the client's address, a header's value, a verified claim (`pipeline.rate_limit`).
+Where a global limit refuses what the local ones have let pass, they get their permits back.
 
 Of a header's value or a claim only a hash is kept, 16 bytes, and so of everything that goes to Redis. Header values are
 compared without case and repeated white space, as some apps do, and a header that comes more than once counts for each
@@ -24,6 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from nova_api.request_policies.rate_limit import RateLimit
 from nova_sidecar.policy.gcra import SECOND, Buckets, Quota
+from nova_sidecar.policy.keyspace import key_prefix
 from nova_sidecar.policy.readings import PathMatcher
 from nova_sidecar.policy.reasons import Reason, Reject
 
@@ -34,6 +36,7 @@ _MANY: Final = b"\0many"
 _DENIED: Final = 4096
 _KEY_BYTES: Final = 16
 _MICROSECOND: Final = 1000
+_POLICY_LINE: Final = b"ratelimit-policy: %b\r\n"
 
 SCRIPT: Final = """
 local time = redis.call('TIME')
@@ -91,7 +94,7 @@ class Limit:
 
     __slots__ = (
         "_matcher", "_methods", "admitted", "by", "fallbacks", "field", "label", "missing", "name", "policy_item",
-        "quota", "refused", "scope", "share", "spared",
+        "policy_line", "quota", "refused", "scope", "share", "spared",
     )  # fmt: skip
 
     def __init__(self, rule: RateLimit, pods: int) -> None:
@@ -106,6 +109,8 @@ class Limit:
         self.share = Quota(rule.rate, rule.period, rule.burst, parts=pods if rule.scope == "Global" else 1)
         """What one pod has of it while it counts alone."""
         self.policy_item = b'"%b";q=%d;w=%d' % (self.label, self.quota.burst, self.quota.window)
+        self.policy_line = _POLICY_LINE % self.policy_item
+        """What a caller is told that counts for it alone."""
         self._matcher = PathMatcher(rule.paths) if rule.paths else None
         methods = frozenset(rule.methods)
         self._methods = methods | {"HEAD"} if "GET" in methods else methods
@@ -145,7 +150,8 @@ class RateLimiter:
     """Decides about charges. Instants are nanoseconds; `purpose` names the service, so that services can share a Redis.
 
     Usage: `check` the charges; where it refuses answer that. Otherwise those of `remote` go to Redis, with `request`,
-    and its answer to `settle`; where there is none `alone` decides instead. Local charges are paid by `check`.
+    and its answer to `settle`; where there is none `alone` decides instead. Local charges are paid by `check`, and
+    returned by `give_back` where one of these two refuses.
     """
 
     __slots__ = ("_denied", "_prefix", "_purpose", "buckets")
@@ -154,7 +160,7 @@ class RateLimiter:
         self.buckets = Buckets(most)
         self._denied: OrderedDict[bytes, int] = OrderedDict()
         self._purpose = purpose.encode()
-        self._prefix = f"nova:rate:{{{purpose}}}:"
+        self._prefix = key_prefix(purpose, "rate", together=True)
 
     def configure(self, most: int) -> None:
         """Take over another size, and other limits: what Redis refused under the former ones is asked again."""
@@ -177,22 +183,49 @@ class RateLimiter:
 
         Of global limits only what Redis has said before is known: they are left out unless they refuse.
         """
-        standings: list[Standing] = []
-        for limit, key in charges:
+        local: list[Charge] = []
+        for charge in charges:
+            limit = charge.limit
             if limit.scope == "Local":
-                tat = self.buckets.level(key, limit.quota, now)
-                wait = limit.quota.wait(tat, now)
-                if wait:
-                    return [Standing(limit, 0, tat - now, wait)]
-                ahead = tat + limit.quota.interval - now
-                standings.append(Standing(limit, limit.quota.left(now + ahead, now), ahead, 0))
-            elif (until := self._denied.get(key, 0)) > now:
+                local.append(charge)
+            elif (until := self._denied.get(charge.key, 0)) > now:
                 limit.spared += 1
                 return [Standing(limit, 0, until - now + limit.quota.tolerance - limit.quota.interval, until - now)]
+        return self._charge(local, now)
+
+    def _charge(self, charges: Sequence[Charge], now: int) -> list[Standing]:
+        """Charge each here, with what one pod has of its limit, unless one refuses: then none."""
+        if len(charges) == 1:  # as most requests
+            return [self._charge_one(charges[0], now)]
+        standings: list[Standing] = []
         for limit, key in charges:
-            if limit.scope == "Local":
-                self.buckets.take(key, limit.quota, now)
+            share = limit.share
+            tat = self.buckets.level(key, share, now)
+            wait = share.wait(tat, now)
+            if wait:
+                return [Standing(limit, 0, tat - now, wait)]
+            ahead = tat + share.interval - now
+            standings.append(Standing(limit, share.left(now + ahead, now), ahead, 0))
+        for limit, key in charges:
+            self.buckets.take(key, limit.share, now)
         return standings
+
+    def _charge_one(self, charge: Charge, now: int) -> Standing:
+        limit, key = charge
+        share, buckets = limit.share, self.buckets
+        tat = buckets.level(key, share, now)
+        wait = share.wait(tat, now)
+        if wait:
+            return Standing(limit, 0, tat - now, wait)
+        tat += share.interval
+        buckets.put(key, tat, now)
+        return Standing(limit, share.left(tat, now), tat - now, 0)
+
+    def give_back(self, charges: Iterable[Charge], standings: Iterable[Standing], since: int, now: int) -> None:
+        """Undo what `check` has charged at `since`: a limit that was asked after it refuses."""
+        local = [charge for charge in charges if charge.limit.scope == "Local"]
+        for (limit, key), standing in zip(local, standings, strict=True):
+            self.buckets.give_back(key, limit.share, since + standing.full_in, since, now)
 
     def remote(self, charges: Iterable[Charge]) -> list[Charge]:
         """Those that Redis decides about."""
@@ -220,18 +253,9 @@ class RateLimiter:
 
     def alone(self, charges: Sequence[Charge], now: int) -> list[Standing]:
         """The same without Redis: each limit with this pod's share."""
-        standings = []
-        for limit, key in charges:
-            limit.fallbacks += 1
-            tat = self.buckets.level(key, limit.share, now)
-            wait = limit.share.wait(tat, now)
-            if wait:
-                return [Standing(limit, 0, tat - now, wait)]
-            ahead = tat + limit.share.interval - now
-            standings.append(Standing(limit, limit.share.left(now + ahead, now), ahead, 0))
-        for limit, key in charges:
-            self.buckets.take(key, limit.share, now)
-        return standings
+        for charge in charges:
+            charge.limit.fallbacks += 1
+        return self._charge(charges, now)
 
     def _deny(self, key: bytes, until: int) -> None:
         """Remember a refusal; forgetting one costs a round trip and nothing else."""
@@ -261,11 +285,16 @@ def fields(charges: Sequence[Charge], standings: Sequence[Standing]) -> bytes:
     """The lines that tell a caller where it stands (draft-ietf-httpapi-ratelimit-headers-10): every limit it counts
     for, and what is left of the one that is nearest to its end. `q` permits come back in `w` seconds; `r` are left, and
     in `t` seconds there are all of them, or after a refusal the next one."""
-    items = dict.fromkeys([charge.limit.policy_item for charge in charges])
-    policy = b"ratelimit-policy: %b\r\n" % b", ".join(items)
+    if len(charges) == 1:
+        policy = charges[0].limit.policy_line
+    else:
+        items = dict.fromkeys([charge.limit.policy_item for charge in charges])
+        policy = _POLICY_LINE % b", ".join(items)
     if not standings:
         return policy
-    tightest = min(standings, key=lambda one: one.left / one.limit.quota.burst)
+    tightest = standings[0]
+    if len(standings) > 1:
+        tightest = min(standings, key=lambda one: one.left / one.limit.quota.burst)
     seconds = ceil((tightest.wait or tightest.full_in) / SECOND)
     return policy + b'ratelimit: "%b";r=%d;t=%d\r\n' % (tightest.limit.label, tightest.left, seconds)
 

@@ -20,7 +20,9 @@ from .client import Client, each
 from .workload import Crowd, Service, children, encoded, owned
 
 ASK_SECONDS = 0.25
-"""Between two questions whether all have converged; a question costs the API server a few milliseconds."""
+ASK_SHARE = 0.02
+"""Between two questions whether all have converged, at least, and as a share of what has passed: a question costs the
+API server several milliseconds, which asked four times a second would be a good part of what is measured."""
 
 Pids = Mapping[str, int]
 
@@ -69,8 +71,9 @@ async def converged(client: Client, crowd: Crowd) -> None:
     """Wait until the printer column Ready of each service says something: then its status has been written."""
     left = set(crowd.namespaces)
     wanted = {name: sum(service.namespace == name for service in crowd.services) for name in left}
+    began = time.monotonic()
     while left:
-        await asyncio.sleep(ASK_SECONDS)
+        await asyncio.sleep(max(ASK_SECONDS, ASK_SHARE * (time.monotonic() - began)))
         for namespace in sorted(left):
             rows = await client.rows(path_of(NOVA_SERVICE, namespace))
             if sum(row[1] is not None for row in rows) < wanted[namespace]:

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..tools import Unavailable
-from . import outbox
+from . import calls, outbox, preferences, split, tenants
 
-ROWS: dict[str, Callable[[], dict[str, Any]]] = {"outbox": outbox.measured}
+ROWS: dict[str, Callable[[], dict[str, Any]]] = {
+    "outbox": outbox.measured,
+    "coalescing": calls.coalescing,
+    "batching": calls.batching,
+    "preferences": preferences.measured,
+    "split": split.measured,
+    "tenants": tenants.measured,
+}
 RESULT = Path("build/bench-data.json")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -72,6 +73,12 @@ def test_faults_are_switched_on_and_off(catalog: Service, storefront: Service) -
     finally:
         assert catalog.call("/faults", "POST", {"mode": "off"}).body == {"mode": "off"}
     assert storefront.call("/").status == 200
+
+
+def test_the_catalog_says_what_it_was_asked_and_what_may_be_kept(catalog: Service) -> None:
+    before = catalog.call("/answered").body["answered"]
+    assert catalog.call("/items").headers["cache-control"] == "public, max-age=60"
+    assert catalog.call("/answered").body == {"answered": before + 1}
 
 
 def test_a_wrong_fault_is_refused_and_changes_nothing(catalog: Service) -> None:
@@ -164,3 +171,27 @@ def test_load_goes_on_until_whoever_started_it_has_enough(catalog: Service) -> N
     report = json.loads(output)
     assert 0 < report["requests"] < 30 * 50
     assert report["statuses"] == {"200": report["requests"]}
+
+
+def test_load_carries_the_headers_it_is_given() -> None:
+    class Noting(Refusing):
+        """Remembers who called."""
+
+        seen: ClassVar[list[str | None]] = []
+
+        def do_GET(self) -> None:
+            self.seen.append(self.headers["authorization"])
+            super().do_GET()
+
+    with HTTPServer(("127.0.0.1", 0), Noting) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        command = [sys.executable, "-m", "nova_services.load", "run", "--rate=50", "--seconds=0.1"]
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = subprocess.run(
+            [*command, "--header=authorization:Bearer a.b.c", url], capture_output=True, check=True, timeout=30
+        )
+        server.shutdown()
+        thread.join()
+    assert json.loads(done.stdout)["rejects"] == {"circuit_open": 5}
+    assert Noting.seen == ["Bearer a.b.c"] * 5

@@ -3,11 +3,9 @@
 import base64
 import hmac
 import json
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -122,10 +120,3 @@ class Issuer:
     def _answer(self, _: Call) -> bytes:
         self.gate.wait(30)
         return response(self.status, "connection: close", *self.fields, body=self.body)
-
-
-def https_server(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context for a server with this certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context

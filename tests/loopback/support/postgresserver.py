@@ -24,13 +24,13 @@ _RELAXED: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 
 
 class Server:
-    """One cluster of databases with an empty one called `nova`; `stop` kills it, `start` starts it again at the same
-    port. Options are those of postgresql.conf.
+    """One cluster of databases with an empty one called `nova`, or a replica of another `primary` that streams from it;
+    `stop` kills it, `start` starts it again at the same port. Options are those of postgresql.conf.
 
     Raises tests.bench.tools.Unavailable where there is no PostgreSQL.
     """
 
-    def __init__(self, **options: str) -> None:
+    def __init__(self, primary: "Server | None" = None, **options: str) -> None:
         self.port = free_ports(1)[0]
         self._folder = Path(tempfile.mkdtemp(prefix="nova-postgres-"))  # pytest's folders are closed to other users
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,13 +39,25 @@ class Server:
         try:
             if self._owner is not None:
                 os.chown(self._folder, self._owner.pw_uid, self._owner.pw_gid)
-            cluster = ["-D", self._data, "-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-            self._run(binary("initdb"), *cluster)
-            self.start()
-            self._run(binary("createdb"), "-h", HOST, "-p", str(self.port), "-U", USER, USER)
+            if primary is None:
+                self._create()
+            else:
+                self._copy(primary)
         except BaseException:
             self.close()
             raise
+
+    def _create(self) -> None:
+        cluster = ["-D", self._data, "-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        self._run(binary("initdb"), *cluster)
+        self.start()
+        self._run(binary("createdb"), "-h", HOST, "-p", str(self.port), "-U", USER, USER)
+
+    def _copy(self, primary: "Server") -> None:
+        source = ["-h", HOST, "-p", str(primary.port), "-U", USER]
+        self._run(binary("pg_basebackup"), *source, "-D", self._data, "-R", "--checkpoint=fast", "--no-sync")
+        self._options = {"wal_retrieve_retry_interval": "100ms"} | self._options  # a primary that is back is found soon
+        self.start()
 
     @property
     def url(self) -> str:

@@ -1,13 +1,15 @@
-"""Real Redis servers: one alone, a master and a replica under Sentinels, and a Cluster of three."""
+"""Real Redis servers: one alone, a master and a replica under Sentinels, and a Cluster of three. Where there is no
+redis-server, tests that start one are skipped."""
 
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from tests.bench.tools import program
+from tests.bench.tools import Unavailable, program
 
 from .ports import free_ports
 from .waiting import eventually
@@ -29,7 +31,11 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        words = [program("redis-server"), *self._leading(), "--port", str(self.port), "--bind", HOST]
+        try:
+            installed = program("redis-server")
+        except Unavailable as why:
+            pytest.skip(str(why))
+        words = [installed, *self._leading(), "--port", str(self.port), "--bind", HOST]
         kept = ["--save", "", "--dir", str(self._directory), "--daemonize", "no", *self._options]
         self._process = subprocess.Popen([*words, *kept], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:

@@ -7,7 +7,12 @@ from nova_sidecar import runtime
 from nova_sidecar.main import main
 from nova_sidecar.transport.resolver import DnsResolver, ResolvConf
 
-if __name__ == "__main__":
-    port = int(sys.argv.pop(1))
+
+def ask_on(port: int) -> None:
+    """Have this process ask the name server at that port of loopback."""
     runtime.DnsResolver = partial(DnsResolver, ResolvConf(("127.0.0.1",), (), 1), port=port)  # type: ignore[misc,assignment]
+
+
+if __name__ == "__main__":
+    ask_on(int(sys.argv.pop(1)))
     sys.exit(main())

@@ -19,6 +19,7 @@ from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, Proxy
 from nova_api.units import Duration
 
 from .nameserver import NameServer
+from .nursery import Child, forks, nursery
 from .peer import Peer
 from .ports import free_ports
 from .waiting import eventually
@@ -85,10 +86,14 @@ class Sidecar:
         self._file = directory / "config.json"
         self._log = directory / "sidecar.log"
         self._write(encode(config) if text is None else text)
-        command = [COMMAND] if name_server is None else [sys.executable, _RESOLVING, str(name_server.port)]
+        port = [] if name_server is None else [str(name_server.port)]
+        arguments = [*port, "--config", self._file]
         with self._log.open("wb") as log:
+            if forks():
+                self.process: subprocess.Popen[bytes] | Child = nursery().born(arguments, log, directory)
+                return
             self.process = subprocess.Popen(
-                [*command, "--config", self._file],
+                [*([sys.executable, _RESOLVING] if port else [COMMAND]), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

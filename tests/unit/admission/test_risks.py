@@ -12,6 +12,7 @@ AUTH = {"name": "auth", "host": "auth", "port": 8080}
 KEYS = "https://auth.example/keys"
 CLIENTS = {"name": "clients", "rate": 5}
 API_KEYS = {"name": "keys", "by": "Header", "header": "x-api-key", "rate": 5}
+SUBJECTS = {"name": "subjects", "by": "Claim", "claim": "sub", "rate": 5}
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "x:1"}]}}
 
 
@@ -52,6 +53,17 @@ RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("jwt.openPaths:", jwt(openPaths=["/*"]), jwt(openPaths=["/a/*"])),
     ("rateLimit.limits: by Header", {"rateLimit": {"mode": "Enforce", "limits": [API_KEYS]}},
      {"rateLimit": {"mode": "Enforce", "limits": [API_KEYS, CLIENTS]}}),
+    ("rateLimit.limits[subjects].claim: without jwt no request has claims, and each counts by its client's",
+     {"rateLimit": {"mode": "Enforce", "limits": [SUBJECTS]}},
+     {"rateLimit": {"mode": "Enforce", "limits": [SUBJECTS]}, **jwt()}),
+    ("rateLimit.limits[subjects].claim: without jwt no request has claims, and each counts not at all",
+     {"rateLimit": {"mode": "Shadow", "limits": [{**SUBJECTS, "missing": "Skip"}]}},
+     {"rateLimit": {"mode": "Off", "limits": [{**SUBJECTS, "missing": "Skip"}]}}),
+    ("tenancy.claim: without jwt no request has claims, and all share", {"tenancy": {"mode": "Enforce", "by": "Claim"}},
+     {"tenancy": {"mode": "Enforce", "by": "Claim"}, **jwt()}),
+    ("tenancy.claim: without jwt no request has claims, and all are refused",
+     {"tenancy": {"mode": "Shadow", "by": "Claim", "missing": "Refuse"}},
+     {"tenancy": {"mode": "Off", "by": "Claim", "missing": "Refuse"}}),
     ("rateLimit.client:", {"replicas": 2, "ingress": {}, "rateLimit": {"mode": "Shadow", "limits": [CLIENTS]}},
      {"replicas": 2, "ingress": {},
       "rateLimit": {"mode": "Shadow", "limits": [CLIENTS], "client": {"trustedProxies": 1}}}),

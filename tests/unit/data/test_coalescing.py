@@ -177,3 +177,16 @@ def test_a_function_shares_its_calls_by_its_arguments() -> None:
 def test_a_timeout_is_above_0() -> None:
     with pytest.raises(ValueError, match="timeout: expected"):
         Coalescer(timeout=0)
+
+
+def test_work_that_somebody_else_ends_is_no_cancellation_of_those_who_wait() -> None:
+    async def run() -> None:
+        calls: Coalescer[str] = Coalescer()
+        tasks = [asyncio.create_task(calls.call("a", Work())) for _ in range(2)]
+        await turns()
+        (work,) = asyncio.all_tasks() - {*tasks, asyncio.current_task()}
+        work.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(each) for each in results] == ["a shared call was ended"] * 2
+
+    asyncio.run(run())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_data.pool.leaks import MOST_FRAMES, LeakWatch, frames
+from nova_data.pool.leaks import MOST_FRAMES, Hold, LeakWatch, calls
 from nova_data.pool.settings import PoolSettings
 from nova_data.pool.sizing import Service, sizes
 from nova_data.pool.slow import EVERY, REMEMBERED, SlowLog
@@ -16,12 +16,13 @@ from nova_data.pool.slow import EVERY, REMEMBERED, SlowLog
 
 def test_a_connection_that_does_not_come_back_is_told_once() -> None:
     watch = LeakWatch(10.0)
-    hold = watch.took(100.0, (("app.py", 7, "order"),))
+    hold = watch.took(100.0, calls())
     assert watch.pause(103.0) == 7.0
     assert watch.overdue(109.9) == []
     assert watch.overdue(110.0) == [hold]
     assert watch.overdue(120.0) == []
-    assert (hold.stack, watch.missing, watch.leaks) == ("order (app.py:7)", 1, 1)
+    assert hold.stack.startswith("test_a_connection_that_does_not_come_back_is_told_once (")
+    assert (watch.missing, watch.leaks) == (1, 1)
     watch.gave_back(hold)
     assert (watch.missing, watch.leaks) == (0, 1)
     assert watch.pause(120.0) == 10.0
@@ -46,12 +47,12 @@ def test_each_is_told_when_it_is_due_and_never_when_it_came_back(steps: list[tup
 def test_the_place_is_told_without_values() -> None:
     def borrow(password: str) -> Any:
         assert password
-        return frames()
+        return calls()
 
-    found = borrow("hunter2")
+    found = Hold(0.0, borrow("hunter2")).frames
     file, line, function = found[0]
     assert (file, function) == (__file__, "test_the_place_is_told_without_values.<locals>.borrow")
-    assert line > 1
+    assert line == borrow.__code__.co_firstlineno + 2
     assert len(found) <= MOST_FRAMES
     assert "hunter2" not in repr(found)
 

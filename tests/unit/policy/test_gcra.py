@@ -147,6 +147,49 @@ def test_a_key_that_finds_room_later_begins_where_its_shared_bucket_is() -> None
     assert len(buckets) == 1  # the first one's was full again and made room
 
 
+asks = st.lists(
+    st.tuples(st.sampled_from(["take", "take", "give back"]), st.integers(0, SECOND), st.integers(0, 5)), max_size=60
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(quotas, asks, st.sampled_from([0, 10]))
+def test_what_is_given_back_lets_nobody_else_exceed_the_rate(
+    quota: Quota, steps: list[tuple[str, int, int]], room: int
+) -> None:
+    """Those who kept their permit, whatever others took and gave back meanwhile."""
+    buckets, now = Buckets(room), 0
+    kept: list[tuple[int, int]] = []
+    for what, step, which in steps:
+        now += step % (2 * quota.interval)
+        if what == "give back" and kept:
+            since, tat = kept.pop(which % len(kept))
+            buckets.give_back(b"a", quota, tat, since, now)
+        elif buckets.take(b"a", quota, now):
+            kept.append((now, buckets.tat(b"a")))
+    for first, (begin, _) in enumerate(kept):
+        for last in range(first, len(kept)):
+            assert last - first + 1 <= quota.burst + Fraction(kept[last][0] - begin, quota.interval)
+
+
+def test_a_permit_that_is_given_back_is_there_again() -> None:
+    buckets, quota = Buckets(10), Quota(2, 10.0)
+    assert buckets.take(b"a", quota, 0)
+    for _ in range(5):
+        assert buckets.take(b"a", quota, SECOND)
+        buckets.give_back(b"a", quota, buckets.tat(b"a"), SECOND, 2 * SECOND)
+    assert [buckets.take(b"a", quota, 2 * SECOND) for _ in range(2)] == [True, False]
+
+
+def test_one_that_has_come_back_by_itself_is_not_given_twice() -> None:
+    buckets, quota = Buckets(10), Quota(2, 10.0)
+    assert buckets.take(b"a", quota, 0)
+    tat = buckets.tat(b"a")
+    assert [buckets.take(b"a", quota, 6 * SECOND) for _ in range(3)] == [True, True, False]
+    buckets.give_back(b"a", quota, tat, 0, 6 * SECOND)
+    assert not buckets.take(b"a", quota, 6 * SECOND)
+
+
 class TableMachine(RuleBasedStateMachine):
     """Few keys in a table of two: nobody ever gets more than a bucket of its own would give."""
 

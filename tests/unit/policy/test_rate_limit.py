@@ -45,6 +45,18 @@ def test_a_refusal_by_one_charges_none() -> None:
     assert [passes(limiter, [Charge(wide, b"a")], 0) for _ in range(5)] == [True] * 4 + [False]
 
 
+def test_what_a_global_limit_refuses_costs_the_local_ones_nothing() -> None:
+    limiter = RateLimiter("shop", 100)
+    near, far = limit("near", 3), limit("far", 1, scope="Global")
+    both = [Charge(near, b"a"), Charge(far, b"b")]
+    assert refusal(limiter.alone([both[1]], 0)) is None  # the only one there is
+    for _ in range(5):
+        standings = limiter.check(both, 0)
+        assert refusal(limiter.alone(limiter.remote(both), 0)) is not None
+        limiter.give_back(both, standings, 0, 0)
+    assert [passes(limiter, [both[0]], 0) for _ in range(4)] == [True] * 3 + [False]
+
+
 def test_when_to_come_back() -> None:
     limiter, two = RateLimiter("shop", 100), limit(rate=2)
     for _ in range(2):

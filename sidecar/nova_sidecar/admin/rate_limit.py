@@ -1,7 +1,4 @@
-"""What is counted of rate limits and tenants, as metrics; only where they are on.
-
-Labels are names of the configuration: limits, and tenants that it names. All others are ``other``.
-"""
+"""What is counted of rate limits, as metrics; only where they are on. Labels are the names of the limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,22 +36,3 @@ def rate_limit_metrics(stats: Mapping[str, Any]) -> Iterator[Family]:
         keys.add_metric((), stats["keys"])
         overflows.add_metric((), stats["overflows"])
     yield from (requests, fallbacks, spared, keys, overflows)
-
-
-def tenancy_metrics(stats: Mapping[str, Any]) -> Iterator[Family]:
-    """By tenant what was admitted, refused, and is under way."""
-    requests = CounterFamily(
-        "nova_tenancy_requests",
-        "Requests by tenant and what became of them: admitted or the reason of the refusal; in Shadow what would have.",
-        labels=("tenant", "result"),
-    )
-    in_flight = GaugeFamily("nova_tenancy_in_flight", "Requests under way, by tenant.", labels=("tenant",))
-    for name, tenant in stats.get("tenants", {}).items():
-        requests.add_metric((name, "admitted"), tenant["admitted"])
-        for reason, count in tenant["refused"].items():
-            requests.add_metric((name, reason), count)
-        in_flight.add_metric((name,), tenant["inFlight"])
-    active = GaugeFamily("nova_tenancy_active", "Tenants with requests under way.", labels=())
-    if stats:
-        active.add_metric((), stats["active"])
-    yield from (requests, in_flight, active)

@@ -1,0 +1,29 @@
+"""Builds what the slow tests need before they ask for it: ``python -m tests.ahead``.
+
+`make test` runs it beside the quick tests at the lowest priority. What cannot be built is not reported here but by the
+tests that need it, which build it themselves where it is missing.
+"""
+
+import sys
+
+from nova_cli.console import Console
+from nova_cli.errors import CommandError
+from nova_cli.images.build import build
+from tests import compiled
+
+
+def main() -> int:
+    """Compile the sidecar, then build the images; always 0."""
+    try:
+        print(compiled.tree())
+    except compiled.CannotCompileError as error:
+        print(error, file=sys.stderr)
+    try:
+        build(Console(), ())
+    except CommandError as error:
+        print(error, file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
