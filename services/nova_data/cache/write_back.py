@@ -98,13 +98,15 @@ class WriteBack(Generic[K, V]):
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._close_within):
-                await self._drain()
-        if left := self.pending.all():
-            self._give_up(left)
-            if error is None:
-                raise UnsavedError(self._cache.name, left)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._close_within):
+                    await self._drain()
+        finally:  # also when the end itself is cancelled
+            if left := self.pending.all():
+                self._give_up(left)
+        if left and error is None:
+            raise UnsavedError(self._cache.name, left)
 
     # --- reading and writing
 

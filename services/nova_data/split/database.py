@@ -39,8 +39,8 @@ V = TypeVar("V")
 
 POSITION_TIMEOUT: Final = 1.0
 """Seconds for the log's position after a write."""
-POLL: Final = 0.005
-"""Seconds between two looks at a replica that is waited for."""
+POLLS: Final = (0.001, 0.005)
+"""Seconds between the first two looks at a replica that is waited for, and between later ones; most are near."""
 LOST: Final = (
     OSError,
     asyncpg.InterfaceError,
@@ -172,7 +172,7 @@ class SplitDatabase:
 
     async def _caught_up(self, connection: Connection, replica: Replica, token: int) -> bool:
         """Wait until a replica has replayed a position, but not for long."""
-        give_up = self._clock() + self.settings.patience
+        give_up, pause = self._clock() + self.settings.patience, POLLS[0]
         while True:
             found = await connection.fetchval("SELECT pg_last_wal_replay_lsn()::text")
             if found is None:  # it is no replica any more
@@ -183,7 +183,8 @@ class SplitDatabase:
                 return True
             if self._clock() >= give_up:
                 return False
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, POLLS[1])
 
     def _lag(self, replica: Replica) -> float:
         return self.choice.lag(replica, self._clock())

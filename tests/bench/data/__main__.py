@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tools import Unavailable
-from . import calls, outbox, preferences, split, tenants
+from . import calls, outbox, preferences, schema, split, tenants
 
 ROWS: dict[str, Callable[[], dict[str, Any]]] = {
     "outbox": outbox.measured,
@@ -20,6 +20,8 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
     "preferences": preferences.measured,
     "split": split.measured,
     "tenants": tenants.measured,
+    "soft_delete": schema.soft_delete,
+    "indexes": schema.indexes,
 }
 RESULT = Path("build/bench-data.json")
 

@@ -451,3 +451,21 @@ def test_a_value_that_is_refused_for_good_is_told_and_the_others_are_saved() -> 
             assert await store.get("anna") == "old"  # the cache does not go on showing what is not true
 
     asyncio.run(run())
+
+
+def test_an_end_that_is_cancelled_hands_back_what_is_not_saved() -> None:
+    async def run() -> None:
+        table, told = Table(), dict[str, str]()
+        table.broken = True
+
+        async def work() -> None:
+            async with WriteBack(cache(Source(), Clock()), table, on_unsaved=told.update) as store:
+                store.set("anna", "x")
+
+        task = asyncio.create_task(work())
+        await turns()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (task.cancelled(), told) == (True, {"anna": "x"})
+
+    asyncio.run(run())
