@@ -1,5 +1,6 @@
 """Consumers that are killed at any point, a broker and a database that are restarted: each effect once, in order."""
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -117,14 +118,17 @@ def test_whatever_is_killed_each_effect_takes_place_once_and_in_order(
 
 
 @pytest.mark.timeout(120)
-def test_a_broker_and_a_database_that_are_restarted_lose_and_repeat_nothing(
-    postgres: Postgres, database: str, tmp_path: Path
-) -> None:
-    kafka = Kafka()
-    process: Process | None = None
-    try:
+def test_a_broker_and_a_database_that_are_restarted_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """The database is one that keeps what it has acknowledged."""
+    with contextlib.ExitStack() as stack:
+        postgres, kafka = Postgres(synchronous_commit="on"), Kafka()
+        stack.callback(postgres.close)
+        stack.callback(kafka.close)
+        assert main(["dedup", "install", "--database", postgres.url]) == 0
+        postgres.sql("CREATE TABLE effects (id bigserial, name text, number int)")
         topic, name = kafka.make_topic("crash", partitions=4), group()
-        process = Process(tmp_path / "log", database, kafka.url, topic, name)
+        process = Process(tmp_path / "log", postgres.url, kafka.url, topic, name)
+        stack.callback(process.close)
         send(kafka, topic, numbered(600, keys=KEYS))
         eventually(lambda: int(postgres.sql("SELECT count(*) FROM effects")) > 30, within=40)
         postgres.stop()
@@ -133,10 +137,11 @@ def test_a_broker_and_a_database_that_are_restarted_lose_and_repeat_nothing(
         kafka.stop()
         kafka.start()
         send(kafka, topic, numbered(600, keys=KEYS, start=600))
-        eventually(lambda: verdict(postgres) == "1200|1200|0", within=40)
+
+        def done() -> bool:
+            assert verdict(postgres) == "1200|1200|0"
+            return True
+
+        eventually(done, within=40)
         assert process.end(signal.SIGTERM) == 0
         assert b"message set aside" not in (tmp_path / "log").read_bytes()
-    finally:
-        if process is not None:
-            process.close()
-        kafka.close()
