@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,8 +56,6 @@ def _redis(folder: Path, port: int) -> list[str]:
 
 
 def _folder_of_redis(folder: Path) -> None:
-    import shutil  # noqa: PLC0415 - only here
-
     if not shutil.which("redis-server"):
         raise MissingRequirementError("redis-server is not installed: apt-get install redis-server")
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +121,16 @@ def down(folder: Path, server: Server) -> bool:
         record.stop(GRACE)
         save(folder, state)
     return was
+
+
+def forget(folder: Path, server: Server) -> None:
+    """Remove the data and the log of one that does not run; it gets other ports the next time."""
+    state = load(folder)
+    for name in (server.name, f"{server.name}-internal"):
+        state.ports.pop(name, None)
+    save(folder, state)
+    shutil.rmtree(folder / server.name, ignore_errors=True)
+    (folder / f"{server.name}.log").unlink(missing_ok=True)
 
 
 def running(folder: Path, server: Server) -> str | None:

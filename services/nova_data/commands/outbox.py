@@ -127,10 +127,10 @@ def _text(state: dict[str, Any]) -> str:
     lines = [
         f"waiting      {state['backlog']} events, the oldest for {state['oldestSeconds']:.1f} s",
         f"retrying     {state['retrying']}",
-        f"quarantined  {len(state['quarantined'])}",
+        f"quarantined  {state['quarantined']}",
         *(
             f"  {one['id']}  {one['aggregate_type']}/{one['aggregate_id']} {one['event_type']}: {one['last_error']}"
-            for one in state["quarantined"]
+            for one in state["firstQuarantined"]
         ),
         f"partitions   {there['there']}, missing: {', '.join(there['missing']) or 'none'}",
         *(

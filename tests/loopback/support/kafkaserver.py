@@ -46,7 +46,7 @@ class Server:
         """Its bootstrap address."""
         return f"{HOST}:{self.port}"
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self) -> None:
         """Start it, and wait until it takes requests."""
         log = self._folder / "log"
         log.touch()
@@ -55,12 +55,17 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder
             )
-        if wait:
-            try:
-                eventually(lambda: kafka.ready(log, since), within=45, every=0.05)
-            except BaseException:
-                self.stop()
-                raise
+        try:
+            eventually(lambda: self._ready(log, since), within=50, every=0.05)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _ready(self, log: Path, since: int) -> bool:
+        if kafka.ready(log, since):
+            return True
+        said = log.read_bytes()[since:].decode(errors="replace").splitlines()
+        raise AssertionError("\n".join(["Kafka has not started; it said last", *said[-12:]]))
 
     def stop(self) -> None:
         """Kill it."""
