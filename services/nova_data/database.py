@@ -18,7 +18,7 @@ COMMAND_TIMEOUT: Final = 30.0
 """Seconds for a statement and its answer."""
 LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What asyncpg raises when a server is not there, leaves, refuses, or says nothing."""
-_KEPT_ALIVE: Final = {
+KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -41,7 +41,7 @@ async def connect(
                 url,
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=command_timeout,
-                server_settings={"application_name": name, **_KEPT_ALIVE, **(settings or {})},
+                server_settings={"application_name": name, **KEPT_ALIVE, **(settings or {})},
             )
     except (*LOST, ValueError) as error:
         raise DatabaseError(f"the database at {place(url)} cannot be reached: {_reason(error)}") from error

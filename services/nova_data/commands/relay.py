@@ -82,7 +82,7 @@ async def _until_signal(relay: "Relay") -> None:
 
 
 def _settings(given: argparse.Namespace) -> "Settings":
-    from nova_data.outbox.policy import Backoff  # noqa: PLC0415 - as above
+    from nova_data.backoff import Backoff  # noqa: PLC0415 - as above
     from nova_data.outbox.relay import Settings  # noqa: PLC0415 - as above
 
     return Settings(

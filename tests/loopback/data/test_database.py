@@ -214,7 +214,10 @@ def test_an_app_starts_without_its_database_and_finds_it_later(postgres: Server)
                 await asyncio.to_thread(server.start)
                 async with database.acquire() as connection:
                     assert await connection.fetchval("SELECT 1") == 1
-                await asyncio.to_thread(server.stop)
+                async with database.acquire() as connection:
+                    assert await connection.fetchval("SELECT 1") == 1
+                    await asyncio.to_thread(server.stop)  # what was done is done, and giving it back is no error
+                assert database.guard.gate.used == 0
                 await asyncio.to_thread(server.start)
                 async with database.acquire() as connection:  # the connections there were are noticed as dead
                     assert await connection.fetchval("SELECT 1") == 1
