@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
+from nova_data.backoff import Backoff
 from nova_data.consumer.dead_letters import SUFFIX, DeadLetters
 from nova_data.consumer.flow import Flow, Intake
 from nova_data.consumer.handling import PAUSE_ON, Handler, Handling
@@ -30,7 +31,6 @@ from nova_data.consumer.outage import Outage
 from nova_data.consumer.reader import Place, Reader
 from nova_data.errors import ConsumerError
 from nova_data.logs import get_logger
-from nova_data.outbox.policy import Backoff
 
 RETRY: Final = Backoff(base=0.2, longest=10.0, attempts=5)
 LONGEST_SILENCE: Final = 30.0

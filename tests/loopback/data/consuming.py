@@ -11,10 +11,10 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from nova_data.backoff import Backoff
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.handling import Handler
 from nova_data.consumer.metrics import ConsumerMetrics
-from nova_data.outbox.policy import Backoff
 from tests.loopback.support.kafkaserver import Server as Kafka
 
 QUICK = Backoff(base=0.01, longest=0.02, attempts=3)
