@@ -58,7 +58,7 @@ class Running:
 
 
 @contextmanager
-def running(kafka: Kafka, topics: list[str], handler: Handler, *, name: str, **options: Any) -> Iterator[Running]:
+def running(server: Kafka, topics: list[str], handler: Handler, *, name: str, **options: Any) -> Iterator[Running]:
     """Run one for the block, and let it end."""
     registry = CollectorRegistry()
     ready: list[Running] = []
@@ -70,7 +70,7 @@ def running(kafka: Kafka, topics: list[str], handler: Handler, *, name: str, **o
             topics,
             group=name,
             handler=handler,
-            brokers=kafka.url,
+            brokers=server.url,
             metrics=ConsumerMetrics(registry),
             **{"retry": QUICK, "commit_every": 0.1, **options},
         )
