@@ -141,7 +141,7 @@ def _suites(options: argparse.Namespace, folder: Path, python: tools.Interpreter
                 partial(proxies.upstream, sizes=plan.sizes),
                 proxies_policies.builders(python, store, tokens),
                 lambda address, process, errors: wait_until_serving(
-                    address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors
+                    address, f"/{plan.sizes[0]}", plan.sizes[0], process, errors, header=plan.scenarios[0].header
                 ),
             )
 

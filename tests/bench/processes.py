@@ -78,9 +78,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until_serving(
-    address: Address, path: str, size: int, process: subprocess.Popen[bytes], errors: Path, *, seconds: float = 15
+    address: Address,
+    path: str,
+    size: int,
+    process: subprocess.Popen[bytes],
+    errors: Path,
+    *,
+    seconds: float = 15,
+    header: str = "",
 ) -> None:
-    """Return when `path` answers 200 with `size` bytes.
+    """Return when `path` answers 200 with `size` bytes, asked with this header.
 
     Raises:
         Unavailable: the program ended or gave no such answer in time; its last words are in the message.
@@ -89,7 +96,7 @@ def wait_until_serving(
     answer = "no answer"
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            answer = _probe(address, path, size)
+            answer = _probe(address, path, size, header)
         except (OSError, http.client.HTTPException) as error:
             answer = f"{type(error).__name__}: {error}"
         if not answer:
@@ -118,11 +125,11 @@ def wait_until_accepting(address: Address, process: subprocess.Popen[bytes], err
     raise Unavailable(f"does not listen at {address}: {' | '.join(lines[-3:]) or 'nothing on stderr'}")
 
 
-def _probe(address: Address, path: str, size: int) -> str:
+def _probe(address: Address, path: str, size: int, header: str) -> str:
     """What is wrong with the answer; empty when it is right."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=2)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict([header.split(": ", 1)] if header else []))
         response = connection.getresponse()
         body = response.read()
     finally:

@@ -11,7 +11,8 @@ Rules:
 * What was dropped or put while a load was under way is not overwritten by what that load brings.
 * A load that fails raises; a stale answer goes on being served meanwhile, and is tried again after a second. With a
   `fallback` that answers instead, and is not kept.
-* Redis is a help: one that is gone costs loads, nothing else.
+* Redis is a help: one that is gone costs loads, nothing else. One that did not hear of a change is not believed for
+  that key, by the process that made it.
 
 `Freshness` says how old an answer can be where another process has changed it. Values are shared: who changes one
 changes it for all.
@@ -19,21 +20,30 @@ changes it for all.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
+from math import inf
 from random import Random
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from nova_data.cache.freshness import PAUSE, Entry, Freshness, State
 from nova_data.cache.memory import Memory
 from nova_data.cache.metrics import CacheMetrics
-from nova_data.cache.tier import RedisTier
 from nova_data.calls.coalescing import TIMEOUT, Coalescer
+
+if TYPE_CHECKING:  # it imports the client library, which an app without Redis need not have
+    from nova_data.cache.tier import RedisTier
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 ENTRIES: Final = 10_000
+MARGIN: Final = 0.05
+"""Seconds by which an answer in Redis must be younger than the process's own to be another one: its age is known no
+better."""
+DOUBTFUL: Final = 1024
+"""Keys that Redis did not hear of a change of, at most."""
 
 
 class ReadThrough(Generic[K, V]):
@@ -46,7 +56,7 @@ class ReadThrough(Generic[K, V]):
         freshness: Freshness,
         *,
         entries: int = ENTRIES,
-        redis: RedisTier | None = None,
+        redis: "RedisTier | None" = None,
         fallback: Callable[[K], Awaitable[V | None]] | None = None,
         timeout: float = TIMEOUT,
         metrics: CacheMetrics | None = None,
@@ -63,9 +73,10 @@ class ReadThrough(Generic[K, V]):
         self._fallback = fallback
         self._metrics = metrics
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # when to load anew, no secret
+        self._random = random or Random()  # noqa: S311 - when to load anew, no secret
         self._calls: Coalescer[Entry] = Coalescer(timeout=timeout)
         self._tickets: dict[K, object] = {}  # of loads under way, as long as what they bring is true
+        self._doubtful: OrderedDict[K, float] = OrderedDict()  # until when Redis may have what is not true any more
         self._tasks: set[asyncio.Task[None]] = set()
         if metrics is not None:
             metrics.add(name, lambda: len(self.memory))
@@ -99,8 +110,7 @@ class ReadThrough(Generic[K, V]):
     async def put(self, key: K, value: V | None) -> None:
         """The answer is this from now on, as the caller has just saved it."""
         self.remember(key, value)
-        if self._redis is not None:
-            await self._redis.put(key, value, self.freshness, self._clock())
+        await self._share(key, value)
 
     def remember(self, key: K, value: V | None) -> None:
         """The same for this process alone."""
@@ -111,8 +121,8 @@ class ReadThrough(Generic[K, V]):
         """Load it anew when it is asked for next; other processes' own memory lasts as long as the freshness says."""
         self._supersede(key)
         self.memory.drop(key)
-        if self._redis is not None:
-            await self._redis.drop(key, self._clock())
+        if self._redis is not None and not await self._redis.drop(key, self._clock()):
+            self._doubt(key)
 
     async def close(self) -> None:
         """End what is loaded behind anybody's back."""
@@ -126,24 +136,24 @@ class ReadThrough(Generic[K, V]):
         self._count("stale" if state is State.STALE else "hit")
         if state is State.STALE:
             entry.again = self._clock() + PAUSE
-            task = asyncio.get_running_loop().create_task(self._renew(key))
+            task = asyncio.get_running_loop().create_task(self._renew(key, entry))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         value: V | None = entry.value
         return value
 
-    async def _renew(self, key: K) -> None:
+    async def _renew(self, key: K, former: Entry) -> None:
         try:
-            await self._calls.call(key, lambda: self._fetch(key))
+            await self._calls.call(key, lambda: self._find(key, former.loaded + MARGIN))
         except Exception:  # the stale answer stands in, until it is gone; then the error is raised
             self._count("failed")
 
-    async def _find(self, key: K) -> Entry:
-        """Redis' answer, else a load."""
-        if self._redis is not None:
+    async def _find(self, key: K, younger: float = -inf) -> Entry:
+        """Redis' answer where it is fresh, and loaded after that instant, else a load."""
+        if self._redis is not None and self._clock() >= self._doubtful.get(key, -inf):
             with self._loading(key) as ticket:
                 entry = await self._redis.get(key, self.freshness, self._clock())
-                if entry is not None and self.freshness.state(entry, self._clock(), self._random) is State.FRESH:
+                if entry is not None and entry.loaded > younger and self._is_fresh(entry):
                     self._count("shared")
                     self._finish(key, ticket, entry)
                     return entry
@@ -156,9 +166,27 @@ class ReadThrough(Generic[K, V]):
             value = await self._load(key)
             self._count("loaded")
             entry = Entry(value, began, self._clock() - began)
-            if self._finish(key, ticket, entry) and self._redis is not None:
-                await self._redis.put(key, value, self.freshness, self._clock())
+            if self._finish(key, ticket, entry):
+                await self._share(key, value)
             return entry
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return self.freshness.state(entry, self._clock(), self._random) is State.FRESH
+
+    async def _share(self, key: K, value: V | None) -> None:
+        """Tell Redis; while it has not heard, this process does not take its word for the key."""
+        if self._redis is None:
+            return
+        if await self._redis.put(key, value, self.freshness, self._clock()):
+            self._doubtful.pop(key, None)
+        else:
+            self._doubt(key)
+
+    def _doubt(self, key: K) -> None:
+        self._doubtful[key] = self._clock() + self.freshness.lifetime(absent=False)
+        self._doubtful.move_to_end(key)
+        if len(self._doubtful) > DOUBTFUL:
+            self._doubtful.popitem(last=False)
 
     # --- what changes while a load is under way
 

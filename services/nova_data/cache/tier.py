@@ -3,7 +3,7 @@
 The client is the app's: a `redis.asyncio.Redis`, one that a Sentinel gave, or a `RedisCluster`. Rules:
 
 * A Redis that fails, or takes longer than `timeout`, is a miss, and is left alone for `PAUSE` seconds: an answer then
-  costs a load, never a wait for Redis.
+  costs a load, and no wait for Redis but the first one's.
 * How old an answer is comes from the time it has left in Redis, so the clocks of the processes do not count.
 * Keys are hashes: what an app asks for may be a name or an address.
 * A value that cannot be decoded (another version wrote it) is a miss.
@@ -59,12 +59,13 @@ class RedisTier:
             return None
         return Entry(value, now - max(0.0, freshness.lifetime(absent=value is None) - left))
 
-    async def put(self, key: Any, value: Any, freshness: Freshness, now: float) -> None:
-        """Keep an answer, as long as it may be served; never raises for Redis."""
+    async def put(self, key: Any, value: Any, freshness: Freshness, now: float) -> bool:
+        """Keep an answer, as long as it may be served; whether Redis has it. Never raises for Redis."""
         lifetime = round(freshness.lifetime(absent=value is None) * 1000)
-        if lifetime > 0:
-            data = _ABSENT if value is None else self._encode(value)
-            await self._call(self._client.set(self.key(key), data, px=lifetime), now)
+        if lifetime <= 0:
+            return await self.drop(key, now)
+        data = _ABSENT if value is None else self._encode(value)
+        return await self._call(self._client.set(self.key(key), data, px=lifetime), now) is not None
 
     async def drop(self, key: Any, now: float) -> bool:
         """Whether the answer is gone there, too: else it goes with its time, in `Freshness.lifetime` seconds."""

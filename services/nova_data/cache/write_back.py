@@ -77,7 +77,7 @@ class WriteBack(Generic[K, V]):
         self._on_unsaved = on_unsaved
         self._metrics = metrics
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # when to try again, no secret
+        self._random = random or Random()  # noqa: S311 - when to try again, no secret
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -98,13 +98,15 @@ class WriteBack(Generic[K, V]):
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._close_within):
-                await self._drain()
-        if left := self.pending.all():
-            self._give_up(left)
-            if error is None:
-                raise UnsavedError(self._cache.name, left)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._close_within):
+                    await self._drain()
+        finally:  # also when the end itself is cancelled
+            if left := self.pending.all():
+                self._give_up(left)
+        if left and error is None:
+            raise UnsavedError(self._cache.name, left)
 
     # --- reading and writing
 

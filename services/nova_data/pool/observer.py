@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from nova_data.pool.leaks import Hold, LeakWatch, calls
@@ -63,7 +64,8 @@ class Observer:
             self._series.ran(seconds, slow=seconds >= self.slow.after)
         told = self.slow.record(record.query, seconds, self._clock())
         if told is not None:
-            self._on_slow(told)
+            with self._telling():
+                self._on_slow(told)
 
     async def watch(self) -> None:
         """Tell of connections that do not come back, until cancelled."""
@@ -71,8 +73,17 @@ class Observer:
             for hold in self.leaks.overdue(self._clock()):
                 if self._series is not None:
                     self._series.leaks.inc()
-                self._on_leak(hold)
+                with self._telling():
+                    self._on_leak(hold)
             await asyncio.sleep(self.leaks.pause(self._clock()))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What a listener does wrong is its own: watching goes on."""
+        try:
+            yield
+        except Exception:
+            _log.exception("whoever is told of the pool %s failed", self._name)
 
     def _tell_leak(self, hold: Hold) -> None:
         seconds = self._clock() - hold.since

@@ -21,7 +21,7 @@ from nova_api.hygiene import clean
 
 LONGEST: Final = 400
 """Characters of a statement that are kept."""
-_LOOKED_AT: Final = 64 * 1024
+_LOOKED_AT: Final = 16 * 1024
 """Characters that are read at most; a longer text is an INSERT of many rows."""
 _TOKEN: Final = re.compile(
     r"""(?P<comment>--[^\n]*)

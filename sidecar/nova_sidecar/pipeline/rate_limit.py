@@ -204,6 +204,8 @@ class RateLimitFilter(RequestFilter):
 
     def _keys(self, limit: Limit, exchange: Handled) -> list[Charge]:
         limiter, by = self._desk.limiter, limit.by
+        if by == "Client":
+            return [Charge(limit, limiter.address_key(limit, self._client(exchange)))]
         if by == "All":
             return [Charge(limit, limiter.address_key(limit, b""))]
         found: list[bytes] = []
@@ -213,11 +215,13 @@ class RateLimitFilter(RequestFilter):
             found = claimed(exchange, limit.field)
         if found:
             return [Charge(limit, limiter.key(limit, value)) for value in found]
-        if by != "Client" and limit.missing == "Skip":
+        if limit.missing == "Skip":
             return []
+        return [Charge(limit, limiter.address_key(limit, _NAMELESS + self._client(exchange)))]
+
+    def _client(self, exchange: Handled) -> bytes:
         captured = exchange.head.captured
-        client = self._desk.clients.key(exchange.downstream.client, captured, MARK in captured)
-        return [Charge(limit, limiter.address_key(limit, client if by == "Client" else _NAMELESS + client))]
+        return self._desk.clients.key(exchange.downstream.client, captured, MARK in captured)
 
 
 def claimed(exchange: Handled, name: str) -> list[bytes]:

@@ -93,8 +93,8 @@ class Limit:
     """One limit: what it matches, what its buckets hold, and what it has done."""
 
     __slots__ = (
-        "_matcher", "_methods", "admitted", "by", "fallbacks", "field", "label", "missing", "name", "policy_item",
-        "policy_line", "quota", "refused", "scope", "share", "spared",
+        "_matcher", "_methods", "_told", "admitted", "by", "fallbacks", "field", "label", "missing", "name",
+        "policy_item", "policy_line", "quota", "refused", "scope", "share", "spared",
     )  # fmt: skip
 
     def __init__(self, rule: RateLimit, pods: int) -> None:
@@ -111,6 +111,7 @@ class Limit:
         self.policy_item = b'"%b";q=%d;w=%d' % (self.label, self.quota.burst, self.quota.window)
         self.policy_line = _POLICY_LINE % self.policy_item
         """What a caller is told that counts for it alone."""
+        self._told = (-1, -1, b"")
         self._matcher = PathMatcher(rule.paths) if rule.paths else None
         methods = frozenset(rule.methods)
         self._methods = methods | {"HEAD"} if "GET" in methods else methods
@@ -126,6 +127,15 @@ class Limit:
         if self._methods and method.upper() not in self._methods:
             return False
         return self._matcher is None or self._matcher.matches(path)
+
+    def line(self, left: int, seconds: int) -> bytes:
+        """What a caller is told of where it stands. Those who keep to their rate are told the same again and again."""
+        told = self._told
+        if told[0] == left and told[1] == seconds:
+            return told[2]
+        line = b'ratelimit: "%b";r=%d;t=%d\r\n' % (self.label, left, seconds)
+        self._told = (left, seconds, line)
+        return line
 
     def keep(self, former: "Limit | None") -> None:
         """Go on with the counts of the limit that had this name before."""
@@ -295,8 +305,7 @@ def fields(charges: Sequence[Charge], standings: Sequence[Standing]) -> bytes:
     tightest = standings[0]
     if len(standings) > 1:
         tightest = min(standings, key=lambda one: one.left / one.limit.quota.burst)
-    seconds = ceil((tightest.wait or tightest.full_in) / SECOND)
-    return policy + b'ratelimit: "%b";r=%d;t=%d\r\n' % (tightest.limit.label, tightest.left, seconds)
+    return policy + tightest.limit.line(tightest.left, -(-(tightest.wait or tightest.full_in) // SECOND))
 
 
 def values(header: bytes) -> list[bytes]:

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from ..tools import Unavailable
-from . import calls, outbox, preferences, split, tenants
+from . import calls, consumer, dedup, outbox, preferences, schema, split, tenants
 
 ROWS: dict[str, Callable[[], dict[str, Any]]] = {
     "outbox": outbox.measured,
+    "dedup": dedup.measured,
+    "consumer": consumer.measured,
     "coalescing": calls.coalescing,
     "batching": calls.batching,
     "preferences": preferences.measured,
     "split": split.measured,
     "tenants": tenants.measured,
+    "soft_delete": schema.soft_delete,
+    "indexes": schema.indexes,
 }
 RESULT = Path("build/bench-data.json")
 

@@ -104,13 +104,67 @@ def test_an_answer_is_as_old_in_one_process_as_in_another(redis_server: RedisSer
             assert await other.get("key") == {"a": "1"}
             now = 1029.0
             assert (await other.get("key"), loads.count) == ({"a": "1"}, 0)
+            redis_server.command("PEXPIRE", name, 99_000)
             now = 1031.0  # 101 s old: served, and loaded behind it
             assert await other.get("key") == {"a": "1"}
-            async with asyncio.timeout(10):
-                while await other.get("key") != {"a": "2"}:  # noqa: ASYNC110  # nothing tells of a load behind one's back
-                    await asyncio.sleep(0.01)
+            await eventually(other, {"a": "2"})
 
     asyncio.run(run())
+
+
+def test_of_several_processes_one_loads_anew(redis_server: RedisServer) -> None:
+    async def run() -> None:
+        async with client(redis_server) as redis:
+            now = 1000.0
+            loads = [Loads({"a": "1"}), Loads({"a": "2"}), Loads({"a": "3"})]
+            caches = [tiered(each, redis, "anew", clock=lambda: now) for each in loads]
+            for cache in caches:
+                assert await cache.get("key") == {"a": "1"}
+            stored = redis_server.keys()
+            (name,) = [key for key in stored if b"anew" in key]
+            redis_server.command("PEXPIRE", name, 59_000)  # it is 61 s old, in Redis as well
+            now = 1061.0
+            assert await caches[1].get("key") == {"a": "1"}
+            await eventually(caches[1], {"a": "2"})
+            for cache in (caches[0], caches[2]):
+                assert await cache.get("key") == {"a": "1"}
+                await eventually(cache, {"a": "2"})
+            assert [each.count for each in loads] == [1, 1, 0]
+
+    asyncio.run(run())
+
+
+def test_a_redis_that_did_not_hear_of_a_change_is_not_believed(tmp_path: Path) -> None:
+    async def run() -> None:
+        server = RedisServer(tmp_path)
+        try:
+            async with client(server) as redis:
+                now = 1000.0
+                loads = Loads({"a": "old"})
+                cache = tiered(loads, redis, "users", clock=lambda: now)
+                assert await cache.get("key") == {"a": "old"}
+                loads.value = {"a": "new"}
+                await asyncio.to_thread(server.stop)
+                await cache.drop("key")
+                await asyncio.to_thread(server.start)
+                tier = cache._redis
+                assert tier is not None
+                server.command("SET", tier.key("key"), b'{"a":"old"}', "PX", 100_000)
+                now += 3
+                assert await cache.get("key") == {"a": "new"}
+                assert await tiered(Loads(None), redis, "users").get("key") == {"a": "new"}  # now Redis has it, too
+        finally:
+            server.stop()
+
+    asyncio.run(run())
+
+
+async def eventually(cache: ReadThrough[str, Any], expected: Any) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if await cache.get("key") == expected:
+                return
+            await asyncio.sleep(0.01)
 
 
 def test_what_is_missing_and_what_cannot_be_read_is_known(redis_server: RedisServer) -> None:

@@ -163,7 +163,7 @@ def test_a_connection_that_is_kept_is_told_with_the_place_that_took_it(
     with caplog.at_level(logging.WARNING, "nova_data.pool"):
         asyncio.run(run())
     (line,) = [record.getMessage() for record in caplog.records if "is held for" in record.getMessage()]
-    assert re.search(r"the pool main is held for 0\.\d s, taken in \S*forgetful \(\S*test_database\.py:\d+\)", line)
+    assert re.search(r"the pool main is held for \d+\.\d s, taken in \S*forgetful \(\S*test_database\.py:\d+\)", line)
     assert "hunter2" not in line
 
 
@@ -175,13 +175,14 @@ def test_a_slow_statement_is_told_without_its_values(postgres: Server, caplog: p
             async with database.acquire() as connection:
                 await connection.fetchval("SELECT 'anna', $1::text, pg_sleep(0.06)", "ben")
                 await connection.fetchval("SELECT 'carl', $1::text, pg_sleep(0.06)", "dora")
-            await soon(lambda: database.observer.slow.count == 2)
-            assert registry.get_sample_value("db_query_slow_total", {"pool": "main"}) == 2
+            await soon(lambda: database.observer.slow.count >= 2)
+            assert registry.get_sample_value("db_query_slow_total", {"pool": "main"}) == database.observer.slow.count
 
     with caplog.at_level(logging.WARNING, "nova_data.pool"):
         asyncio.run(run())
-    (line,) = [record.getMessage() for record in caplog.records if "a statement" in record.getMessage()]
-    assert line.endswith("SELECT ?, $1::text, pg_sleep(?)")
+    lines = [record.getMessage() for record in caplog.records if "a statement" in record.getMessage()]
+    assert [line.endswith("SELECT ?, $1::text, pg_sleep(?)") for line in lines].count(True) == 1  # two, told once
+    assert not any(name in line for line in lines for name in ("anna", "ben", "carl", "dora"))
 
 
 def test_whoever_wants_to_be_told_is_told_instead_of_the_log(
@@ -193,7 +194,7 @@ def test_whoever_wants_to_be_told_is_told_instead_of_the_log(
         async with Database(postgres.url, settings=settings, on_slow=told.append) as database:
             async with database.acquire() as connection:
                 await connection.execute("SELECT pg_sleep(0.01)")
-            await soon(lambda: len(told) == 1)
+            await soon(lambda: any("pg_sleep(?)" in each.statement for each in told))
 
     with caplog.at_level(logging.WARNING, "nova_data.pool"):
         asyncio.run(run())
@@ -213,7 +214,10 @@ def test_an_app_starts_without_its_database_and_finds_it_later(postgres: Server)
                 await asyncio.to_thread(server.start)
                 async with database.acquire() as connection:
                     assert await connection.fetchval("SELECT 1") == 1
-                await asyncio.to_thread(server.stop)
+                async with database.acquire() as connection:
+                    assert await connection.fetchval("SELECT 1") == 1
+                    await asyncio.to_thread(server.stop)  # what was done is done, and giving it back is no error
+                assert database.guard.gate.used == 0
                 await asyncio.to_thread(server.start)
                 async with database.acquire() as connection:  # the connections there were are noticed as dead
                     assert await connection.fetchval("SELECT 1") == 1

@@ -174,7 +174,7 @@ def test_who_gets_no_lock_gives_up_with_what_to_do(database: Database, tmp_path:
         reader = await asyncpg.connect(database.url)
         async with reader.transaction():
             await reader.fetchval("SELECT count(*) FROM users")
-            patience = Patience(lock_timeout=0.05, timeout=0.6)
+            patience = Patience(lock_timeout=0.05, timeout=3.0)
             with pytest.raises(MigrationError, match=r"got no lock in \d tries .* end that transaction"):
                 await Migrator(connection, patience, random=Random(1)).run(folder)
         await reader.close()
@@ -289,10 +289,14 @@ def test_the_table_of_locks_is_what_postgresql_takes(tables: Database, sql: str)
 
     async def taken(connection: Any) -> dict[str, str]:
         rows = "SELECT relation, mode FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation'"
-        async with connection.transaction():
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
             names = dict(await connection.fetch("SELECT oid, relname FROM pg_class WHERE relkind IN ('r', 'p')"))
             await connection.execute(sql)
             found = await connection.fetch(rows)
+        finally:
+            await transaction.rollback()
         strongest: dict[str, str] = {}
         modes = {mode.replace(" ", "").lower() + "lock": mode for mode in MODES}
         for oid, mode in found:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from nova_data.cache.freshness import Entry, Freshness, State
 from nova_data.cache.memory import Memory
 from nova_data.cache.metrics import CacheMetrics
-from nova_data.cache.pending import FIRST_PAUSE, LONGEST_PAUSE, Pending
+from nova_data.cache.pending import PAUSES, Pending
 from nova_data.cache.read_through import ReadThrough
 from nova_data.cache.write_back import WriteBack
 from nova_data.errors import UnsavedError, WriteBackFullError
@@ -302,7 +302,7 @@ class PendingMachine(RuleBasedStateMachine):
     def fail(self) -> None:
         self.batch = {}
         self.pending.failed(self.now, Random(1))
-        assert FIRST_PAUSE / 2 <= self.pending.pause(self.now) <= LONGEST_PAUSE
+        assert PAUSES.base / 2 <= self.pending.pause(self.now) <= PAUSES.longest
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -318,7 +318,7 @@ class PendingMachine(RuleBasedStateMachine):
     def nobody_waits_longer_than_he_must(self) -> None:
         pause = self.pending.pause(self.now)
         if not self.batch and self.pending.all():
-            assert pause <= max(5.0, LONGEST_PAUSE)
+            assert pause <= max(5.0, PAUSES.longest)
         else:
             assert pause == inf
 
@@ -449,5 +449,23 @@ def test_a_value_that_is_refused_for_good_is_told_and_the_others_are_saved() -> 
             await store.flush()
             assert (table.rows, told) == ({"ben": "black"}, {"anna": "x" * 100})
             assert await store.get("anna") == "old"  # the cache does not go on showing what is not true
+
+    asyncio.run(run())
+
+
+def test_an_end_that_is_cancelled_hands_back_what_is_not_saved() -> None:
+    async def run() -> None:
+        table, told = Table(), dict[str, str]()
+        table.broken = True
+
+        async def work() -> None:
+            async with WriteBack(cache(Source(), Clock()), table, on_unsaved=told.update) as store:
+                store.set("anna", "x")
+
+        task = asyncio.create_task(work())
+        await turns()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (task.cancelled(), told) == (True, {"anna": "x"})
 
     asyncio.run(run())
