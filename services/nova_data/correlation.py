@@ -15,11 +15,10 @@ from typing import Final
 import structlog
 
 from nova_api.hygiene import tells
+from nova_data.headers import TRACEPARENT
 
-CORRELATION_ID: Final = "correlation-id"
-"""Header of a message in Kafka."""
-TRACEPARENT: Final = "traceparent"
 HTTP_HEADER: Final = "x-correlation-id"
+"""What a call by HTTP names the correlation id."""
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -154,6 +154,15 @@ def test_installing_again_changes_nothing_and_loses_nothing(url: str) -> None:
     assert [row["aggregate_type"] for row in rows(url)] == ["posts"]
 
 
+def test_the_functions_find_the_table_from_any_search_path(url: str) -> None:
+    async def work(connection: Any) -> None:
+        await connection.execute("SET search_path = pg_catalog")
+        await connection.fetchval("SELECT public.nova_outbox_append('posts', '1', 'deleted', '{}')")
+
+    connected(url, work)
+    assert len(rows(url)) == 1
+
+
 def test_installing_waits_for_nobody_longer_than_the_lock_timeout(url: str) -> None:
     async def work(connection: Any) -> str:
         async with connection.transaction():
