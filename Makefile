@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 COMPILED := $(patsubst %,tests/loopback/test_%.py,http1_basic smuggling http2_frames grpc_policies limiter breaker drain reload websocket)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak bench-data crds images chart clean
+.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak bench-data protos crds images chart clean
 
 help:  ## list the verbs
 	@echo "usage: make VERB"
@@ -78,6 +78,11 @@ bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors 
 
 bench-data: $(STAMP)  ## events a second through the outbox to Kafka, beside the bare producer
 	$(BIN)/python -m tests.bench.data
+
+protos: $(STAMP)  ## lint the protos, compare them with the last release, generate Python into build/
+	$(BIN)/python -m tests.buf lint
+	$(BIN)/python -m tests.buf breaking
+	$(BIN)/python -m tests.buf generate
 
 crds: $(STAMP)  ## write the generated files: CRD and field reference
 	$(BIN)/python -m nova_api.schema

@@ -18,7 +18,16 @@ COMMAND_TIMEOUT: Final = 30.0
 """Seconds for a statement and its answer."""
 LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What asyncpg raises when a server is not there, leaves, refuses, or says nothing."""
-_KEPT_ALIVE: Final = {
+GONE: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+"""The same without what a server refuses: it is gone, goes, or starts."""
+KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -41,7 +50,7 @@ async def connect(
                 url,
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=command_timeout,
-                server_settings={"application_name": name, **_KEPT_ALIVE, **(settings or {})},
+                server_settings={"application_name": name, **KEPT_ALIVE, **(settings or {})},
             )
     except (*LOST, ValueError) as error:
         raise DatabaseError(f"the database at {place(url)} cannot be reached: {_reason(error)}") from error
@@ -58,6 +67,14 @@ async def connected(url: str, *, name: str, **options: Any) -> AsyncIterator[asy
         raise DatabaseError(f"the database at {place(url)}: {_reason(error)}") from error
     finally:
         connection.terminate()
+
+
+async def bound_locks(connection: asyncpg.Connection, lock_timeout: float) -> None:
+    """Until the end of the transaction, wait for no lock longer than this, in seconds, and hear of no notices."""
+    await connection.execute(
+        "SELECT set_config('lock_timeout', $1, true), set_config('client_min_messages', 'warning', true)",
+        f"{lock_timeout * 1000:.0f}ms",
+    )
 
 
 def place(url: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from nova_cli.cluster.cache import cache_root, locked
 from nova_cli.console import Console
-from nova_cli.services.running import SERVERS, Server, down, running, up
+from nova_cli.services.running import SERVERS, Server, down, forget, running, up
 
 ROOTS_FOLDER = Path("/var/tmp/nova-services")  # noqa: S108 - not for secrets: data of a developer's servers
 EPILOG = """\
@@ -69,8 +68,7 @@ def _down(options: argparse.Namespace) -> int:
         for server in reversed(_chosen(options)):
             print(f"{server.name}: {'stopped' if down(folder, server) else 'did not run'}")
             if options.delete:
-                shutil.rmtree(folder / server.name, ignore_errors=True)
-                (folder / f"{server.name}.log").unlink(missing_ok=True)
+                forget(folder, server)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import msgspec
 from nova_cli.cluster.cache import write_atomically
 from nova_cli.cluster.process import ProcessRecord, spawn, wait_until
 from nova_cli.console import Console
-from nova_cli.errors import CommandError, MissingRequirementError
-from nova_cli.services import kafka, postgres
+from nova_cli.errors import CommandError
+from nova_cli.services import kafka, postgres, redis
 
 GRACE: Final = 15.0
+"""Seconds for a server to end."""
 START_SECONDS: Final = 60.0
 STATE: Final = "services.json"
 
@@ -41,27 +43,6 @@ class Server:
     ready: Callable[[Path, int, int], bool]
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(5) == b"+PONG"
-    except OSError:
-        return False
-
-
-def _redis(folder: Path, port: int) -> list[str]:
-    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--daemonize", "no"]
-
-
-def _folder_of_redis(folder: Path) -> None:
-    import shutil  # noqa: PLC0415 - only here
-
-    if not shutil.which("redis-server"):
-        raise MissingRequirementError("redis-server is not installed: apt-get install redis-server")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 SERVERS: Final = (
     Server(
         "postgres",
@@ -74,10 +55,10 @@ SERVERS: Final = (
     Server(
         "redis",
         "REDIS_URL",
-        "redis://127.0.0.1:{}/0".format,
-        lambda folder, _port, _second, _console: _folder_of_redis(folder),
-        lambda folder, port, _console: _redis(folder, port),
-        lambda _log, _since, port: _answers(port),
+        redis.url,
+        lambda folder, _port, _second, _console: redis.prepare(folder),
+        lambda folder, port, _console: redis.command(folder, port),
+        lambda _log, _since, port: redis.ready(port),
     ),
     Server(
         "kafka",
@@ -122,6 +103,16 @@ def down(folder: Path, server: Server) -> bool:
         record.stop(GRACE)
         save(folder, state)
     return was
+
+
+def forget(folder: Path, server: Server) -> None:
+    """Remove the data and the log of one that does not run; it gets other ports the next time."""
+    state = load(folder)
+    for name in (server.name, f"{server.name}-internal"):
+        state.ports.pop(name, None)
+    save(folder, state)
+    shutil.rmtree(folder / server.name, ignore_errors=True)
+    (folder / f"{server.name}.log").unlink(missing_ok=True)
 
 
 def running(folder: Path, server: Server) -> str | None:

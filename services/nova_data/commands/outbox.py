@@ -6,7 +6,6 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from nova_data.commands import options as shared
 from nova_data.errors import OutboxError
@@ -61,8 +60,8 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     status.add_argument("--json", action="store_true", help="as one JSON object")
     which = replay.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true", help="all of them")
-    which.add_argument("ids", nargs="*", type=_id, default=[], metavar="ID", help="ids, as status shows them")
-    discard.add_argument("ids", nargs="+", type=_id, metavar="ID", help="ids, as status shows them")
+    which.add_argument("ids", nargs="*", type=shared.uuid, default=[], metavar="ID", help="ids, as status shows them")
+    discard.add_argument("ids", nargs="+", type=shared.uuid, metavar="ID", help="ids, as status shows them")
 
 
 async def _connected(given: argparse.Namespace, work: "Work") -> int:
@@ -127,10 +126,10 @@ def _text(state: dict[str, Any]) -> str:
     lines = [
         f"waiting      {state['backlog']} events, the oldest for {state['oldestSeconds']:.1f} s",
         f"retrying     {state['retrying']}",
-        f"quarantined  {len(state['quarantined'])}",
+        f"quarantined  {state['quarantined']}",
         *(
             f"  {one['id']}  {one['aggregate_type']}/{one['aggregate_id']} {one['event_type']}: {one['last_error']}"
-            for one in state["quarantined"]
+            for one in state["firstQuarantined"]
         ),
         f"partitions   {there['there']}, missing: {', '.join(there['missing']) or 'none'}",
         *(
@@ -145,10 +144,3 @@ def _text(state: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines)
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a UUID, got {text!r}") from error

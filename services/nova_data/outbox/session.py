@@ -22,6 +22,8 @@ from nova_data.outbox.status import BACKLOG
 SLOT_CLASS: Final = 0x6E6F7661
 PRESENCE_CLASS: Final = 0x6E6F7662
 """First keys of the advisory locks of slots, and of the one that every relay that works holds in common."""
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""Of a round, which lies in memory twice: here and in the producer."""
 
 _COLUMNS: Final = (
     "position, created_at, slot, id::text, aggregate_type, aggregate_id, event_type, topic, key, payload::text,"
@@ -29,15 +31,20 @@ _COLUMNS: Final = (
 )
 FETCH: Final = f"""
 SELECT found.* FROM unnest($1::smallint[], $2::bigint[]) AS own(slot, floor) CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} FROM outbox_events e
-    WHERE e.slot = own.slot AND e.published_at IS NULL AND e.position > own.floor
-    AND (e.aggregate_type, e.aggregate_id) NOT IN (
-        SELECT h.aggregate_type, h.aggregate_id FROM outbox_events h
-        WHERE h.published_at IS NULL AND h.next_attempt_at IS NOT NULL)
-    ORDER BY e.position LIMIT $3
+    SELECT {_COLUMNS} FROM (
+        SELECT *, sum(size) OVER (ORDER BY position) - size AS size_before FROM (
+            SELECT e.*, coalesce(octet_length(e.content), pg_column_size(e.payload)) AS size FROM outbox_events e
+            WHERE e.slot = own.slot AND e.published_at IS NULL AND e.position > own.floor
+            AND (e.aggregate_type, e.aggregate_id) NOT IN (
+                SELECT h.aggregate_type, h.aggregate_id FROM outbox_events h
+                WHERE h.published_at IS NULL AND h.next_attempt_at IS NOT NULL)
+            ORDER BY e.position LIMIT $3
+        ) near
+    ) sized WHERE size_before < $4 ORDER BY position
 ) found
 """  # noqa: S608 - our own columns
-"""What waits in these slots, so many of each at most, in order; not what waits behind an event that failed."""
+"""What waits in these slots, in order, so many of each and so many bytes as they are stored, but one at least; not what
+waits behind an event that failed."""
 _DUE: Final = f"""
 SELECT {_COLUMNS} FROM outbox_events
 WHERE slot = ANY($1::smallint[]) AND published_at IS NULL AND next_attempt_at <= clock_timestamp()
@@ -97,8 +104,9 @@ class Session:
             self._present = False
 
     async def waiting(self, floors: Mapping[int, int], limit: int) -> list[Event]:
-        """What is to be sent of these slots, above a position each, at most `limit` of each slot."""
-        rows = await self._worker.fetch(FETCH, list(floors), list(floors.values()), limit)
+        """What is to be sent of these slots, above a position each, at most `limit` of each slot, and `MOST_BYTES`."""
+        most = MOST_BYTES // max(1, len(floors))
+        rows = await self._worker.fetch(FETCH, list(floors), list(floors.values()), limit, most)
         return [read(row, self._prefix) for row in rows]
 
     async def due(self, slots: Iterable[int], limit: int) -> list[Event]:

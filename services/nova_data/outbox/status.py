@@ -60,7 +60,8 @@ async def read(connection: Connection, now: datetime, *, keep: float, ahead: int
         "backlog": counts["backlog"],
         "oldestSeconds": round(counts["oldest"] or 0.0, 3),
         "retrying": counts["retrying"],
-        "quarantined": [_shown(row) for row in await connection.fetch(_QUARANTINED)],
+        "quarantined": counts["quarantined"],
+        "firstQuarantined": [_shown(row) for row in await connection.fetch(_QUARANTINED)],
         "partitions": {
             "there": len(there - {DEFAULT_PARTITION}),
             "missing": [one.name for one in partitions.missing(now, there, ahead)],

@@ -28,6 +28,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 
+from nova_data.database import KEPT_ALIVE, LOST
 from nova_data.errors import PoolExhaustedError, TenantQuotaError
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.observer import Observer, OnLeak, OnSlow
@@ -43,9 +44,6 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds that the end waits for connections in use; then they are ended."""
 GRACE: Final = 1.0
 """Seconds beyond the server's own timeout after which the client gives a statement up."""
-_KEPT_ALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""The server ends the session of a client whose machine is gone after 25 s instead of hours.
-https://www.postgresql.org/docs/current/runtime-config-connection.html"""
 
 
 class Database:
@@ -76,7 +74,7 @@ class Database:
             name,
             size=settings.size,
             acquire=lambda: self._open().acquire(),
-            release=lambda connection: self._open().release(connection, timeout=RELEASE_TIMEOUT),
+            release=self._release,
             threshold=settings.threshold,
             wait=settings.wait,
             metrics=metrics,
@@ -129,6 +127,13 @@ class Database:
         if self._pool is None:
             raise RuntimeError(f"the database {self.name} is not open: use it within its block")
         return self._pool
+
+    async def _release(self, connection: Connection) -> None:
+        """Give a connection back. One that cannot be made fit is thrown away by the pool, and that is nobody's error:
+        what was done with it is done, and what went wrong before is what the caller must hear."""
+        if self._pool is not None:
+            with suppress(*LOST):
+                await self._pool.release(connection, timeout=RELEASE_TIMEOUT)
 
     # --- connections
 
@@ -197,7 +202,7 @@ def session(name: str, settings: PoolSettings) -> dict[str, str]:
         "application_name": name,
         "statement_timeout": str(_milliseconds(settings.statement_timeout)),
         "idle_in_transaction_session_timeout": str(_milliseconds(settings.idle_in_transaction)),
-        **_KEPT_ALIVE,
+        **KEPT_ALIVE,
     }
 
 

@@ -14,6 +14,7 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,6 @@ from tests.loopback.support.waiting import eventually
 
 from .outboxes import Relay, connected, installed
 
-TOPIC = "accounts"
 AGGREGATES = 20
 WRITERS = 4
 VICTIMS = ("relay", "relay", "broker", "database")
@@ -54,8 +54,9 @@ class Report:
 class Load:
     """Writers in a thread of their own, until the block ends. They live through whatever dies."""
 
-    def __init__(self, url: str, seed: int) -> None:
+    def __init__(self, url: str, seed: int, topic: str) -> None:
         self._url = url
+        self._topic = topic
         self._rng = Random(seed)
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -89,22 +90,22 @@ class Load:
         async with connection.transaction():
             count = await connection.fetchval("UPDATE accounts SET n = n + 1 WHERE id = $1 RETURNING n", name)
             async with outbox(connection) as events:
-                await events.append(TOPIC, name, "counted", {"n": count})
+                await events.append(self._topic, name, "counted", {"n": count})
 
 
-def run(seconds: float, seed: int) -> Report:
+def run(seconds: float, seed: int, broker: Kafka) -> Report:
     """Kill for so many seconds, let everything recover, and compare."""
-    rng, report = Random(seed), Report()
+    rng, report, topic = Random(seed), Report(), f"accounts-{uuid.uuid4().hex[:8]}"
     # a commit that was answered is in the files of the system; it is the server that dies here, not the machine
-    database, broker = Postgres(synchronous_commit="on"), Kafka()
+    database = Postgres(synchronous_commit="on")
     try:
         url = installed(database, "crashes")
-        database_rows = f"INSERT INTO accounts SELECT 'a' || n, 0 FROM generate_series(0, {AGGREGATES - 1}) n"
-        connected(url, lambda c: c.execute(f"CREATE TABLE accounts (id text PRIMARY KEY, n int); {database_rows}"))
-        broker.make_topic(TOPIC)
+        rows = f"INSERT INTO accounts SELECT 'a' || n, 0 FROM generate_series(0, {AGGREGATES - 1}) n"
+        connected(url, lambda c: c.execute(f"CREATE TABLE accounts (id text PRIMARY KEY, n int); {rows}"))
+        broker.make_topic(topic)
         relays = [_relay(url, broker) for _ in range(2)]
         try:
-            with Load(url, seed):
+            with Load(url, seed, topic):
                 for victim in _victims(seconds, rng):
                     report.kills[victim] += 1
                     if victim == "relay":
@@ -120,9 +121,8 @@ def run(seconds: float, seed: int) -> Report:
         finally:
             for relay in relays:
                 relay.kill()
-        _compare(url, broker, report)
+        _compare(url, broker, topic, report)
     finally:
-        broker.close()
         database.close()
     return report
 
@@ -146,11 +146,11 @@ def _waiting(url: str) -> int:
     return int(connected(url, lambda c: c.fetchval("SELECT count(*) FROM outbox_events WHERE published_at IS NULL")))
 
 
-def _compare(url: str, broker: Kafka, report: Report) -> None:
+def _compare(url: str, broker: Kafka, topic: str, report: Report) -> None:
     counts = dict(connected(url, lambda c: c.fetch("SELECT id, n FROM accounts")))
     report.committed = sum(counts.values())
     found: dict[str, list[int]] = defaultdict(list)
-    with broker.reader(TOPIC) as reader:
+    with broker.reader(topic) as reader:
         messages = reader.until(report.committed, within=60)
         for _ in range(20):
             reader.take()
@@ -175,7 +175,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     print(f"seed {options.seed}")
-    report = run(options.seconds, options.seed)
+    broker = Kafka()
+    try:
+        report = run(options.seconds, options.seed, broker)
+    finally:
+        broker.close()
     print(f"killed: {dict(report.kills)}; events: {report.committed}, repeated: {report.repetitions}")
     if report.wrong:
         raise SystemExit("\n".join(report.wrong))

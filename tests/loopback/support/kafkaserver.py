@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
 from nova_cli.services import kafka
-from tests.bench.tools import Unavailable
+from tests.bench.tools import Unavailable, program
 
 from .ports import free_ports
 from .waiting import eventually
@@ -27,6 +27,8 @@ class Server:
     """
 
     def __init__(self) -> None:
+        for name in ("javac", "mvn"):
+            program(name)
         self.port, controller = free_ports(2)
         self._folder = Path(tempfile.mkdtemp(prefix="nova-kafka-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +48,7 @@ class Server:
         """Its bootstrap address."""
         return f"{HOST}:{self.port}"
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self) -> None:
         """Start it, and wait until it takes requests."""
         log = self._folder / "log"
         log.touch()
@@ -55,12 +57,17 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder
             )
-        if wait:
-            try:
-                eventually(lambda: kafka.ready(log, since), within=45, every=0.05)
-            except BaseException:
-                self.stop()
-                raise
+        try:
+            eventually(lambda: self._ready(log, since), within=50, every=0.05)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _ready(self, log: Path, since: int) -> bool:
+        if kafka.ready(log, since):
+            return True
+        said = log.read_bytes()[since:].decode(errors="replace").splitlines()
+        raise AssertionError("\n".join(["Kafka has not started; it said last", *said[-12:]]))
 
     def stop(self) -> None:
         """Kill it."""

@@ -34,6 +34,25 @@ def test_everybody_may_have_one() -> None:
     assert not quota.enter("tenant 7", places=3, now=0.0)
 
 
+@given(
+    places=st.integers(4, 30),
+    steps=st.lists(st.tuples(st.sampled_from("nnnnnv"), st.booleans()), max_size=300),
+)
+def test_one_tenant_that_asks_for_everything_is_not_felt_by_another(places: int, steps: list[tuple[str, bool]]) -> None:
+    """Whatever the noisy one does, the other one is never refused, and finds a place, up to its half of them."""
+    quota, held = TenantQuota(0.5), {"n": 0, "v": 0}
+    for name, back in steps:
+        if back and held[name]:
+            quota.leave(name)
+            held[name] -= 1
+            continue
+        entered = quota.enter(name, places=places, now=0.0)
+        if name == "v" and held["v"] + 1 <= places // 2:
+            assert entered
+            assert quota.total <= places
+        held[name] += entered
+
+
 def test_who_was_turned_away_gets_what_others_give_back() -> None:
     quota = TenantQuota(0.5)
     assert (taken(quota, "a"), taken(quota, "b")) == (10, 10)
