@@ -1,8 +1,8 @@
 """The id and the trace that an event belongs to: taken over from its headers, in every log line, handed on to calls.
 
-While a message is handled its correlation id stands in structlog's context, where the outbox and the log lines find it,
-and both stand in this module's, for calls by HTTP (`outgoing`). The trace is passed on as it came, which W3C Trace
-Context allows to who adds no span of its own (section 4.3, "mutating the traceparent field").
+While a message is handled its correlation id stands in structlog's context, where log lines find it, and the trace in
+one of this module; the outbox takes both over, and so do calls by HTTP (`outgoing`). The trace is passed on as it came,
+which W3C Trace Context allows to who adds no span of its own (section 4.3, "mutating the traceparent field").
 """
 
 import re
@@ -15,11 +15,10 @@ from typing import Final
 import structlog
 
 from nova_api.hygiene import tells
+from nova_data.headers import TRACEPARENT
 
-CORRELATION_ID: Final = "correlation-id"
-"""Header of a message in Kafka."""
-TRACEPARENT: Final = "traceparent"
 HTTP_HEADER: Final = "x-correlation-id"
+"""What a call by HTTP names the correlation id."""
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -18,6 +18,15 @@ COMMAND_TIMEOUT: Final = 30.0
 """Seconds for a statement and its answer."""
 LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What asyncpg raises when a server is not there, leaves, refuses, or says nothing."""
+GONE: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+"""The same without what a server refuses: it is gone, goes, or starts."""
 KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -58,6 +67,14 @@ async def connected(url: str, *, name: str, **options: Any) -> AsyncIterator[asy
         raise DatabaseError(f"the database at {place(url)}: {_reason(error)}") from error
     finally:
         connection.terminate()
+
+
+async def bound_locks(connection: asyncpg.Connection, lock_timeout: float) -> None:
+    """Until the end of the transaction, wait for no lock longer than this, in seconds, and hear of no notices."""
+    await connection.execute(
+        "SELECT set_config('lock_timeout', $1, true), set_config('client_min_messages', 'warning', true)",
+        f"{lock_timeout * 1000:.0f}ms",
+    )
 
 
 def place(url: str) -> str:

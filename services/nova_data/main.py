@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from nova_data.commands import apply, dead_letters, dedup, indexes, migrate, outbox, relay, soft_delete
+from nova_data.commands import apply, dead_letters, dedup, event_store, indexes, migrate, outbox, relay, soft_delete
 from nova_data.errors import DataError
 
-COMMANDS: Final = (migrate, soft_delete, indexes, apply, outbox, relay, dedup, dead_letters)
+COMMANDS: Final = (migrate, soft_delete, indexes, apply, outbox, relay, dedup, dead_letters, event_store)
 
 EPILOG: Final = """\
 examples:

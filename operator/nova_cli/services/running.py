@@ -14,10 +14,11 @@ import msgspec
 from nova_cli.cluster.cache import write_atomically
 from nova_cli.cluster.process import ProcessRecord, spawn, wait_until
 from nova_cli.console import Console
-from nova_cli.errors import CommandError, MissingRequirementError
-from nova_cli.services import kafka, postgres
+from nova_cli.errors import CommandError
+from nova_cli.services import kafka, postgres, redis
 
 GRACE: Final = 15.0
+"""Seconds for a server to end."""
 START_SECONDS: Final = 60.0
 STATE: Final = "services.json"
 
@@ -42,25 +43,6 @@ class Server:
     ready: Callable[[Path, int, int], bool]
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(5) == b"+PONG"
-    except OSError:
-        return False
-
-
-def _redis(folder: Path, port: int) -> list[str]:
-    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--daemonize", "no"]
-
-
-def _folder_of_redis(folder: Path) -> None:
-    if not shutil.which("redis-server"):
-        raise MissingRequirementError("redis-server is not installed: apt-get install redis-server")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 SERVERS: Final = (
     Server(
         "postgres",
@@ -73,10 +55,10 @@ SERVERS: Final = (
     Server(
         "redis",
         "REDIS_URL",
-        "redis://127.0.0.1:{}/0".format,
-        lambda folder, _port, _second, _console: _folder_of_redis(folder),
-        lambda folder, port, _console: _redis(folder, port),
-        lambda _log, _since, port: _answers(port),
+        redis.url,
+        lambda folder, _port, _second, _console: redis.prepare(folder),
+        lambda folder, port, _console: redis.command(folder, port),
+        lambda _log, _since, port: redis.ready(port),
     ),
     Server(
         "kafka",

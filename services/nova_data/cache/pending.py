@@ -10,8 +10,8 @@ Rules:
 * A value waits `after` seconds at most before it goes, and goes earlier when a batch is full.
 * What could not be saved is kept, until it is: nothing is given up here. Memory is bounded by `limit` keys; a key
   beyond them is refused, so that whoever changes it knows.
-* After a failure there is a pause (`FIRST_PAUSE`, doubled up to `LONGEST_PAUSE`, half of it random, so that processes
-  do not all come back at once); it counts for all keys, since a save fails for what all of them share.
+* After a failure there is a pause, longer each time (`PAUSES`); it counts for all keys, since a save fails for what all
+  of them share.
 """
 
 from collections.abc import Hashable, Mapping
@@ -19,11 +19,12 @@ from math import inf
 from random import Random
 from typing import Final, Generic, TypeVar
 
+from nova_data.backoff import Backoff
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
+PAUSES: Final = Backoff(base=0.5, longest=30.0)
 
 
 class Pending(Generic[K, V]):
@@ -88,9 +89,8 @@ class Pending(Generic[K, V]):
         again = {key: (now - self._after, value) for key, value in self._under_way.items() if key not in self._waiting}
         self._under_way = {}
         self._waiting = again | self._waiting
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        self._not_before = now + longest * (0.5 + random.random() / 2)
+        self._not_before = now + PAUSES.wait(self._failures, random)
 
     def all(self) -> Mapping[K, V]:
         """Everything that is not saved."""

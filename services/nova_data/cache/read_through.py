@@ -73,7 +73,7 @@ class ReadThrough(Generic[K, V]):
         self._fallback = fallback
         self._metrics = metrics
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # when to load anew, no secret
+        self._random = random or Random()  # noqa: S311 - when to load anew, no secret
         self._calls: Coalescer[Entry] = Coalescer(timeout=timeout)
         self._tickets: dict[K, object] = {}  # of loads under way, as long as what they bring is true
         self._doubtful: OrderedDict[K, float] = OrderedDict()  # until when Redis may have what is not true any more

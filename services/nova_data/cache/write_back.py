@@ -77,7 +77,7 @@ class WriteBack(Generic[K, V]):
         self._on_unsaved = on_unsaved
         self._metrics = metrics
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # when to try again, no secret
+        self._random = random or Random()  # noqa: S311 - when to try again, no secret
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None

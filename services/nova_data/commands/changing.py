@@ -23,13 +23,7 @@ _DEFAULT = Patience()
 def add_patience(parser: argparse.ArgumentParser) -> None:
     """How long locks are waited for and held."""
     group = parser.add_argument_group("how patient to be")
-    group.add_argument(
-        "--lock-timeout",
-        metavar="TIME",
-        type=shared.seconds,
-        default=_DEFAULT.lock_timeout,
-        help="wait so long for a lock, as writers may have to wait behind it; then try again later (default: 500ms)",
-    )
+    shared.add_lock_timeout(group)
     group.add_argument(
         "--hold",
         metavar="TIME",

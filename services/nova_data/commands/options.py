@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 from typing import Final
+from uuid import UUID
 
 DATABASE_VARIABLE: Final = "DATABASE_URL"
 BROKERS_VARIABLE: Final = "KAFKA_BROKERS"
@@ -42,14 +43,14 @@ def add_brokers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_lock_timeout(parser: argparse.ArgumentParser) -> None:
-    """Add `--lock-timeout`."""
+def add_lock_timeout(parser: argparse._ActionsContainer) -> None:
+    """Add `--lock-timeout`, to a parser or a group of one."""
     parser.add_argument(
         "--lock-timeout",
         type=seconds,
         default=0.5,
         metavar="TIME",
-        help="longest wait for a lock of a table, in which writers may queue up behind (default: 500ms)",
+        help="wait so long for a lock of a table, as writers may have to wait behind it (default: 500ms)",
     )
 
 
@@ -71,6 +72,14 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def uuid(text: str) -> UUID:
+    """Raises argparse.ArgumentTypeError."""
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a UUID, got {text!r}") from error
 
 
 def _setting(text: str) -> tuple[str, str]:

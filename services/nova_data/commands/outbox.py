@@ -6,7 +6,6 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from nova_data.commands import options as shared
 from nova_data.errors import OutboxError
@@ -61,8 +60,8 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     status.add_argument("--json", action="store_true", help="as one JSON object")
     which = replay.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true", help="all of them")
-    which.add_argument("ids", nargs="*", type=_id, default=[], metavar="ID", help="ids, as status shows them")
-    discard.add_argument("ids", nargs="+", type=_id, metavar="ID", help="ids, as status shows them")
+    which.add_argument("ids", nargs="*", type=shared.uuid, default=[], metavar="ID", help="ids, as status shows them")
+    discard.add_argument("ids", nargs="+", type=shared.uuid, metavar="ID", help="ids, as status shows them")
 
 
 async def _connected(given: argparse.Namespace, work: "Work") -> int:
@@ -145,10 +144,3 @@ def _text(state: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines)
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a UUID, got {text!r}") from error

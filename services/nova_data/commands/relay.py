@@ -14,8 +14,8 @@ from nova_data.outbox.partitions import AHEAD, KEEP
 if TYPE_CHECKING:
     from nova_data.outbox.relay import Relay, Settings
 
-STUCK: Final = 60.0
-"""Seconds without a turn after which a relay is not healthy."""
+STUCK: Final = 45.0
+"""Seconds without a turn, beyond a round's longest, after which a relay is not healthy."""
 EPILOG: Final = """\
 examples:
   nova-data relay --brokers kafka:9092
@@ -67,7 +67,7 @@ def _run(given: argparse.Namespace) -> int:
     logs.configure("nova-relay")
     registry = CollectorRegistry()
     relay = Relay(_settings(given), RelayMetrics(registry), rng=Random())  # noqa: S311 - spreads waits
-    with pages.served(given.host, given.port, registry, lambda: _health(relay)) as port:
+    with pages.served(given.host, given.port, registry, lambda: _health(relay, STUCK + given.publish_timeout)) as port:
         logs.get_logger().info("listening", address=f"{given.host}:{port}")
         asyncio.run(_until_signal(relay))
     logs.get_logger().info("stopped")
@@ -82,7 +82,7 @@ async def _until_signal(relay: "Relay") -> None:
 
 
 def _settings(given: argparse.Namespace) -> "Settings":
-    from nova_data.outbox.policy import Backoff  # noqa: PLC0415 - as above
+    from nova_data.backoff import Backoff  # noqa: PLC0415 - as above
     from nova_data.outbox.relay import Settings  # noqa: PLC0415 - as above
 
     return Settings(
@@ -99,10 +99,14 @@ def _settings(given: argparse.Namespace) -> "Settings":
     )
 
 
-def _health(relay: "Relay") -> dict[str, Any]:
+def _health(relay: "Relay", longest: float) -> dict[str, Any]:
     """A relay that waits for Kafka or its database is healthy, however long it takes; one whose loop stands is not."""
     idle = time.monotonic() - relay.turned
-    return {"status": "ok" if idle < STUCK else "stuck", "breaker": relay.breaker.state, "idleSeconds": round(idle, 1)}
+    return {
+        "status": "ok" if idle < longest else "stuck",
+        "breaker": relay.breaker.state,
+        "idleSeconds": round(idle, 1),
+    }
 
 
 def _attempts(text: str) -> int:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
+from nova_api.database import SOFT_DELETED
 from nova_data.commands import options as shared
 from nova_data.commands.changing import add_patience, run_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TABLES: Final = ("posts", "comments", "messages", "follows", "blocks", "media")
-"""Those that have it when nobody says otherwise."""
 
 EPILOG: Final = """\
 examples:
@@ -44,7 +41,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             dest="tables",
             metavar="TABLE",
             action="append",
-            help=f"may be repeated (default: {', '.join(TABLES)}, all of them)",
+            help=f"may be repeated (default: {', '.join(SOFT_DELETED)}, all of them)",
         )
         made.set_defaults(func=_run(name))
         return made
@@ -58,12 +55,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     undo = verb("undo", "take it back, without making traffic wait")
     undo.add_argument("--drop-columns", action="store_true", help="drop deleted_at and deleted_by too")
     audit = verb("audit", "show who deleted what, newest first, as JSON lines")
-    audit.add_argument("--by", type=_uuid, metavar="ID", help="of one person alone")
+    audit.add_argument("--by", type=shared.uuid, metavar="ID", help="of one person alone")
     audit.add_argument("--since", type=shared.seconds, metavar="TIME", default=7 * 86400.0, help="default: 7d")
     audit.add_argument("--limit", type=shared.positive, metavar="N", default=100, help="default: %(default)s")
     audit.add_argument("--erasures", action="store_true", help="the records of erasures instead")
     erase = verb("erase", "remove a person's rows for good, and what refers to them")
-    erase.add_argument("--person", type=_uuid, metavar="ID", required=True, help="as it stands in the tables")
+    erase.add_argument("--person", type=shared.uuid, metavar="ID", required=True, help="as it stands in the tables")
     erase.add_argument("--reference", metavar="TEXT", required=True, help="a ticket's number, kept in the record")
     erase.add_argument(
         "--of",
@@ -91,14 +88,7 @@ def _run(verb: str) -> Callable[[argparse.Namespace], int]:
     def run(given: argparse.Namespace) -> int:
         from nova_data.commands import soft_deleting  # noqa: PLC0415 - `nova-data --help` needs no driver
 
-        given.tables = tuple(given.tables or TABLES)
+        given.tables = tuple(given.tables or SOFT_DELETED)
         return run_on(given, f"nova-data soft-delete {verb}", soft_deleting.VERBS[verb])
 
     return run
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a UUID, got {text!r}") from error

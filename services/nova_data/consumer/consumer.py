@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
+from nova_data.backoff import Backoff
 from nova_data.consumer.dead_letters import SUFFIX, DeadLetters
 from nova_data.consumer.flow import Flow, Intake
 from nova_data.consumer.handling import PAUSE_ON, Handler, Handling
@@ -30,12 +31,12 @@ from nova_data.consumer.outage import Outage
 from nova_data.consumer.reader import Place, Reader
 from nova_data.errors import ConsumerError
 from nova_data.logs import get_logger
-from nova_data.outbox.policy import Backoff
 
 RETRY: Final = Backoff(base=0.2, longest=10.0, attempts=5)
 LONGEST_SILENCE: Final = 30.0
 """Seconds without a turn of the reader after which the consumer counts as stuck; a rebalance takes its time."""
 _SHOW_EVERY: Final = 1.0
+_COMPLAIN_EVERY: Final = 60.0
 _SPARE: Final = 5.0
 """Seconds that the reader waits for the loop beyond what the loop may take."""
 
@@ -107,7 +108,8 @@ class Consumer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Future[None] | None = None
         self._stopping = False
-        self._complaint = ""
+        self._complaints: dict[str, float] = {}
+        """When each may be told of again."""
 
         # while partitions are assigned
         self._lanes: dict[Place, Lanes] = {}
@@ -200,9 +202,9 @@ class Consumer:
         return max(self._revoke_timeout, self._drain_timeout) + UNWIND
 
     def complained(self, error: KafkaError) -> None:
-        """Kafka's client said something: once is enough, until it says something else."""
-        if error.name() != self._complaint:
-            self._complaint = error.name()
+        """Kafka's client said something: once a minute is enough of the same."""
+        if self._clock() >= self._complaints.get(error.name(), 0.0):
+            self._complaints[error.name()] = self._clock() + _COMPLAIN_EVERY
             get_logger().warning("kafka complains", error=error.name())
 
     def ended(self, error: BaseException | None) -> None:

@@ -14,9 +14,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from nova_data.consumer import dead_letters as letters
-from nova_data.consumer.message import IDEMPOTENCY_KEY, Headers
-from nova_data.correlation import CORRELATION_ID
+from nova_data.consumer.message import Headers
 from nova_data.errors import ConsumerError, KafkaUnavailableError
+from nova_data.headers import CORRELATION_ID, IDEMPOTENCY_KEY
 
 TIMEOUT: Final = 60.0
 """Seconds for reading a whole topic."""

@@ -24,8 +24,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from nova_api.hygiene import clean
-from nova_data.consumer.message import IDEMPOTENCY_KEY, Headers, Message
+from nova_data.consumer.message import Headers, Message
 from nova_data.errors import KafkaUnavailableError
+from nova_data.headers import IDEMPOTENCY_KEY
 
 Reason = Literal["rejected", "exhausted"]
 REASONS: Final[tuple[Reason, ...]] = ("rejected", "exhausted")

@@ -18,6 +18,7 @@ from random import Random
 from typing import Final, Literal
 
 from nova_data import correlation
+from nova_data.backoff import Backoff
 from nova_data.consumer.dead_letters import DeadLetters, Reason
 from nova_data.consumer.lanes import Lanes
 from nova_data.consumer.message import Message
@@ -25,7 +26,6 @@ from nova_data.consumer.metrics import ConsumerMetrics
 from nova_data.consumer.outage import Outage
 from nova_data.errors import ClaimedError, DownstreamError, KafkaUnavailableError, RejectedError
 from nova_data.logs import get_logger
-from nova_data.outbox.policy import Backoff
 
 Handler = Callable[[Message], Awaitable[object]]
 """Handles a message and returns; False says that it had been handled before. What it raises decides what comes next."""
@@ -197,7 +197,7 @@ class Handling:
 
     def _look(self) -> None:
         """The outage may have begun, or be over."""
-        self._metrics.breaker(self.outage.breaker)
+        self._metrics.breaker.show(self.outage.breaker)
         self._turned()
 
     def __repr__(self) -> str:

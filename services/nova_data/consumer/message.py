@@ -2,13 +2,12 @@
 
 import json
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-from nova_data.correlation import CORRELATION_ID, TRACEPARENT, adopted, traced
+from nova_data.correlation import adopted, traced
 from nova_data.dedup.key import LONGEST
+from nova_data.headers import CORRELATION_ID, EVENT_TYPE, IDEMPOTENCY_KEY, TRACEPARENT
 
-IDEMPOTENCY_KEY: Final = "idempotency-key"
-EVENT_TYPE: Final = "event-type"
 Headers = list[tuple[str, bytes | None]]
 
 

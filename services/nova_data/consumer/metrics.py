@@ -5,8 +5,8 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from nova_data.breaker_metrics import BreakerMetrics
 from nova_data.consumer.dead_letters import REASONS, Reason
-from nova_data.outbox.policy import STATES, Breaker
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -36,16 +36,9 @@ class ConsumerMetrics:
         self._seconds = Histogram(
             "nova_consumer_attempt_seconds", "One call of the handler.", ("topic",), buckets=_BUCKETS, registry=registry
         )
-        self._state = gauge(
-            "breaker_state", "1 for the state that it is in; closed unless there is an outage.", "state"
-        )
-        self._transitions = counter("breaker_transitions", "Times the breaker came into a state.", "to_state")
-        self._moves = dict.fromkeys(STATES, 0)
+        self.breaker = BreakerMetrics("nova_consumer", registry)
         self._reader = (0, 0)
         self._shown: set[tuple[str, str]] = set()
-        for state in STATES:
-            self._state.labels(state).set(state == "closed")
-            self._transitions.labels(state)
 
     def add(self, topics: Iterable[str]) -> None:
         """Show these."""
@@ -72,15 +65,6 @@ class ConsumerMetrics:
     def dead_lettered(self, topic: str, reason: Reason) -> None:
         """A message was set aside."""
         self._dead.labels(topic, reason).inc()
-
-    def breaker(self, breaker: Breaker) -> None:
-        """It may have moved."""
-        if breaker.transitions == self._moves:
-            return
-        for state in STATES:
-            self._state.labels(state).set(state == breaker.state)
-            self._transitions.labels(state).inc(breaker.transitions[state] - self._moves[state])
-        self._moves = dict(breaker.transitions)
 
     def flow(self, in_hand: Sequence[int], paused: int, lag: Mapping[tuple[str, int], int]) -> None:
         """How things are: what is in hand by partition, how many are paused, and the lag where it is known."""

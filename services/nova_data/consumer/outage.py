@@ -10,13 +10,13 @@ can be handled, and a consumer that puts them all aside has lost nothing and hel
   leave, slowly.
 
 In an outage nothing is begun. After a while one message is tried; if that succeeds all go on, else the next while is
-longer (`nova_data.outbox.policy.Breaker`). Nothing is skipped.
+longer (`nova_data.breaker`). Nothing is skipped.
 """
 
 from random import Random
 from typing import Final
 
-from nova_data.outbox.policy import Breaker
+from nova_data.breaker import Breaker
 
 SUSPECTS: Final = 5
 

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any, Final
 
+from nova_data.database import bound_locks
 from nova_data.dedup.key import digest
 from nova_data.dedup.schema import LIFETIME, SLOTS, slot_table, statements
 from nova_data.errors import DedupStoreError
@@ -18,9 +19,8 @@ async def install(connection: Connection, *, lifetime: float = LIFETIME, lock_ti
     ValueError."""
     wanted = statements(lifetime)
     async with connection.transaction():
-        await _bounded(connection, lock_timeout)
+        await bound_locks(connection, lock_timeout)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
-        await connection.execute("SET LOCAL client_min_messages = warning")
         for statement in wanted:
             await connection.execute(statement)
 
@@ -35,7 +35,7 @@ async def prune(connection: Connection, *, lock_timeout: float = 0.5) -> bool:
     """Empty the slot that is written next, if there is something in it; whether there was. Run it more often than twice
     in a lifetime. Raises what asyncpg does where the lock is not to be had in time; then nothing was changed."""
     async with connection.transaction():
-        await _bounded(connection, lock_timeout)
+        await bound_locks(connection, lock_timeout)
         slot = await connection.fetchval("SELECT nova_dedup_slot(1)")
         table = slot_table(slot)
         await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
@@ -68,7 +68,3 @@ async def status(connection: Connection) -> dict[str, Any]:
         "next": slot_table(await connection.fetchval("SELECT nova_dedup_slot(1)")),
         "slots": {name: {"keys": keys, "bytes": size} for name, keys, size in rows},
     }
-
-
-async def _bounded(connection: Connection, lock_timeout: float) -> None:
-    await connection.execute("SELECT set_config('lock_timeout', $1, true)", f"{lock_timeout * 1000:.0f}ms")

@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from nova_data.database import GONE
 from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.key import checked_scope, digest
 from nova_data.dedup.metrics import DedupMetrics
@@ -46,18 +47,13 @@ SELECT place, nova_dedup_first(digest, key_lock) FROM (
 ) AS in_order
 """
 """In the order of their locks, whoever asks, so that no two who ask for many keys wait for each other in a circle."""
-_GONE: Final = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
+_AWAY: Final = (
+    *GONE,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     PoolExhaustedError,
 )
-"""What is raised when there is no connection to be had, the server leaves, or is no primary any more."""
+"""What is raised when the server is gone, there is no connection to be had, or it is no primary any more."""
 
 
 class PostgresKeys:
@@ -101,7 +97,7 @@ class PostgresKeys:
                         done = await _first(connection, known)
                         if done:
                             await effect(connection)
-        except _GONE as error:
+        except _AWAY as error:
             if isinstance(error, ValueError):  # asyncpg's for an argument of a wrong type
                 raise
             self._metrics.count(self.scope, "failed")

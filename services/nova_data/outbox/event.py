@@ -5,6 +5,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import msgspec
 
+from nova_data.headers import AGGREGATE_ID, AGGREGATE_TYPE, CONTENT_TYPE, CORRELATION_ID, EVENT_TYPE, IDEMPOTENCY_KEY
+
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -34,15 +36,15 @@ def read(row: asyncpg.Record, prefix: str) -> Event:
     given = _decode(row["headers"])
     headers: list[tuple[str, str | bytes | None]] = [
         *((name, value if isinstance(value, str) else _encode(value)) for name, value in given.items()),
-        ("idempotency-key", row["id"]),
-        ("aggregate-type", kind),
-        ("aggregate-id", identity),
-        ("event-type", row["event_type"]),
+        (IDEMPOTENCY_KEY, row["id"]),
+        (AGGREGATE_TYPE, kind),
+        (AGGREGATE_ID, identity),
+        (EVENT_TYPE, row["event_type"]),
     ]
-    if "correlation-id" not in given:
-        headers.append(("correlation-id", row["id"]))  # written in SQL: it is the first of its kind
+    if CORRELATION_ID not in given:
+        headers.append((CORRELATION_ID, row["id"]))  # written in SQL: it is the first of its kind
     if payload is not None:
-        headers.append(("content-type", "application/json"))
+        headers.append((CONTENT_TYPE, "application/json"))
     return Event(
         position=row["position"],
         created_at=row["created_at"],

@@ -5,6 +5,7 @@ from typing import Final
 
 from asyncpg import Connection
 
+from nova_data.database import bound_locks
 from nova_data.errors import OutboxError
 from nova_data.outbox import retention
 from nova_data.outbox.schema import INSTALL_LOCK, STATEMENTS
@@ -16,14 +17,13 @@ OLDEST: Final = 13
 async def install(connection: Connection, *, lock_timeout: float, ahead: int) -> list[str]:
     """Make what is not there yet, partitions for today and `ahead` days included, and return the names of the new ones.
 
-    All or nothing. Raises OutboxError where PostgreSQL is too old.
+    All or nothing; `lock_timeout` in seconds. Raises OutboxError where PostgreSQL is too old.
     """
     if connection.get_server_version().major < OLDEST:
         raise OutboxError(f"PostgreSQL {connection.get_server_version().major}: expected 13 or newer")
     async with connection.transaction():
-        await connection.execute("SELECT set_config('lock_timeout', $1, true)", f"{lock_timeout * 1000:.0f}ms")
+        await bound_locks(connection, lock_timeout)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
-        await connection.execute("SET LOCAL client_min_messages = warning")
         for statement in STATEMENTS:
             await connection.execute(statement)
     return await retention.make_partitions(connection, datetime.now(UTC), lock_timeout=lock_timeout, ahead=ahead)

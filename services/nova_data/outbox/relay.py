@@ -42,12 +42,14 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
+from nova_data.backoff import Backoff
+from nova_data.breaker import Breaker
 from nova_data.errors import DatabaseError, KafkaUnavailableError
 from nova_data.logs import get_logger
 from nova_data.outbox import retention
 from nova_data.outbox.event import Event
 from nova_data.outbox.partitions import AHEAD, KEEP
-from nova_data.outbox.policy import Backoff, Breaker, Pace, share
+from nova_data.outbox.policy import Pace, share
 from nova_data.outbox.publisher import Outcome, Publisher, own_fault
 from nova_data.outbox.relay_metrics import RelayMetrics
 from nova_data.outbox.rounds import Floors, Found, first_failures, found
@@ -176,7 +178,7 @@ class Relay:
             await self._count(session)
             await self._sleep(min(wait, 1.0), wakes=False)
             return False
-        self._metrics.breaker(self.breaker)
+        self._metrics.breaker.show(self.breaker)
         try:
             await self._publisher.probe()
         except KafkaUnavailableError as error:
@@ -185,7 +187,7 @@ class Relay:
             return False
         self.breaker.succeeded()
         self._balance_at = 0.0
-        self._metrics.breaker(self.breaker)
+        self._metrics.breaker.show(self.breaker)
         get_logger().info("kafka is back")
         return True
 
@@ -287,7 +289,7 @@ class Relay:
     def _kafka_failed(self, reason: str) -> None:
         now = self._clock()
         self.breaker.failed(now)
-        self._metrics.breaker(self.breaker)
+        self._metrics.breaker.show(self.breaker)
         get_logger().warning("kafka lost", error=reason, retry_in=round(self.breaker.until - now, 2))
 
     async def _sleep(self, seconds: float, *, wakes: bool = True) -> None:

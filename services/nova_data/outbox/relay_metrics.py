@@ -5,8 +5,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from nova_data.breaker_metrics import BreakerMetrics
 from nova_data.outbox.event import Event
-from nova_data.outbox.policy import STATES, Breaker
 
 _PUBLISH_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 _DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
@@ -51,16 +51,7 @@ class RelayMetrics:
         )
         self.slots = gauge("slots", "Slots, of 16, that this relay works on.")
         self.database_errors = counter("database_errors", "Sessions with the database that were lost or refused.")
-        self._state = Gauge(
-            "nova_outbox_breaker_state", "1 for the state that the breaker is in.", ("state",), registry=registry
-        )
-        self._transitions = Counter(
-            "nova_outbox_breaker_transitions", "Times the breaker came into a state.", ("to_state",), registry=registry
-        )
-        self._moves = dict.fromkeys(STATES, 0)
-        for state in STATES:
-            self._state.labels(state).set(state == "closed")
-            self._transitions.labels(state)
+        self.breaker = BreakerMetrics("nova_outbox", registry)
 
     def counted(self, row: Mapping[str, Any] | None) -> None:
         """A row of `status.BACKLOG` was read."""
@@ -81,10 +72,3 @@ class RelayMetrics:
     def failed(self, *, quarantined: bool) -> None:
         """An event was refused."""
         (self._given_up if quarantined else self._retries).inc()
-
-    def breaker(self, breaker: Breaker) -> None:
-        """It may have moved."""
-        for state in STATES:
-            self._state.labels(state).set(state == breaker.state)
-            self._transitions.labels(state).inc(breaker.transitions[state] - self._moves[state])
-        self._moves = dict(breaker.transitions)

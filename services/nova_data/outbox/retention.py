@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 from asyncpg import Connection
 
+from nova_data.database import bound_locks
 from nova_data.outbox import partitions
 from nova_data.outbox.partitions import Partition
 from nova_data.outbox.schema import DEFAULT_PARTITION
@@ -58,7 +59,7 @@ async def _make(connection: Connection, partition: Partition, lock_timeout: floa
     if await connection.fetchval(occupied, *map(datetime.fromisoformat, (partition.begin, partition.end))):
         return False
     async with connection.transaction():
-        await _bound(connection, lock_timeout)
+        await bound_locks(connection, lock_timeout)
         await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE outbox_events INCLUDING ALL)")
         await connection.execute(f"ALTER TABLE outbox_events ATTACH PARTITION {name} FOR VALUES {bounds}")
     return True
@@ -67,14 +68,9 @@ async def _make(connection: Connection, partition: Partition, lock_timeout: floa
 async def _drop(connection: Connection, partition: Partition, lock_timeout: float) -> bool:
     """Whether it could be: nothing in it waits. The lock comes first, so that nothing comes in after the look."""
     async with connection.transaction():
-        await _bound(connection, lock_timeout)
+        await bound_locks(connection, lock_timeout)
         await connection.execute(f"LOCK TABLE {partition.name} IN ACCESS EXCLUSIVE MODE")
         if await connection.fetchval(_UNPUBLISHED.format(table=partition.name)):
             return False
         await connection.execute(f"DROP TABLE {partition.name}")
     return True
-
-
-async def _bound(connection: Connection, lock_timeout: float) -> None:
-    await connection.execute("SELECT set_config('lock_timeout', $1, true)", f"{lock_timeout * 1000:.0f}ms")
-    await connection.execute("SET LOCAL client_min_messages = warning")

@@ -10,6 +10,8 @@
 * An event whose `next_attempt_at` lies in the future holds back the later ones of its aggregate; a quarantined one does
   so for ever (`infinity`), until somebody decides.
 
+* The functions find the table wherever they are called from: they keep the search path that they were made with.
+
 PostgreSQL 13 or newer.
 """
 
@@ -52,7 +54,7 @@ _WRITE: Final = f"""
 CREATE OR REPLACE FUNCTION nova_outbox_write(
     aggregate_type text, aggregate_id text, event_type text, payload jsonb, content bytea,
     topic text, key text, headers jsonb, id uuid, wake boolean
-) RETURNS uuid LANGUAGE plpgsql AS $$
+) RETURNS uuid LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload, content, topic, key, headers, id)
     VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{{}}'), coalesce($9, gen_random_uuid()))
@@ -67,7 +69,7 @@ $$
 
 _APPEND: Final = """
 CREATE OR REPLACE FUNCTION nova_outbox_append(aggregate_type text, aggregate_id text, event_type text, payload jsonb)
-RETURNS uuid LANGUAGE sql AS $$
+RETURNS uuid LANGUAGE sql SET search_path FROM CURRENT AS $$
     SELECT nova_outbox_write($1, $2, $3, $4, NULL, NULL, NULL, NULL, NULL, true)
 $$
 """

@@ -22,26 +22,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import structlog
-
-from nova_api.hygiene import tells
+from nova_data import correlation
 from nova_data.errors import OutboxError
+from nova_data.headers import CORRELATION_ID, RESERVED, TRACEPARENT
 
-CORRELATION_ID: Final = "correlation-id"
-IDEMPOTENCY_KEY: Final = "idempotency-key"
-TRACEPARENT: Final = "traceparent"
-RESERVED: Final = frozenset(
-    (CORRELATION_ID, IDEMPOTENCY_KEY, TRACEPARENT, "aggregate-type", "aggregate-id", "event-type", "content-type")
-)
-"""Headers of a message that Nova sets."""
 LARGEST: Final = 900_000
 """Bytes of an event's content: with its headers it fits into what brokers take by default (1 MiB)."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HEADER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
-# https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _IDLE: Final = 0
 """psycopg.pq.TransactionStatus.IDLE"""
 _CALL: Final = (
@@ -58,13 +47,16 @@ async def outbox(
 ) -> AsyncIterator["Events"]:
     """Events of the transaction that `connection` is in.
 
-    `correlation_id` and `traceparent` (W3C Trace Context) go with each of them. `wake` tells relays at the commit.
+    `correlation_id` and `traceparent` (W3C Trace Context) go with each of them; where they are not given, those of the
+    message in hand do (`nova_data.correlation`), or a new id and no trace. `wake` tells relays at the commit.
     Commits with a notification wait for one another, so a service of thousands of transactions a second leaves it out;
     its events wait for the relay's next look, 20 ms while it is busy and 1 s at most. Raises OutboxError outside a
     transaction.
     """
     database = _Psycopg(connection) if hasattr(connection, "pgconn") else _Asyncpg(connection)
-    yield Events(database, correlation_id=_correlation(correlation_id), traceparent=_trace(traceparent), wake=wake)
+    identity = correlation.adopted(correlation_id if correlation_id is not None else correlation.correlation_id())
+    trace = _trace(traceparent) if traceparent is not None else correlation.traceparent()
+    yield Events(database, correlation_id=identity, traceparent=trace, wake=wake)
 
 
 class Events:
@@ -183,14 +175,8 @@ def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return given
 
 
-def _correlation(given: str | None) -> str:
-    """The id given, or the context's, where it can do no harm in a header or a log line and gives nobody away."""
-    value = given if given is not None else structlog.contextvars.get_contextvars().get("correlation_id")
-    return value if isinstance(value, str) and _SAFE_ID.fullmatch(value) and not tells(value) else str(uuid.uuid4())
-
-
-def _trace(given: str | None) -> str | None:
-    if given is not None and not _TRACE.fullmatch(given):
+def _trace(given: str) -> str:
+    if correlation.traced(given) is None:
         raise OutboxError("traceparent: expected version-trace-parent-flags, as W3C Trace Context has it")
     return given
 

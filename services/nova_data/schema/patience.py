@@ -18,8 +18,9 @@ from typing import Final
 
 import msgspec
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 15.0
+from nova_data.backoff import Backoff
+
+PAUSES: Final = Backoff(base=0.5, longest=15.0)
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +40,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     def pause(self, tries: int, elapsed: float, random: Random) -> float | None:
         """Seconds until the next try, after so many that did not get the lock (from 1) and so many seconds; None when
         it is time to give up."""
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries - 1, 16))
-        pause = longest * random.uniform(0.5, 1.0)
+        pause = PAUSES.wait(tries, random)
         return pause if elapsed + pause + self.lock_timeout < self.timeout else None
 
     def left(self, elapsed: float) -> float:

@@ -28,6 +28,7 @@ from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
+from nova_data.database import GONE
 from nova_data.pool.database import Connection, Database
 from nova_data.split.choice import Choice, Replica, Route, SplitSettings
 from nova_data.split.metrics import SplitMetrics
@@ -41,17 +42,8 @@ POSITION_TIMEOUT: Final = 1.0
 """Seconds for the log's position after a write."""
 POLLS: Final = (0.001, 0.005)
 """Seconds between the first two looks at a replica that is waited for, and between later ones; most are near."""
-LOST: Final = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-)
-"""What a server that is gone, goes or starts has asyncpg raise."""
-AGAIN: Final = (*LOST, asyncpg.SerializationError)
-"""The same, and what a replica says to a query whose rows the primary has removed meanwhile.
+AGAIN: Final = (*GONE, asyncpg.SerializationError)
+"""When a server is gone, and what a replica says to a query whose rows the primary has removed meanwhile.
 https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT"""
 
 
@@ -76,7 +68,7 @@ class SplitDatabase:
         self.choice = Choice(names[1:], settings)
         self._databases = dict(zip(self.choice.replicas, replicas, strict=True))
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # which replica, no secret
+        self._random = random or Random()  # noqa: S311 - which replica, no secret
         self._probes = Probes(self.choice, primary.url, [each.url for each in replicas], settings.interval, clock)
         self._stack = AsyncExitStack()
         self._metrics = metrics
@@ -113,7 +105,7 @@ class SplitDatabase:
             try:
                 async with connection.transaction(**options):
                     yield connection
-            except LOST:
+            except GONE:
                 current().wrote(NOWHERE)  # it may have been written
                 raise
             current().wrote(await _end_of_log(connection))
@@ -164,7 +156,7 @@ class SplitDatabase:
                 connection = await own.enter_async_context(self._databases[replica].acquire(**options))
                 if route is Route.WAITED and not await self._caught_up(connection, replica, token):
                     return Route.OWN_WRITE, None
-            except LOST:
+            except GONE:
                 self.choice.lost(replica)
                 return Route.FAILED, None
             await stack.enter_async_context(own.pop_all())
@@ -202,5 +194,5 @@ async def _end_of_log(connection: Connection) -> int:
     try:
         async with asyncio.timeout(POSITION_TIMEOUT):
             return ended(position(await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")))
-    except (TimeoutError, ValueError, asyncpg.PostgresError, *LOST):
+    except (TimeoutError, ValueError, asyncpg.PostgresError, *GONE):
         return NOWHERE

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..tools import Unavailable
-from . import calls, outbox, preferences, schema, split, tenants
+from . import calls, consumer, dedup, outbox, preferences, schema, split, tenants
 
 ROWS: dict[str, Callable[[], dict[str, Any]]] = {
     "outbox": outbox.measured,
+    "dedup": dedup.measured,
+    "consumer": consumer.measured,
     "coalescing": calls.coalescing,
     "batching": calls.batching,
     "preferences": preferences.measured,

@@ -41,6 +41,7 @@ def soft_delete() -> dict[str, Any]:
         "seconds": round(found.seconds, 1),
         "steps": found.steps,
         "locks_not_had": found.waits,
+        "writes_refused": found.refused,
         "before_p99_ms": _p99(found.before),
         "meanwhile_p99_ms": _p99(found.writes),
         "meanwhile_slowest_ms": round(max(found.writes) * 1000, 1),

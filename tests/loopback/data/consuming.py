@@ -11,10 +11,10 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from nova_data.backoff import Backoff
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.handling import Handler
 from nova_data.consumer.metrics import ConsumerMetrics
-from nova_data.outbox.policy import Backoff
 from tests.loopback.support.kafkaserver import Server as Kafka
 
 QUICK = Backoff(base=0.01, longest=0.02, attempts=3)
@@ -58,7 +58,7 @@ class Running:
 
 
 @contextmanager
-def running(kafka: Kafka, topics: list[str], handler: Handler, *, name: str, **options: Any) -> Iterator[Running]:
+def running(server: Kafka, topics: list[str], handler: Handler, *, name: str, **options: Any) -> Iterator[Running]:
     """Run one for the block, and let it end."""
     registry = CollectorRegistry()
     ready: list[Running] = []
@@ -70,7 +70,7 @@ def running(kafka: Kafka, topics: list[str], handler: Handler, *, name: str, **o
             topics,
             group=name,
             handler=handler,
-            brokers=kafka.url,
+            brokers=server.url,
             metrics=ConsumerMetrics(registry),
             **{"retry": QUICK, "commit_every": 0.1, **options},
         )

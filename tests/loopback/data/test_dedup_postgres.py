@@ -20,6 +20,8 @@ from nova_data.errors import DedupStoreError
 from nova_data.main import main
 from tests.loopback.support.postgresserver import Server as Postgres
 
+from .pages import names_of
+
 Effect = Callable[[Any], Awaitable[object]]
 
 
@@ -257,6 +259,30 @@ def test_a_database_that_leaves_is_an_outage(database: str) -> None:
         with pytest.raises(DedupStoreError):
             await keys.once("e2", writes("x"))
 
+    run(database, work)
+
+
+class _Order:
+    """A message of the page's."""
+
+    idempotency_key = "e1"
+
+    def json(self) -> dict[str, int]:
+        return {"id": 42}
+
+
+def test_the_pages_example(database: str) -> None:
+    page = names_of("deduplication.md")
+    in_postgres = names_of("deduplication.md", first=1)
+
+    async def work(pool: Any) -> None:
+        await pool.execute("CREATE TABLE charges (order_id int)")
+        handle = in_postgres["handler"](pool)
+        assert [await handle(_Order()) for _ in range(2)] == [True, False]
+        assert await pool.fetchval("SELECT count(*) FROM charges") == 1
+        await pool.execute("DROP TABLE charges")
+
+    assert page["recent"].bytes < 11_000_000
     run(database, work)
 
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
 from nova_cli.services import kafka
-from tests.bench.tools import Unavailable
+from tests.bench.tools import Unavailable, program
 
 from .ports import free_ports
 from .waiting import eventually
@@ -27,6 +27,8 @@ class Server:
     """
 
     def __init__(self) -> None:
+        for name in ("javac", "mvn"):
+            program(name)
         self.port, controller = free_ports(2)
         self._folder = Path(tempfile.mkdtemp(prefix="nova-kafka-"))
         self._process: subprocess.Popen[bytes] | None = None

@@ -164,7 +164,7 @@ def test_a_call_that_hangs_ends() -> None:
 def test_who_is_cancelled_leaves_alone_and_its_key_is_not_loaded() -> None:
     async def run() -> None:
         loader = Loader()
-        squares = Batcher(loader)
+        squares = Batcher(loader, window=0.1)
         tasks = [asyncio.create_task(squares.load(key)) for key in (1, 2, 2, 3)]
         await asyncio.sleep(0)
         for leaver in (tasks[0], tasks[1]):

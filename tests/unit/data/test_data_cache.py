@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from nova_data.cache.freshness import Entry, Freshness, State
 from nova_data.cache.memory import Memory
 from nova_data.cache.metrics import CacheMetrics
-from nova_data.cache.pending import FIRST_PAUSE, LONGEST_PAUSE, Pending
+from nova_data.cache.pending import PAUSES, Pending
 from nova_data.cache.read_through import ReadThrough
 from nova_data.cache.write_back import WriteBack
 from nova_data.errors import UnsavedError, WriteBackFullError
@@ -302,7 +302,7 @@ class PendingMachine(RuleBasedStateMachine):
     def fail(self) -> None:
         self.batch = {}
         self.pending.failed(self.now, Random(1))
-        assert FIRST_PAUSE / 2 <= self.pending.pause(self.now) <= LONGEST_PAUSE
+        assert PAUSES.base / 2 <= self.pending.pause(self.now) <= PAUSES.longest
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -318,7 +318,7 @@ class PendingMachine(RuleBasedStateMachine):
     def nobody_waits_longer_than_he_must(self) -> None:
         pause = self.pending.pause(self.now)
         if not self.batch and self.pending.all():
-            assert pause <= max(5.0, LONGEST_PAUSE)
+            assert pause <= max(5.0, PAUSES.longest)
         else:
             assert pause == inf
 

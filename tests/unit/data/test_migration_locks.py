@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from nova_data.schema.locks import Lock, advice, holds_up, locks, makes, waits_harmlessly
-from nova_data.schema.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
+from nova_data.schema.patience import PAUSES, Patience
 from nova_data.schema.statements import Statement, statements
 
 ALL = "ACCESS EXCLUSIVE"
@@ -107,7 +107,7 @@ def test_pauses_grow_with_jitter_until_the_time_is_over() -> None:
     patience, random = Patience(timeout=100), Random(7)
     pauses = [patience.pause(tries, 0, random) for tries in range(1, 12)]
     for tries, pause in enumerate(pauses, start=1):
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries - 1))
+        longest = min(PAUSES.longest, PAUSES.base * 2 ** (tries - 1))
         assert pause is not None
         assert longest / 2 <= pause <= longest
     assert patience.pause(1, 99.9, random) is None

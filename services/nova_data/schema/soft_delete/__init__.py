@@ -3,6 +3,7 @@
     facts     what a table looks like now, read from PostgreSQL's catalogs
     objects   what soft delete consists of, as SQL
     plan      from the one to the other, in steps that let traffic pass; and the way back
+    manage    brings it about on a database, and takes it back
     erasure   real removal of a person's rows, with a record that says nothing of the person
     audit     who deleted what, and when
 

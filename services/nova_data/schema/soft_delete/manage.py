@@ -6,7 +6,6 @@ from typing import Final
 
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, Connection
-from nova_data.schema.index_state import quoted
 from nova_data.schema.soft_delete import facts, plan
 from nova_data.schema.soft_delete.objects import Mode
 from nova_data.schema.soft_delete.plan import Wish
@@ -59,7 +58,7 @@ async def undo(connection: Connection, tables: tuple[str, ...], stepper: Stepper
 async def _refuse_deleted(connection: Connection, table: facts.Table) -> None:
     if "deleted_at" not in table.columns:
         return
-    query = f"SELECT EXISTS (SELECT FROM {quoted(table.schema, table.name)} WHERE deleted_at IS NOT NULL)"
+    query = f"SELECT EXISTS (SELECT FROM {table.sql} WHERE deleted_at IS NOT NULL)"
     if await connection.fetchval(query, timeout=ANSWER):
         raise SchemaError(
             f"table {table.name}: it has deleted rows, which would be there again without the columns; remove those "

@@ -1,0 +1,125 @@
+"""`nova-data event-store`: the tables of an event store, and its trail."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from nova_data.commands import options as shared
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+    from nova_data.event_store.store import Event
+
+    Work = Callable[[Connection, argparse.Namespace], Awaitable[int]]
+
+EPILOG: Final = """\
+examples:
+  nova-data event-store install                          may be run again; after a dump was loaded it must be
+  nova-data event-store audit --stream order/42          what happened to an order, newest first
+  nova-data event-store audit --actor u17 --since 2026-11-01T00:00:00Z
+  nova-data event-store projections                      how far each one is
+
+exit codes: 0 done, 1 it failed, 2 wrong usage
+"""
+
+
+def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `nova-data event-store` and its verbs."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    summary = "what happened, written once, and who did it"
+    parser = subparsers.add_parser(
+        "event-store", help=summary, description=summary, epilog=EPILOG, formatter_class=formatter
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        shared.add_database(made)
+        made.set_defaults(func=lambda given: asyncio.run(_connected(given, work)))
+        return made
+
+    shared.add_lock_timeout(verb("install", _install, "make the tables, or bring them up to this version"))
+    verb("projections", _projections, "show how far projections are")
+    audit = verb("audit", _audit, "print events as JSON lines, newest first")
+    audit.add_argument("--stream", metavar="TYPE/ID", type=_stream, help="of this stream")
+    audit.add_argument("--type", metavar="TYPE", help="of streams of this type")
+    audit.add_argument("--actor", metavar="ID", help="who did it")
+    audit.add_argument("--correlation-id", metavar="ID", help="in this request")
+    audit.add_argument("--since", metavar="TIME", type=_time, help="ISO 8601, from then on")
+    audit.add_argument("--until", metavar="TIME", type=_time, help="before then")
+    audit.add_argument("--limit", type=shared.positive, default=100, help="default: %(default)s")
+
+
+async def _connected(given: argparse.Namespace, work: "Work") -> int:
+    from nova_data.database import connected  # noqa: PLC0415 - `nova-data --help` needs no driver
+    from nova_data.event_store import installing  # noqa: PLC0415 - as above
+
+    async with connected(given.database, name="nova-data event-store") as connection:
+        if work is not _install:
+            await installing.require(connection)
+        return await work(connection, given)
+
+
+async def _install(connection: "Connection", given: argparse.Namespace) -> int:
+    from nova_data.event_store.installing import install  # noqa: PLC0415 - as above
+
+    await install(connection, lock_timeout=given.lock_timeout)
+    print("the event store is there")
+    return 0
+
+
+async def _projections(connection: "Connection", _given: argparse.Namespace) -> int:
+    rows = await connection.fetch("SELECT name, events, moved_at FROM event_projections ORDER BY name")
+    for name, events, moved in rows:
+        print(f"{name}  {events} events, last {moved.astimezone(UTC).isoformat(timespec='seconds')}")
+    return 0
+
+
+async def _audit(connection: "Connection", given: argparse.Namespace) -> int:
+    from nova_data.event_store.audit import trail  # noqa: PLC0415 - as above
+    from nova_data.event_store.store import Stream  # noqa: PLC0415 - as above
+
+    found = await trail(
+        connection,
+        stream_type=given.type,
+        stream=given.stream and Stream(*given.stream),
+        actor=given.actor,
+        correlation_id=given.correlation_id,
+        since=given.since,
+        until=given.until,
+        limit=given.limit,
+    )
+    for event in found:
+        print(json.dumps(_shown(event)))
+    return 0
+
+
+def _shown(event: "Event") -> dict[str, object]:
+    return {
+        "at": event.recorded_at.astimezone(UTC).isoformat(),
+        "stream": str(event.stream),
+        "version": event.version,
+        "type": event.type,
+        "actor": event.actor,
+        "correlationId": event.correlation_id,
+        "data": event.data,
+    }
+
+
+def _stream(text: str) -> tuple[str, str]:
+    kind, slash, identity = text.partition("/")
+    if not (kind and slash and identity):
+        raise argparse.ArgumentTypeError(f"expected TYPE/ID, got {text[:40]!r}")
+    return kind, identity
+
+
+def _time(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a time such as 2026-11-01T00:00:00Z, got {text[:40]!r}") from error
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
