@@ -1,8 +1,8 @@
 """The id and the trace that an event belongs to: taken over from its headers, in every log line, handed on to calls.
 
-While a message is handled its correlation id stands in structlog's context, where the outbox and the log lines find it,
-and both stand in this module's, for calls by HTTP (`outgoing`). The trace is passed on as it came, which W3C Trace
-Context allows to who adds no span of its own (section 4.3, "mutating the traceparent field").
+While a message is handled its correlation id stands in structlog's context, where log lines find it, and the trace in
+one of this module; the outbox takes both over, and so do calls by HTTP (`outgoing`). The trace is passed on as it came,
+which W3C Trace Context allows to who adds no span of its own (section 4.3, "mutating the traceparent field").
 """
 
 import re

@@ -110,6 +110,8 @@ class Consumer:
         self._stopping = False
         self._complaints: dict[str, float] = {}
         """When each may be told of again."""
+        self._looped = clock()
+        """The last instant at which the event loop was seen to turn."""
 
         # while partitions are assigned
         self._lanes: dict[Place, Lanes] = {}
@@ -161,7 +163,8 @@ class Consumer:
     def health(self) -> dict[str, Any]:
         """For /healthz: `status` is `ok` while Kafka is asked and handlers get on, or wait for a reason."""
         reader = self._reader
-        silent = self._clock() - reader.turned if reader is not None and reader.is_alive() else None
+        turned = min(reader.turned, self._looped) if reader is not None and reader.is_alive() else None
+        silent = None if turned is None else self._clock() - turned
         state = "ok" if silent is not None and silent < LONGEST_SILENCE + self._revoke_timeout else "stuck"
         return {
             "status": "ending" if self._stopping else state,
@@ -227,6 +230,7 @@ class Consumer:
 
     async def _show(self) -> None:
         while True:
+            self._looped = self._clock()
             self._shown()
             await asyncio.sleep(_SHOW_EVERY)
 

@@ -52,7 +52,15 @@ HEADERS: Final = (REASON, ERROR, ATTEMPTS, GROUP, TOPIC, PARTITION, OFFSET, KEY,
 TIMEOUT: Final = 15.0
 """Seconds until Kafka has it."""
 LONGEST_ERROR: Final = 300
-_TOPIC_SETTINGS: Final = {"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "delete.retention.ms": "86400000"}
+LARGEST: Final = 1_000_000_000
+"""Bytes: what has come from a topic must fit here, with some headers more, whatever that topic takes. librdkafka's own
+bound, as nothing else is meant to stop a message."""
+_TOPIC_SETTINGS: Final = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": "0",
+    "delete.retention.ms": "86400000",
+    "max.message.bytes": str(LARGEST),
+}
 
 
 def topic_of(topic: str) -> str:
@@ -122,6 +130,7 @@ def producer(settings: Mapping[str, Any]) -> Producer:
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 0,
+            "message.max.bytes": LARGEST,
             "message.timeout.ms": int(TIMEOUT * 1000),
             "partitioner": "murmur2_random",  # as Java's clients and the relay do
         }

@@ -140,6 +140,10 @@ class Handling:
             return Ended("claimed", error, error.retry_after)
         except RejectedError as error:
             return Ended("rejected", error)
+        except asyncio.CancelledError as error:
+            if _ours_to_end():
+                raise
+            return Ended("failed", error)  # the handler awaited what somebody else has cancelled
         except Exception as error:  # whatever it is, the message gets another chance
             outage = isinstance(error, self._pause_on) and not bound.expired()
             return Ended("outage" if outage else "failed", error)
@@ -166,8 +170,9 @@ class Handling:
             try:
                 await self._dead_letters.add(message, reason=reason, error=error, attempts=attempts)
                 kept = True
-            except KafkaUnavailableError:
+            except KafkaUnavailableError as failure:
                 refused = True
+                get_logger().warning("dead letter refused", topic=message.topic, error=str(failure))
             finally:
                 if kept and probe:
                     self.outage.succeeded()
@@ -202,3 +207,9 @@ class Handling:
 
     def __repr__(self) -> str:
         return f"<Handling {self.outage!r}>"
+
+
+def _ours_to_end() -> bool:
+    """Whether it is this task that is to be cancelled."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

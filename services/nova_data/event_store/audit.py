@@ -4,17 +4,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from nova_data.errors import EventStoreError
-from nova_data.event_store.store import Event, Stream, event
+from nova_data.event_store.store import COLUMNS, Event, Stream, event
 
 MOST: Final = 10_000
-_TRAIL: Final = """
-SELECT position, settled, stream_type, stream_id, version, event_type, data::text, actor, correlation_id, recorded_at
+_TRAIL: Final = f"""
+SELECT {COLUMNS}
 FROM stream_events
 WHERE ($1::text IS NULL OR stream_type = $1) AND ($2::text IS NULL OR stream_id = $2)
 AND ($3::text IS NULL OR actor = $3) AND ($4::text IS NULL OR correlation_id = $4)
 AND ($5::timestamptz IS NULL OR recorded_at >= $5) AND ($6::timestamptz IS NULL OR recorded_at < $6)
 ORDER BY recorded_at DESC, position DESC LIMIT $7
-"""
+"""  # noqa: S608 - our own columns
 
 
 async def trail(

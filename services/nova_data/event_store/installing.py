@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from nova_data.database import bound_locks
 from nova_data.errors import EventStoreError
 from nova_data.event_store.schema import STATEMENTS
 
@@ -12,11 +13,10 @@ Connection = Any
 
 
 async def install(connection: Connection, *, lock_timeout: float = 0.5) -> None:
-    """Make what is not there, all or nothing; to be run again after a dump was loaded. Seconds."""
+    """Make what is not there, all or nothing; to be run again after a dump was loaded. `lock_timeout` in seconds."""
     async with connection.transaction():
-        await connection.execute("SELECT set_config('lock_timeout', $1, true)", f"{lock_timeout * 1000:.0f}ms")
+        await bound_locks(connection, lock_timeout)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
-        await connection.execute("SET LOCAL client_min_messages = warning")
         for statement in STATEMENTS:
             await connection.execute(statement)
 

@@ -17,20 +17,20 @@ from contextlib import suppress
 from typing import Any, Final
 
 from nova_data.errors import EventStoreError
-from nova_data.event_store.store import Event, event
+from nova_data.event_store.store import COLUMNS, Event, event
 
 Apply = Callable[[Any, Sequence[Event]], Awaitable[object]]
 
 BATCH: Final = 500
 _ENTER: Final = "INSERT INTO event_projections (name) VALUES ($1) ON CONFLICT DO NOTHING"
 _WHERE: Final = "SELECT settled, position FROM event_projections WHERE name = $1 FOR UPDATE"
-_NEXT: Final = """
-SELECT position, settled, stream_type, stream_id, version, event_type, data::text, actor, correlation_id, recorded_at
+_NEXT: Final = f"""
+SELECT {COLUMNS}
 FROM stream_events WHERE (settled, position) > ($1, $2)
 AND settled < pg_snapshot_xmin(pg_current_snapshot())::text::bigint + (SELECT base FROM event_store_base)
 AND ($4::text[] IS NULL OR stream_type = ANY($4))
 ORDER BY settled, position LIMIT $3
-"""
+"""  # noqa: S608 - our own columns
 _MOVE: Final = """
 UPDATE event_projections SET settled = $2, position = $3, events = events + $4, moved_at = clock_timestamp()
 WHERE name = $1

@@ -31,9 +31,10 @@ S = TypeVar("S")
 
 MOST: Final = 1000
 """Events of one append."""
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "position, settled, stream_type, stream_id, version, event_type, data::text, actor, correlation_id, recorded_at"
 )
+"""What `event` reads of a row."""
 _OPEN: Final = """
 INSERT INTO event_streams (stream_type, stream_id, version, settled) VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING
 """
@@ -49,7 +50,7 @@ SELECT $3, $1, $2, $4 + place, event_type, data::jsonb, $7, $8
 FROM unnest($5::text[], $6::text[]) WITH ORDINALITY AS new(event_type, data, place) ORDER BY place
 """
 _READ: Final = f"""
-SELECT {_COLUMNS} FROM stream_events WHERE stream_type = $1 AND stream_id = $2 AND version > $3
+SELECT {COLUMNS} FROM stream_events WHERE stream_type = $1 AND stream_id = $2 AND version > $3
 ORDER BY version LIMIT $4
 """  # noqa: S608 - our own columns
 _SNAPSHOT: Final = (
@@ -108,7 +109,8 @@ async def append(
     """Append to a stream in the caller's transaction and return its new version.
 
     `expected` 0 is a stream that is new. `actor` is who did it, an id and no name. The correlation id is that of the
-    message or request in hand. Raises StreamConflictError, EventStoreError, and OutboxError where there is no outbox.
+    message or request in hand, else a new one. Raises StreamConflictError, EventStoreError, and OutboxError where there
+    is no outbox.
     """
     if not connection.is_in_transaction():
         raise EventStoreError("an event is appended in a transaction: `async with connection.transaction(): …`")
@@ -119,11 +121,11 @@ async def append(
     if expected is not None and version != expected:
         raise StreamConflictError(str(stream), expected, version)
     settled = await connection.fetchval(_MOVE, *stream, len(events))
-    caused = correlation.correlation_id()
+    caused = correlation.adopted(correlation.correlation_id())
     types = [event.type for event in events]
     await connection.execute(_WRITE, *stream, settled, version, types, data, actor, caused)
     if publish:
-        async with outbox(connection) as out:
+        async with outbox(connection, correlation_id=caused) as out:
             for number, event in enumerate(events, version + 1):
                 await out.append(*stream, event.type, event.data, headers={"stream-version": str(number)})
     return version + len(events)

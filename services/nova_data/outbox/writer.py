@@ -47,14 +47,16 @@ async def outbox(
 ) -> AsyncIterator["Events"]:
     """Events of the transaction that `connection` is in.
 
-    `correlation_id` and `traceparent` (W3C Trace Context) go with each of them. `wake` tells relays at the commit.
+    `correlation_id` and `traceparent` (W3C Trace Context) go with each of them; where they are not given, those of the
+    message in hand do (`nova_data.correlation`), or a new id and no trace. `wake` tells relays at the commit.
     Commits with a notification wait for one another, so a service of thousands of transactions a second leaves it out;
     its events wait for the relay's next look, 20 ms while it is busy and 1 s at most. Raises OutboxError outside a
     transaction.
     """
     database = _Psycopg(connection) if hasattr(connection, "pgconn") else _Asyncpg(connection)
     identity = correlation.adopted(correlation_id if correlation_id is not None else correlation.correlation_id())
-    yield Events(database, correlation_id=identity, traceparent=_trace(traceparent), wake=wake)
+    trace = _trace(traceparent) if traceparent is not None else correlation.traceparent()
+    yield Events(database, correlation_id=identity, traceparent=trace, wake=wake)
 
 
 class Events:
@@ -173,8 +175,8 @@ def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return given
 
 
-def _trace(given: str | None) -> str | None:
-    if given is not None and correlation.traced(given) is None:
+def _trace(given: str) -> str:
+    if correlation.traced(given) is None:
         raise OutboxError("traceparent: expected version-trace-parent-flags, as W3C Trace Context has it")
     return given
 

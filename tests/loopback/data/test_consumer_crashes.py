@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from nova_data.main import main
 from tests.loopback.support.kafkaserver import Server as Kafka
@@ -55,6 +56,41 @@ def database(postgres: Postgres) -> Iterator[str]:
     postgres.sql("CREATE TABLE effects (id bigserial, name text, number int)")
     yield postgres.url
     postgres.sql("DROP TABLE effects; DROP TABLE dedup_keys")
+
+
+PAGE = """
+import asyncio, functools, sys
+import asyncpg
+from tests.loopback.data.pages import names_of
+
+page = names_of("consumer.md")
+page["serve"] = functools.partial(page["serve"], host="127.0.0.1", port=0)
+
+async def run(database, brokers):
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+        await page["main"](pool, brokers)
+
+asyncio.run(run(*sys.argv[1:]))
+"""
+
+
+def test_the_pages_example(kafka: Kafka, database: str, postgres: Postgres) -> None:
+    postgres.sql("CREATE TABLE charges (order_id int)")
+    producer = Producer({"bootstrap.servers": kafka.url})
+    for _ in range(2):
+        producer.produce("orders", b'{"id": 42}', "42", headers=[("idempotency-key", b"e42")])
+    producer.produce("orders", b'{"id": 43}', "42", headers=[("idempotency-key", b"e43")])
+    assert producer.flush(20) == 0
+    process = subprocess.Popen([sys.executable, "-c", PAGE, database, kafka.url], cwd=REPOSITORY)
+    try:
+        eventually(lambda: postgres.sql("SELECT count(*) FROM charges WHERE order_id = 43") == "1", within=40)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+        assert postgres.sql("SELECT order_id FROM charges ORDER BY 1").split() == ["42", "43"]
+    finally:
+        process.kill()
+        process.wait()
+        postgres.sql("DROP TABLE charges")
 
 
 def with_repetitions(rng: random.Random) -> list[Sent]:

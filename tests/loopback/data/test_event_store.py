@@ -143,6 +143,17 @@ def test_an_append_that_publishes_is_in_the_outbox(url: str) -> None:
     run(url, work)
 
 
+def test_store_and_outbox_have_one_correlation_id_that_gives_nobody_away(url: str) -> None:
+    async def work(one: Any) -> None:
+        with correlation.bound("anna@example.com", None):
+            await add(one, ORDER, "created", expected=0, publish=True)
+        caused = await one.fetchval("SELECT correlation_id FROM stream_events")
+        assert str(uuid.UUID(caused)) == caused
+        assert json.loads(await one.fetchval("SELECT headers::text FROM outbox_events"))["correlation-id"] == caused
+
+    run(url, work)
+
+
 def test_events_are_not_changed(url: str) -> None:
     async def work(one: Any) -> None:
         await add(one, ORDER, "created")

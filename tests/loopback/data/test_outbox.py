@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from nova_data import correlation
 from nova_data.errors import OutboxError
 from nova_data.outbox import retention
 from nova_data.outbox.writer import outbox
@@ -143,6 +144,19 @@ def test_a_correlation_id_that_gives_somebody_away_is_replaced(url: str) -> None
     connected(url, work)
     found = [json.loads(row["headers"])["correlation-id"] for row in rows(url)]
     assert len({uuid.UUID(one) for one in found}) == 3
+
+
+def test_an_event_of_a_handler_belongs_to_its_message(url: str) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async def work(connection: Any) -> None:
+        with correlation.bound("call-1", trace):
+            async with connection.transaction(), outbox(connection) as events:
+                await events.append("order", 1, "paid", {})
+
+    connected(url, work)
+    (row,) = rows(url)
+    assert json.loads(row["headers"]) == {"correlation-id": "call-1", "traceparent": trace}
 
 
 def test_installing_again_changes_nothing_and_loses_nothing(url: str) -> None:

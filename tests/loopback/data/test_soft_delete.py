@@ -174,6 +174,20 @@ def test_nothing_is_left_to_do_the_second_time_and_what_somebody_broke_is_found(
     assert missing(soft) == []
 
 
+def test_a_cascade_from_elsewhere_never_meets_a_trigger_that_would_leave_its_rows_behind(social: Database) -> None:
+    async def work(connection: Any) -> None:
+        wanted = await manage.wish(connection, "Convert", events=True)
+        steps = await manage.missing(connection, TABLES, wanted)
+        first = next(place for place, step in enumerate(steps) if step.what == "posts: triggers")
+        await Stepper(connection, QUICK, random=Random(1)).take(steps[: first + 1])
+
+    social.do(work)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        social.sql(f"DELETE FROM users WHERE id = '{ADA}'")
+    orphans = "SELECT count(*) FROM posts WHERE NOT EXISTS (SELECT FROM users WHERE users.id = posts.user_id)"
+    assert social.value(orphans) == 0
+
+
 def test_the_way_back_leads_to_where_it_began(social: Database) -> None:
     before = catalog(social)
     assert missing(social)

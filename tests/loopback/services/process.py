@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -75,10 +76,10 @@ def _parse(text: bytes) -> Any:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[Service]:
-    """A service on a free port of loopback, ended when the block is left."""
+def running(*arguments: str, **environment: str) -> Iterator[Service]:
+    """A service on a free port of loopback, with more in its environment, ended when the block is left."""
     command = [sys.executable, "-m", "nova_services", *arguments, "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **environment}) as process:
         service = Service(process)
         try:
             yield service

@@ -14,7 +14,7 @@ from nova_api.v1alpha1 import NovaService, NovaServiceSpec
 from nova_cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
+EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.yaml"))
 NOT_OF_HTTP = {"failureCodes", "grpcConnections", "idempotentPaths"}
 """Shown in grpc.yaml, and idempotentPaths at an upstream, where it belongs."""
 QUEUE = {"acquireTimeout", "maxQueue"}

@@ -48,7 +48,7 @@ async def look(connection: Connection, wanted: Sequence[Index]) -> tuple[Finding
 async def _look(connection: Connection, index: Index) -> Finding:
     name, table = name_of(index), table_of(index)
     schema = await connection.fetchval(
-        "SELECT quote_ident(relnamespace::regnamespace::text) FROM pg_class WHERE oid = to_regclass($1)",
+        "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass($1)",
         table,
         timeout=ANSWER,
     )
@@ -108,7 +108,7 @@ def _build(finding: Finding, name: str) -> tuple[Step, ...]:
 async def repairs(connection: Connection) -> tuple[Step, ...]:
     """What is to be done about all broken indexes of the database, wanted or not, that nobody is building."""
     rows = await connection.fetch(
-        "SELECT quote_ident(c.relnamespace::regnamespace::text) AS schema, c.relname AS name,"
+        "SELECT c.relnamespace::regnamespace::text AS schema, c.relname AS name,"
         " i.indrelid::regclass::text AS table_name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         " LEFT JOIN pg_stat_progress_create_index p ON p.index_relid = i.indexrelid"
         " WHERE NOT i.indisvalid AND c.relkind = 'i' AND p.pid IS NULL ORDER BY 3, 2",

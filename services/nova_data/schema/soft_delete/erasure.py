@@ -8,6 +8,8 @@ Rules:
   says SET NULL or SET DEFAULT, PostgreSQL does that instead.
 * Each batch is one transaction and locks its rows first, so that nobody refers to them anew. One that was ended half
   way is gone on with by the next run.
+* A row is told by where it lies, which is its table and its place in it: partitions of one table number their rows
+  alike, so the place alone would be that of other people's rows, too.
 * `deleted_by` in other people's rows is the person's id too: it becomes that of nobody.
 * The record has a reference of the caller's (the number of a ticket), times and counts by table. Copies elsewhere, in
   topics, backups and events that wait in the outbox, are not this tool's.
@@ -75,6 +77,10 @@ class Place(msgspec.Struct, frozen=True):
         return cls(table, column)
 
 
+Spot = tuple[int, Any]
+"""Where a row lies: the oid of the table that holds it, a partition perhaps, and its ctid in there."""
+
+
 class Erasure:
     """Removes one person's rows. `patience` bounds each transaction and its waits for locks."""
 
@@ -119,7 +125,7 @@ class Erasure:
 
     async def _batch(self, oid: int, condition: str, value: str) -> int:
         async with self._transaction():
-            rows = await self._lock(oid, condition, [value], limit=BATCH)
+            rows = await self._lock(oid, condition, value, limit=BATCH)
             await self._remove(oid, rows, 0)
             await self._connection.execute(
                 "UPDATE nova_erasures SET removed = $2 WHERE id = $1",
@@ -141,17 +147,15 @@ class Erasure:
             self.removed = before
             raise SchemaError(f"the erasure is not complete: {said(error)}; run the command again to go on") from error
 
-    async def _lock(self, oid: int, condition: str, values: Sequence[Any], *, limit: int | None = None) -> list[Any]:
+    async def _lock(self, oid: int, condition: str, value: object, *, limit: int) -> list[Spot]:
         """Lock rows, and return where they lie: while they are locked nobody moves them."""
-        table = await self._name(oid)
-        most = f" LIMIT {limit}" if limit else ""
-        query = f"SELECT ctid AS place FROM {table} WHERE {condition}{most} FOR UPDATE"
-        rows = await self._connection.fetch(query, *values, timeout=self._patience.hold + LATE)
-        return [row["place"] for row in rows]
+        query = f"SELECT tableoid, ctid FROM {await self._name(oid)} WHERE {condition} LIMIT {limit} FOR UPDATE"
+        rows = await self._connection.fetch(query, value, timeout=self._patience.hold + LATE)
+        return [(row["tableoid"], row["ctid"]) for row in rows]
 
-    async def _remove(self, oid: int, places: list[Any], depth: int) -> None:
+    async def _remove(self, oid: int, spots: list[Spot], depth: int) -> None:
         """Remove rows and, before them, what refers to them."""
-        if not places:
+        if not spots:
             return
         if depth > DEEPEST:
             raise SchemaError(
@@ -163,18 +167,18 @@ class Erasure:
                 f"child.{quoted(mine)} = parent.{quoted(theirs)}"
                 for mine, theirs in zip(key["columns"], key["parents"], strict=True)
             )
-            other = "" if key["child"] != oid else " AND child.ctid <> ALL ($1::tid[])"
+            other = "" if key["child"] != oid else f" AND NOT ({_at('child')})"
             child = await self._name(key["child"])
             query = (
-                f"SELECT child.ctid AS place FROM {child} AS child WHERE EXISTS (SELECT FROM {table} AS parent"
-                f" WHERE parent.ctid = ANY ($1::tid[]) AND {pairs}){other} FOR UPDATE"
+                f"SELECT child.tableoid, child.ctid FROM {child} AS child WHERE EXISTS (SELECT FROM {table} AS parent"
+                f" WHERE {_at('parent')} AND {pairs}){other} FOR UPDATE"
             )
-            rows = await self._connection.fetch(query, places, timeout=self._patience.hold + LATE)
-            await self._remove(key["child"], [row["place"] for row in rows], depth + 1)
-        query = f"DELETE FROM {table} WHERE ctid = ANY ($1::tid[])"
-        done = await self._connection.execute(query, places, timeout=self._patience.hold + LATE)
+            rows = await self._connection.fetch(query, *_arrays(spots), timeout=self._patience.hold + LATE)
+            await self._remove(key["child"], [(row["tableoid"], row["ctid"]) for row in rows], depth + 1)
+        query = f"DELETE FROM {table} AS gone WHERE {_at('gone')}"
+        done = await self._connection.execute(query, *_arrays(spots), timeout=self._patience.hold + LATE)
         count = int(done.rpartition(" ")[2])
-        if count < len(places):
+        if count != len(spots):
             raise SchemaError(f"rows of {table} cannot be removed but by its owner; connect as the owner")
         name = table.rpartition(".")[2].strip('"')
         self.removed[name] = self.removed.get(name, 0) + count
@@ -193,14 +197,26 @@ class Erasure:
         )
         while name is not None:
             async with self._transaction():
-                rows = await self._lock(name, "deleted_by = $1 AND deleted_at IS NOT NULL", [person], limit=BATCH)
-                query = f"UPDATE {await self._name(name)} SET deleted_by = '{NOBODY}' WHERE ctid = ANY ($1::tid[])"
-                await self._connection.execute(query, rows, timeout=self._patience.hold + LATE)
+                rows = await self._lock(name, "deleted_by = $1 AND deleted_at IS NOT NULL", person, limit=BATCH)
+                query = f"UPDATE {await self._name(name)} AS kept SET deleted_by = '{NOBODY}' WHERE {_at('kept')}"
+                await self._connection.execute(query, *_arrays(rows), timeout=self._patience.hold + LATE)
             if not rows:
                 return
 
     async def _name(self, oid: int) -> str:
         return str(await self._connection.fetchval(_NAME, oid, timeout=ANSWER))
+
+
+def _at(alias: str) -> str:
+    """Whether a row lies at one of the spots. The first half lets PostgreSQL go there; the second one is the rule."""
+    return (
+        f"{alias}.ctid = ANY ($2::tid[])"
+        f" AND ({alias}.tableoid, {alias}.ctid) IN (SELECT * FROM unnest($1::oid[], $2::tid[]))"
+    )
+
+
+def _arrays(spots: Sequence[Spot]) -> tuple[list[int], list[Any]]:
+    return [table for table, _ in spots], [place for _, place in spots]
 
 
 async def places_there(connection: Connection) -> tuple[Place, ...]:
@@ -219,9 +235,7 @@ async def places_there(connection: Connection) -> tuple[Place, ...]:
     return tuple(found)
 
 
-_NAME: Final = (
-    "SELECT quote_ident(relnamespace::regnamespace::text) || '.' || quote_ident(relname) FROM pg_class WHERE oid = $1"
-)
+_NAME: Final = "SELECT relnamespace::regnamespace::text || '.' || quote_ident(relname) FROM pg_class WHERE oid = $1"
 _REFERENCES: Final = """\
 SELECT conrelid AS child,
        ARRAY(SELECT attname::text FROM unnest(conkey) WITH ORDINALITY AS k (number, place)

@@ -84,7 +84,7 @@ async def read(connection: Connection, names: tuple[str, ...]) -> Facts:
     tables = tuple([await _table(connection, name) for name in names])
     oids = [await _oid(connection, name) for name in names]
     outbox = await connection.fetchval(
-        "SELECT quote_ident(pronamespace::regnamespace::text) || '.' || quote_ident(proname) FROM pg_proc"
+        "SELECT pronamespace::regnamespace::text || '.' || quote_ident(proname) FROM pg_proc"
         " WHERE oid = to_regprocedure($1)",
         OUTBOX,
         timeout=ANSWER,
@@ -137,12 +137,19 @@ async def _pairs(connection: Connection, query: str, argument: object) -> dict[s
 
 async def _foreign_keys(connection: Connection, oids: list[int]) -> tuple[ForeignKey, ...]:
     rows = await connection.fetch(_FOREIGN_KEYS, oids, MARK, timeout=ANSWER)
-    return tuple(ForeignKey(**dict(row)) for row in rows)
+    return tuple(_foreign_key(dict(row)) for row in rows)
+
+
+def _foreign_key(row: dict[str, Any]) -> ForeignKey:
+    """Its tables are named as `Table.sql` names them: they are looked up by that."""
+    child = quoted(row.pop("child_schema"), row.pop("child_name"))
+    parent = quoted(row.pop("parent_schema"), row.pop("parent_name"))
+    return ForeignKey(child=child, parent=parent, **row)
 
 
 _TABLE: Final = (
-    "SELECT relname AS name, relkind::text AS relkind, relnamespace::regnamespace::text AS schema FROM pg_class"
-    " WHERE oid = $1"
+    "SELECT relname AS name, relkind::text AS relkind, nspname AS schema FROM pg_class"
+    " JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = $1"
 )
 _KEY: Final = (
     "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)"
@@ -159,7 +166,8 @@ _INDEXES: Final = (
 )
 _TRIGGERS: Final = "SELECT tgname, tgenabled IN ('O', 'A') FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal"
 _FUNCTIONS: Final = (
-    "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = $1::regnamespace AND proname LIKE '%soft\\_delete%'"
+    "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = quote_ident($1)::regnamespace"
+    " AND proname LIKE '%soft\\_delete%'"
 )
 _VIEW: Final = (
     "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
@@ -170,7 +178,7 @@ WITH given AS (
     SELECT pg_class.oid AS relation, relowner, grantee, privilege_type
     FROM pg_class, aclexplode(relacl) WHERE pg_class.oid IN ($1, to_regclass($2)::oid)
 )
-SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(grantee::regrole::text) END, privilege_type FROM given
+SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, privilege_type FROM given
 WHERE relation = $1 AND grantee <> relowner AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
   AND NOT EXISTS (
       SELECT FROM given AS view WHERE view.relation <> $1
@@ -178,10 +186,11 @@ WHERE relation = $1 AND grantee <> relowner AND privilege_type IN ('SELECT', 'IN
 ORDER BY 1, 2"""
 _FOREIGN_KEYS: Final = """\
 SELECT conname AS name,
-       quote_ident(child.relnamespace::regnamespace::text) || '.' || quote_ident(child.relname) AS child,
-       quote_ident(parent.relnamespace::regnamespace::text) || '.' || quote_ident(parent.relname) AS parent,
+       (SELECT nspname FROM pg_namespace WHERE oid = child.relnamespace) AS child_schema, child.relname AS child_name,
+       (SELECT nspname FROM pg_namespace WHERE oid = parent.relnamespace) AS parent_schema,
+       parent.relname AS parent_name,
        pg_get_constraintdef(con.oid) AS definition, confdeltype = 'c' AS cascades, convalidated AS valid,
        coalesce(obj_description(con.oid, 'pg_constraint') = $2, false) AS ours
 FROM pg_constraint con JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
 WHERE contype = 'f' AND conparentid = 0 AND (conrelid = ANY ($1::oid[]) OR confrelid = ANY ($1::oid[]))
-ORDER BY 2, 1"""
+ORDER BY child_schema, child_name, name"""

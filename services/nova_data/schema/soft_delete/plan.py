@@ -165,7 +165,7 @@ def _replace(facts: Facts, key: ForeignKey, action: str) -> Iterator[Step]:
     if not (key.cascades if action == "RESTRICT" else key.ours):
         return
     following = {(one.child, one.name): one for one in facts.foreign_keys}.get((key.child, objects.next_name(key)))
-    what = f"{key.child} → {key.parent}: ON DELETE {action}"
+    what = f"{_plain(key.child)} → {_plain(key.parent)}: ON DELETE {action}"
     if following is None:
         yield Step(what=what, sql=(objects.next_key_sql(key, action),))
     if key.valid and not (following is not None and following.valid):
@@ -205,3 +205,8 @@ def _drop_functions(tables: tuple[Table, ...]) -> Iterator[Step]:
         if objects.delete_function(table) in table.functions:
             name = quoted(table.schema, objects.delete_function(table))
             yield Step(what=f"{table.name}: function dropped", sql=(f"DROP FUNCTION IF EXISTS {name}()",))
+
+
+def _plain(name: str) -> str:
+    """For people."""
+    return name.replace('"', "")

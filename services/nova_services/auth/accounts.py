@@ -1,0 +1,112 @@
+"""What auth keeps in PostgreSQL. Each method is one transaction, after which all of it has happened, or nothing.
+
+A session is one login. Each refresh spends the session's token and gives the next one. A token that comes a second time
+was copied: by a thief, or from one. Nobody can tell which of the two has come, so the session ends for both (RFC 9700
+section 4.14.2). The session's row is locked first, so that of two who come at once one comes second.
+"""
+
+from typing import Final, Literal, NamedTuple
+from uuid import UUID, uuid4
+
+from nova_data.outbox.writer import outbox
+from nova_data.pool.database import Database
+from nova_services.auth.tokens import SESSION_SECONDS, digest
+
+_SESSION: Final = """
+SELECT session.id, session.account_id, token.used_at IS NOT NULL AS used,
+       session.revoked_at IS NULL AND session.expires_at > now() AS open
+FROM sessions session JOIN refresh_tokens token ON token.session_id = session.id
+WHERE token.digest = $1
+"""
+_LOCK: Final = "SELECT id FROM sessions WHERE id = (SELECT session_id FROM refresh_tokens WHERE digest = $1) FOR UPDATE"
+_INSERT_TOKEN: Final = "INSERT INTO refresh_tokens (digest, session_id) VALUES ($1, $2)"  # noqa: S105 - SQL
+
+
+class Account(NamedTuple):
+    """Who may log in."""
+
+    user: UUID
+    password_hash: str
+
+
+class Refreshed(NamedTuple):
+    """What became of a refresh token; user and session where it is `ok`."""
+
+    result: Literal["ok", "refused", "reused"]
+    user: UUID | None = None
+    session: UUID | None = None
+
+
+class Accounts:
+    """See the module. Raises what `Database` does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, email: str, password_hash: str) -> UUID | None:
+        """A new account and its event user-registered, or None where the address has one."""
+        async with self._database.transaction() as connection:
+            made = await connection.fetchrow(
+                "INSERT INTO accounts (id, email, password_hash) VALUES ($1, $2, $3)"
+                " ON CONFLICT (email) DO NOTHING RETURNING id, created_at",
+                uuid4(),
+                email,
+                password_hash,
+            )
+            if made is None:
+                return None
+            user: UUID = made["id"]
+            async with outbox(connection) as events:
+                payload = {"userId": str(user), "registeredAt": made["created_at"].isoformat()}
+                await events.append("user", user, "user-registered", payload)
+            return user
+
+    async def find(self, email: str) -> Account | None:
+        """The account of an address."""
+        async with self._database.acquire() as connection:
+            row = await connection.fetchrow("SELECT id, password_hash FROM accounts WHERE email = $1", email)
+        return None if row is None else Account(row["id"], row["password_hash"])
+
+    async def open_session(self, user: UUID, token: str) -> UUID:
+        """A session that this refresh token belongs to."""
+        session = uuid4()
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO sessions (id, account_id, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))",
+                session,
+                user,
+                float(SESSION_SECONDS),
+            )
+            await connection.execute(_INSERT_TOKEN, digest(token), session)
+        return session
+
+    async def refresh(self, token: str, following: str) -> Refreshed:
+        """Spend a refresh token for the following one."""
+        spent = digest(token)
+        async with self._database.transaction() as connection:
+            await connection.execute(_LOCK, spent)
+            row = await connection.fetchrow(_SESSION, spent)
+            if row is None or not row["open"]:
+                return Refreshed("refused")
+            if row["used"]:
+                await connection.execute("UPDATE sessions SET revoked_at = now() WHERE id = $1", row["id"])
+                return Refreshed("reused")
+            await connection.execute("UPDATE refresh_tokens SET used_at = now() WHERE digest = $1", spent)
+            await connection.execute(_INSERT_TOKEN, digest(following), row["id"])
+            return Refreshed("ok", row["account_id"], row["id"])
+
+    async def revoke(self, token: str, *, everywhere: bool) -> int:
+        """End the session of a refresh token, or all of its user's; returns how many were open. A token that was spent
+        ends them as well: who has it has logged in once."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_SESSION, digest(token))
+            if row is None:
+                return 0
+            ended = await connection.fetch(
+                "UPDATE sessions SET revoked_at = now() WHERE revoked_at IS NULL AND expires_at > now()"
+                " AND account_id = $1 AND (id = $2 OR $3) RETURNING id",
+                row["account_id"],
+                row["id"],
+                everywhere,
+            )
+            return len(ended)
