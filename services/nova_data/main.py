@@ -26,6 +26,7 @@ examples:
   nova-data relay --brokers localhost:9092     bring events to Kafka
   nova-data dedup install                      idempotency keys, so that an event that comes twice has its effect once
   nova-data dead-letters list orders           messages that a consumer could not handle
+  nova-data event-store audit --actor u17      who did what, when
 
 exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted
 """

@@ -1,64 +1,16 @@
-"""Log lines: one JSON object per line on standard output, with the field names of docs/logs.md.
+"""A log line for each request, in the form that `nova_data.logs` gives all lines of the process."""
 
-Whatever a client sends or a library says, they have the clean form that Nova's own lines have (`nova_api.hygiene`).
-"""
-
-import logging
-import sys
 import time
-from collections.abc import MutableMapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import msgspec
-import structlog
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
 
-from nova_api.hygiene import clean_event, clean_method, error_fields
+from nova_api.hygiene import clean_method
+from nova_data.logs import configure, get_logger
 from nova_services.correlation import Handler
 
-_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
-_FIRST: Final = ("time", "level", "event")
 _QUIET: Final = frozenset(("/healthz",))
-
-
-def configure(service: str) -> None:
-    """Write every line of this process as JSON, with the service's name in it."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.add_log_level,
-            lambda _logger, _method, event: _render(service, event),
-        ],
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [_Libraries()]
-    root.setLevel(logging.WARNING)
-
-
-def get_logger() -> FilteringBoundLogger:
-    """The logger of the process."""
-    return cast("FilteringBoundLogger", structlog.get_logger())
-
-
-def _render(service: str, event: MutableMapping[str, Any]) -> bytes:
-    """The line, without its end."""
-    error = event.pop("exc_info", None)
-    described = error_fields(error) if isinstance(error, BaseException) else {}
-    return _encode(clean_event({**dict.fromkeys(_FIRST), "service": service, **event, **described}))
-
-
-class _Libraries(logging.Handler):
-    """Takes over the lines of libraries, aiohttp's and asyncio's above all."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one."""
-        error = record.exc_info[1] if record.exc_info else None
-        write = get_logger().error if record.levelno >= logging.ERROR else get_logger().warning
-        write("library message", logger=record.name, message=record.getMessage(), exc_info=error)
+__all__ = ("configure", "get_logger", "log_requests")
 
 
 @web.middleware

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
-from nova_services import correlation
+from nova_data import correlation
 from nova_services.logs import get_logger
 from nova_services.web import application
 

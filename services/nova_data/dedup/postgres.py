@@ -86,6 +86,7 @@ class PostgresKeys:
         also while the effect runs, and ValueError for a key that is none.
         """
         known = digest(self.scope, key)
+        under_way = False
         try:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(ACQUIRE_TIMEOUT):
@@ -96,10 +97,12 @@ class PostgresKeys:
                     async with connection.transaction():
                         done = await _first(connection, known)
                         if done:
+                            under_way = True
                             await effect(connection)
+                            under_way = False
         except _AWAY as error:
-            if isinstance(error, ValueError):  # asyncpg's for an argument of a wrong type
-                raise
+            if isinstance(error, ValueError) or (under_way and isinstance(error, OSError)):
+                raise  # asyncpg's for an argument of a wrong type; the effect's own, such as a call that took too long
             self._metrics.count(self.scope, "failed")
             raise DedupStoreError(f"the database of the keys: {type(error).__name__}") from error
         self._told(known, done)

@@ -12,7 +12,7 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class DatabaseMetrics(PoolMetrics):
-    """Those of the guard, and `db_pool_*` and `db_query_*` of all databases that share this.
+    """Those of the guard, and `db_pool_*` and `db_statement_*` of all databases that share this.
 
     No label holds a statement or a tenant. Made once for each registry: the library refuses a second metric of the same
     name.
@@ -29,10 +29,10 @@ class DatabaseMetrics(PoolMetrics):
 
         self._leaks = counter("db_pool_leaks", "Connections that were held for so long that they were told.")
         self._refused = counter("db_pool_tenant_refused", "Requests refused since their tenant had its share.")
-        self._slow = counter("db_query_slow", "Statements that were slow.")
+        self._slow = counter("db_statement_slow", "Statements that were slow.")
         self._wait = histogram("db_pool_wait_seconds", "Waits for a connection, those in vain included.")
         self._held = histogram("db_pool_held_seconds", "How long connections were in use.")
-        self._query = histogram("db_query_seconds", "Statements and their answers.")
+        self._statement = histogram("db_statement_seconds", "Statements and their answers.")
         self._missing = Gauge(
             "db_pool_missing", "Connections that were told as forgotten and are not back.", ("pool",), registry=registry
         )
@@ -46,7 +46,7 @@ class DatabaseMetrics(PoolMetrics):
             slow=self._slow.labels(pool),
             wait=self._wait.labels(pool),
             held=self._held.labels(pool),
-            query=self._query.labels(pool),
+            statement=self._statement.labels(pool),
         )
 
     def remove(self, pool: str) -> None:
@@ -64,10 +64,10 @@ class DatabaseSeries:
     slow: Counter
     wait: Histogram
     held: Histogram
-    query: Histogram
+    statement: Histogram
 
     def ran(self, seconds: float, *, slow: bool) -> None:
         """Count a statement."""
-        self.query.observe(seconds)
+        self.statement.observe(seconds)
         if slow:
             self.slow.inc()

@@ -176,7 +176,9 @@ def test_a_slow_statement_is_told_without_its_values(postgres: Server, caplog: p
                 await connection.fetchval("SELECT 'anna', $1::text, pg_sleep(0.06)", "ben")
                 await connection.fetchval("SELECT 'carl', $1::text, pg_sleep(0.06)", "dora")
             await soon(lambda: database.observer.slow.count >= 2)
-            assert registry.get_sample_value("db_query_slow_total", {"pool": "main"}) == database.observer.slow.count
+            assert (
+                registry.get_sample_value("db_statement_slow_total", {"pool": "main"}) == database.observer.slow.count
+            )
 
     with caplog.at_level(logging.WARNING, "nova_data.pool"):
         asyncio.run(run())

@@ -245,6 +245,9 @@ def test_a_database_that_leaves_is_an_outage(database: str) -> None:
     async def leaves(connection: Any) -> None:
         await connection.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
 
+    async def late(_: Any) -> None:
+        raise TimeoutError
+
     async def wrong(connection: Any) -> None:
         await connection.fetchval("SELECT $1::int", "no number")
 
@@ -254,6 +257,8 @@ def test_a_database_that_leaves_is_an_outage(database: str) -> None:
             await keys.once("e1", leaves)
         with pytest.raises(asyncpg.DataError):
             await keys.once("e1", wrong)
+        with pytest.raises(TimeoutError):
+            await keys.once("e1", late)
         assert await keys.once("e1", writes("x"))
         await pool.close()
         with pytest.raises(DedupStoreError):

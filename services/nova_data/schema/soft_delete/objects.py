@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from nova_data.schema.index_state import quoted
-from nova_data.schema.soft_delete.facts import MARK, ForeignKey, Table
+from nova_data.schema.soft_delete.facts import ForeignKey, Table
 
 Mode = Literal["Convert", "Refuse"]
 """What becomes of DELETE: a soft deletion, or an error that says how to delete."""
@@ -206,9 +206,6 @@ def swap_key_sql(key: ForeignKey, mark: str | None) -> tuple[str, ...]:
         f"ALTER TABLE {key.child} RENAME CONSTRAINT {quoted(next_name(key))} TO {quoted(key.name)}",
         f"COMMENT ON CONSTRAINT {quoted(key.name)} ON {key.child} IS {comment}",
     )
-
-
-MARKED: Final = MARK
 
 
 def _text(name: str) -> str:
