@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.api_jwk import PyJWKSet
 
 from nova_services.auth.keys import read
+from tests.loopback.conftest import StartApp, StartSidecar
 from tests.loopback.data.database import Database
 from tests.loopback.data.outboxes import relaying
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.ports import free_ports
 from tests.loopback.support.postgresserver import Server as Postgres
+from tests.loopback.support.tokens import ask, asking, bearer, policy
 
 from .process import Answer, Service, running
 
@@ -227,6 +229,24 @@ def test_a_key_without_a_day_is_refused_by_name(tmp_path: Path, name: str) -> No
     write_key(tmp_path, name)
     with pytest.raises(ValueError, match=rf"{name}\.pem: expected a day such as"):
         read(tmp_path)
+
+
+def test_a_sidecar_lets_in_who_has_a_token_and_tells_the_app_who_it_is(
+    auth: Service, keys: Path, email: str, start: StartSidecar, app: StartApp
+) -> None:
+    url = f"http://127.0.0.1:{auth.port}/.well-known/jwks.json"
+    issuer = {"issuer": ISSUER, "jwksUrl": url, "audiences": ["shop"], "algorithms": ["ES256"]}
+    service = app()
+    sidecar = start(asking(service.address, policy(issuers=[issuer])))
+    first = login(auth, email).body
+    assert ask(sidecar, bearer(first["accessToken"])).status == 200
+    assert service.requests[-1].get("x-nova-subject") == claims(auth, first["accessToken"])["sub"]
+    assert ask(sidecar, bearer(first["refreshToken"])).status == 401
+    assert ask(sidecar).status == 401
+    write_key(keys, "2026-02-02")
+    second = refresh(auth, first["refreshToken"]).body["accessToken"]
+    assert jwt.get_unverified_header(second)["kid"] == "2026-02-02"
+    assert ask(sidecar, bearer(second)).status == 200  # it fetches the keys anew for a name that it does not know
 
 
 @pytest.mark.parametrize(
