@@ -84,6 +84,8 @@ def place(url: str) -> str:
         port = parts.port or 5432
     except ValueError:
         return "an address that is no URL"
+    if "@" in parts.path + parts.query + parts.fragment:  # a password with / ? or # in it: what comes before is its own
+        return "an address that is no URL"
     return f"{parts.hostname or 'localhost'}:{port}{parts.path}"
 
 

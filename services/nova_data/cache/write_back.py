@@ -93,12 +93,11 @@ class WriteBack(Generic[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
         try:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._close_within):
                     await self._drain()
@@ -195,8 +194,12 @@ class WriteBack(Generic[K, V]):
         _log.error("the cache %s gives up %d values that it could not save", self._cache.name, len(values))
         if self._metrics is not None:
             self._metrics.unsaved(self._cache.name, len(values))
-        if self._on_unsaved is not None:
+        if self._on_unsaved is None:
+            return
+        try:
             self._on_unsaved(values)
+        except Exception as error:  # the app's: the other values are still to be saved
+            _log.error("the cache %s: on_unsaved failed: %s", self._cache.name, type(error).__name__)
 
     def __repr__(self) -> str:
         return f"<WriteBack {self._cache.name} {self.pending!r} saves={self.saves}>"

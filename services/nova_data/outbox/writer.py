@@ -31,6 +31,10 @@ LARGEST: Final = 900_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HEADER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it; behind an escaped backslash it is text that speaks of it."""
+_NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
+"""What no text in PostgreSQL has. An error of its own would end the app's transaction."""
 _IDLE: Final = 0
 """psycopg.pq.TransactionStatus.IDLE"""
 _CALL: Final = (
@@ -154,11 +158,13 @@ def _content(payload: Mapping[str, Any] | bytes) -> tuple[str | None, bytes | No
         text, content, size = None, payload, len(payload)
     else:
         try:
-            text, content = json.dumps(payload, allow_nan=False), None
+            text, content = json.dumps(payload, allow_nan=False, ensure_ascii=False), None
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise OutboxError("payload: expected text without halves of surrogate pairs") from error
         except (TypeError, ValueError) as error:
             raise OutboxError(f"payload: expected what JSON can express: {error}") from error
-        size = len(text)
-        if "\\u0000" in text:
+        if _NUL.search(text):
             raise OutboxError("payload: expected text without NUL, which PostgreSQL's jsonb does not take; send bytes")
     if size > LARGEST:
         raise OutboxError(f"payload: expected at most {LARGEST} bytes, got {size}; send where it lies instead")
@@ -172,6 +178,8 @@ def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise OutboxError(f"headers: expected lower-case names that Nova does not set itself, got {name[:40]!r}")
         if not isinstance(value, str) or len(value) > 4096:
             raise OutboxError(f"headers: {name}: expected a text of at most 4096 characters")
+        if _NO_TEXT.search(value):
+            raise OutboxError(f"headers: {name}: expected text without NUL and without halves of surrogate pairs")
     return given
 
 

@@ -89,6 +89,8 @@ def read_file(path: Path) -> Migration:
 
 def migration(file: str, version: int, text: str) -> Migration:
     """A migration from its text. Raises MigrationError."""
+    if (nul := text.find("\0")) >= 0:  # the parser takes it for the end, and what follows would never be applied
+        raise MigrationError(f"{file}, line {text.count(chr(10), 0, nul) + 1}: expected text without NUL")
     words = _words(file, text)
     try:
         found = statements(text)

@@ -21,7 +21,7 @@ import msgspec
 from nova_data.errors import MigrationError
 from nova_data.schema import ledger
 from nova_data.schema.agenda import Step, agenda
-from nova_data.schema.database import LATE, NO_LOCK, Connection, alone, bound, oldest_transaction, said
+from nova_data.schema.database import ANSWER, LATE, NO_LOCK, Connection, alone, bound, oldest_transaction, said
 from nova_data.schema.files import Migration
 from nova_data.schema.index_state import index_state, quoted
 from nova_data.schema.locks import advice, holds_up, makes, waits_harmlessly
@@ -30,6 +30,9 @@ from nova_data.schema.statements import Statement
 
 MIGRATORS: Final = 1
 """What the advisory lock of migrators is called."""
+
+_OWN_SESSION: Final = "RESET ALL; RESET ROLE; RESET SESSION AUTHORIZATION"
+"""What a file sets (a dump empties search_path) is its own: neither the ledger nor the next file is led astray."""
 
 Say = Callable[[str], None]
 
@@ -83,6 +86,7 @@ class Migrator:
                     for statement in migration.statements:
                         await self._execute(attempt, statement)
                     seconds = time.monotonic() - started
+                    await self._connection.execute(_OWN_SESSION, timeout=ANSWER)
                     await ledger.write(self._connection, migration, "applied", done=0, seconds=seconds)
             except NO_LOCK as error:
                 await self._wait(attempt, error)
@@ -108,6 +112,7 @@ class Migrator:
             else:
                 done += 1
         seconds = time.monotonic() - started
+        await self._connection.execute(_OWN_SESSION, timeout=ANSWER)
         await ledger.write(self._connection, migration, "applied", done=done, seconds=seconds)
 
     async def _execute(self, attempt: _Attempt, statement: Statement) -> None:

@@ -72,6 +72,12 @@ def test_a_transaction_that_fails_leaves_nothing_and_says_where(database: Databa
     assert states(database) == [(1, "applied", 0, None)]
 
 
+def test_what_a_file_sets_is_its_own(database: Database, tmp_path: Path) -> None:
+    dump = "SELECT pg_catalog.set_config('search_path', '', false); CREATE TABLE public.a (i int);"
+    migrate(database, write(tmp_path, _0001_dump=dump, _0002_b="CREATE TABLE b (i int);"))
+    assert database.value("SELECT to_regclass('public.b')::text") == "b"
+
+
 def test_details_of_an_error_which_hold_values_are_told_to_nobody(database: Database, tmp_path: Path) -> None:
     twice = "INSERT INTO users VALUES (1, 'ada@example.org'), (2, 'ada@example.org');"
     folder = write(tmp_path / "m", _0001_users=f"{USERS}{twice}CREATE UNIQUE INDEX u ON users (name)")

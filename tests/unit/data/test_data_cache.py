@@ -453,6 +453,23 @@ def test_a_value_that_is_refused_for_good_is_told_and_the_others_are_saved() -> 
     asyncio.run(run())
 
 
+def test_a_callback_that_fails_ends_neither_the_saving_nor_the_end() -> None:
+    async def run() -> None:
+        table = Table()
+        table.refused = {"anna"}
+
+        def fails(_: object) -> None:
+            raise LookupError("no such queue")
+
+        async with WriteBack(cache(Source(), Clock()), table, flush_after=0.01, batch=1, on_unsaved=fails) as store:
+            store.set("anna", "x")
+            await turns()
+            store.set("ben", "black")
+        assert table.rows == {"ben": "black"}
+
+    asyncio.run(run())
+
+
 def test_an_end_that_is_cancelled_hands_back_what_is_not_saved() -> None:
     async def run() -> None:
         table, told = Table(), dict[str, str]()
