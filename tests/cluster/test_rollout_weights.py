@@ -100,7 +100,8 @@ def test_callers_send_the_canary_its_share(api: Api, namespace: str, operator: O
 
         eventually(told, SECONDS)
         caller.converges()
-        assert (selects(shop, shop.name), selects(shop, names.canary(shop.name))) == ("stable", "canary")
+        services = (shop.name, names.canary(shop.name))
+        eventually(lambda: _is([selects(shop, each) for each in services], ["stable", "canary"]), SECONDS)
         say(shop, "promote")
         eventually(lambda: _has('"weight":100}', document(caller)), SECONDS)
         say(shop, "abort")

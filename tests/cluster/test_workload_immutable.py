@@ -69,9 +69,13 @@ def test_what_can_never_change_is_replaced_with_a_reason(
                 assert now["metadata"]["uid"] != old["metadata"]["uid"]
                 assert said(now) == before[key]
 
+        def told() -> None:
+            lines = [line for line in operator.lines() if line["event"] == "child applied"]
+            found = {line["child"]: line["why"] for line in lines}
+            assert found == {f"{kind.kind}/{name}": why for (kind, name), (_, why) in STUCK.items()}
+
         eventually(replaced)
-        told = {line["child"]: line["why"] for line in operator.lines() if line["event"] == "child applied"}
-    assert told == {f"{kind.kind}/{name}": why for (kind, name), (_, why) in STUCK.items()}
+        eventually(told)
 
 
 def place(namespace: str, key: tuple[Kind, str]) -> tuple[Kind, str, str]:
