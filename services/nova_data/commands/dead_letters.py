@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from nova_data.commands import options as shared
+from nova_data.commands.verbs import add_command, add_verb
 
 if TYPE_CHECKING:
     from nova_data.consumer.dead_letter_list import DeadLetterList
@@ -29,18 +30,13 @@ exit codes: 0 done, 1 it failed or (list) there are some, 2 wrong usage
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `nova-data dead-letters` and its verbs."""
-    formatter = argparse.RawDescriptionHelpFormatter
     summary = "messages that a consumer could not handle"
-    parser = subparsers.add_parser(
-        "dead-letters", help=summary, description=summary, epilog=EPILOG, formatter_class=formatter
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = add_command(subparsers, "dead-letters", summary, EPILOG)
 
     def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made = add_verb(verbs, name, summary, lambda given: work(_opened(given), given))
         made.add_argument("topic", metavar="TOPIC", help="where the messages came from")
         shared.add_brokers(made)
-        made.set_defaults(func=lambda given: work(_opened(given), given))
         return made
 
     listed = verb("list", _list, "show them, without what is in them")

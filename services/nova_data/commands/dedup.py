@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from nova_data.commands import options as shared
+from nova_data.commands.verbs import add_command, add_verb
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -26,15 +27,12 @@ exit codes: 0 done, 1 it failed or (forget) a key was not known, 2 wrong usage
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `nova-data dedup` and its verbs."""
-    formatter = argparse.RawDescriptionHelpFormatter
     summary = "idempotency keys, so that an event that comes twice has its effect once"
-    parser = subparsers.add_parser("dedup", help=summary, description=summary, epilog=EPILOG, formatter_class=formatter)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = add_command(subparsers, "dedup", summary, EPILOG)
 
     def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
         shared.add_database(made)
-        made.set_defaults(func=lambda given: asyncio.run(_connected(given, work)))
         return made
 
     install = verb("install", _install, "make the table, or bring it up to this version")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from nova_data.commands import options as shared
+from nova_data.commands.verbs import add_command, add_verb
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -29,17 +30,12 @@ exit codes: 0 done, 1 it failed, 2 wrong usage
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `nova-data event-store` and its verbs."""
-    formatter = argparse.RawDescriptionHelpFormatter
     summary = "what happened, written once, and who did it"
-    parser = subparsers.add_parser(
-        "event-store", help=summary, description=summary, epilog=EPILOG, formatter_class=formatter
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = add_command(subparsers, "event-store", summary, EPILOG)
 
     def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
         shared.add_database(made)
-        made.set_defaults(func=lambda given: asyncio.run(_connected(given, work)))
         return made
 
     shared.add_lock_timeout(verb("install", _install, "make the tables, or bring them up to this version"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from nova_data.commands import options as shared
 from nova_data.commands.changing import add_patience, run_on
+from nova_data.commands.verbs import add_verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,14 +45,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         ("verify", "look whether they are there"),
         ("repair", "rebuild every broken index of the database, wanted or not"),
     ):
-        verb = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+        verb = add_verb(verbs, name, does, _run(name))
         shared.add_database(verb)
         add_patience(verb)
         if name != "repair":
             verb.add_argument(
                 "--spec", metavar="FILE", type=Path, help="a JSON list of indexes, as in spec.database.indexes"
             )
-        verb.set_defaults(func=_run(name))
     summary = "plan and time of queries before and after, on data that is made for it"
     explain = subparsers.add_parser("explain", help=summary, epilog=EXPLAIN, formatter_class=formatter)
     shared.add_database(explain)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from nova_data.commands import options as shared
+from nova_data.commands.verbs import add_command, add_verb
 from nova_data.errors import OutboxError
 from nova_data.outbox.partitions import AHEAD, KEEP
 
@@ -31,17 +32,12 @@ DAY: Final = "a whole number of days"
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `nova-data outbox` and its verbs."""
-    formatter = argparse.RawDescriptionHelpFormatter
     summary = "events written in the transaction of what they tell of"
-    parser = subparsers.add_parser(
-        "outbox", help=summary, description=summary, epilog=EPILOG, formatter_class=formatter
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = add_command(subparsers, "outbox", summary, EPILOG)
 
     def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
         shared.add_database(made)
-        made.set_defaults(func=lambda given: asyncio.run(_connected(given, work)))
         return made
 
     install = verb(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nova_api.database import SOFT_DELETED
 from nova_data.commands import options as shared
 from nova_data.commands.changing import add_patience, run_on
+from nova_data.commands.verbs import add_verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made = add_verb(verbs, name, summary, _run(name))
         shared.add_database(made)
         made.add_argument(
             "--table",
@@ -43,7 +44,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             action="append",
             help=f"may be repeated (default: {', '.join(SOFT_DELETED)}, all of them)",
         )
-        made.set_defaults(func=_run(name))
         return made
 
     for name, summary in (
