@@ -25,7 +25,7 @@ class _Intermixed(argparse.ArgumentParser):
 
     _within = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]  # overloads
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._within:
             return super().parse_known_args(args, namespace)
         self._within = True

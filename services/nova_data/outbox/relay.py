@@ -200,7 +200,10 @@ class Relay:
         self.breaker.succeeded()
         self._balance_at = 0.0
         self._metrics.breaker.show(self.breaker)
-        get_logger().info("kafka is back" if self._reached else "kafka reached")
+        if self._reached:
+            get_logger().info("kafka is back")
+        else:
+            get_logger().info("kafka reached")
         self._reached = True
         return True
 
