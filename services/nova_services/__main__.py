@@ -13,6 +13,9 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "messaging": ("messaging.process", "conversations over WebSockets"),
+    "notification": ("notification.process", "what people should hear of"),
+    "media": ("media.process", "pictures and other files"),
 }
 """Name → module with `add_arguments(parser)` and `run(options)`, and what it is. Only the one asked for is imported."""
 

@@ -11,7 +11,8 @@ event whose record is complete does nothing. `before` may be called again, and s
 """
 
 import argparse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
@@ -24,7 +25,7 @@ from nova_data.database import GONE, connected
 from nova_data.errors import DatabaseError
 from nova_data.pool.database import Connection, Database
 from nova_data.schema.patience import Patience
-from nova_data.schema.soft_delete.erasure import REFERENCE, Erasure, Place
+from nova_data.schema.soft_delete.erasure import RECORD, REFERENCE, Erasure, Place
 from nova_services.backing import Standing
 from nova_services.consuming import Afterwards, running, subject
 from nova_services.logs import get_logger
@@ -33,6 +34,7 @@ Before = Callable[[Connection, UUID], Awaitable[Afterwards | None]]
 """Sees to it that nothing is added any more; gets a connection outside of a transaction."""
 TIMEOUT: Final = 600.0
 """Seconds for one attempt."""
+_RECORD: Final = "INSERT INTO nova_erasures (reference, finished_at, removed) VALUES ($1, clock_timestamp(), $2)"
 _DONE: Final = "SELECT EXISTS (SELECT FROM nova_erasures WHERE reference = $1 AND finished_at IS NOT NULL)"
 
 
@@ -57,8 +59,7 @@ class Erasing:
         says no user."""
         if message.event_type != "user-erased":
             return None
-        key = message.idempotency_key
-        return await self.erase(subject(message), key if REFERENCE.fullmatch(key) else message.position)
+        return await self.erase(subject(message), reference(message))
 
     async def erase(self, user: UUID, reference: str) -> bool:
         """Remove what the user has left; False where the record of this reference says that it was done."""
@@ -87,3 +88,15 @@ class Erasing:
         )
         async with running(stand, consumer):
             yield
+
+
+def reference(message: Message) -> str:
+    """What the record calls an event: its id, or its place in the topic where somebody gave it another one."""
+    key = message.idempotency_key
+    return key if REFERENCE.fullmatch(key) else message.position
+
+
+async def record(connection: Connection, message: Message, removed: Mapping[str, int]) -> None:
+    """Keep a record of what was removed by table: for services whose erasure is one transaction, and in that."""
+    await connection.execute(RECORD)
+    await connection.execute(_RECORD, reference(message), json.dumps(removed))

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 from nova_data.outbox.writer import outbox
 from nova_data.pool.database import Database
+from nova_services.closing import held
 from nova_services.errors import InvalidError, NotFoundError
 
 MOST_MEMBERS: Final = 50
@@ -32,10 +33,6 @@ _LOCK: Final = """
 SELECT id FROM conversations
 WHERE id = $1 AND EXISTS (SELECT FROM members WHERE conversation_id = $1 AND user_id = $2) FOR NO KEY UPDATE
 """
-_HOLD: Final = """
-SELECT closed_at IS NOT NULL AS closed FROM streams WHERE user_id = ANY ($1) ORDER BY user_id FOR SHARE
-"""
-"""Nobody is erased until the transaction ends."""
 _MESSAGE: Final = "conversation_id, position, sender_id, client_id, text, created_at"
 _MEMBER: Final = "SELECT true FROM members WHERE conversation_id = $1 AND user_id = $2"
 _BEFORE: Final = f"SELECT {_MESSAGE} FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND client_id = $3"  # noqa: S608 - our own words
@@ -136,11 +133,11 @@ class Conversations:
             raise InvalidError("members", f"1 to {MOST_MEMBERS - 1} people beside the one who asks")
         identity, ordered = uuid4(), sorted(set(members))
         async with self._database.transaction() as connection:
+            if await held(connection, ordered):
+                raise InvalidError("members", "people who have an account")
             await connection.execute(
                 "INSERT INTO streams (user_id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING", ordered
             )
-            if any(row["closed"] for row in await connection.fetch(_HOLD, ordered)):
-                raise InvalidError("members", "people who have an account")
             created = await connection.fetchval(
                 "INSERT INTO conversations (id) VALUES ($1) RETURNING created_at", identity
             )

@@ -22,7 +22,6 @@ from nova_services.web import serve
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of messaging."""
-    flags.listening(parser)
     flags.grpc_port(parser)
     flags.metrics_port(parser)
     flags.database(parser)

@@ -5,13 +5,10 @@ CREATE TABLE conversations (
 );
 
 -- How far the stream of each user goes: all that is said in any of the user's conversations, in one order.
--- closed_at: the user was erased, and for a day nobody begins a conversation with what was one.
 CREATE TABLE streams (
     user_id uuid PRIMARY KEY,
-    last_place bigint NOT NULL DEFAULT 0,
-    closed_at timestamptz
+    last_place bigint NOT NULL DEFAULT 0
 );
-CREATE INDEX streams_closed ON streams (closed_at) WHERE closed_at IS NOT NULL;
 
 CREATE TABLE members (
     conversation_id uuid NOT NULL REFERENCES conversations,
@@ -47,4 +44,10 @@ CREATE INDEX deliveries_of_a_message ON deliveries (conversation_id, position);
 CREATE TABLE presences (
     user_id uuid PRIMARY KEY,
     seen_at timestamptz NOT NULL
+);
+
+-- Who was erased, for a week.
+CREATE TABLE closed_users (
+    user_id uuid PRIMARY KEY,
+    closed_at timestamptz NOT NULL DEFAULT now()
 );
