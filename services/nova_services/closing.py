@@ -1,8 +1,8 @@
 """Who was erased, and the lock that keeps erasing and writing apart.
 
 Who is erased may hold an access token for minutes more, and events of different topics come in any order. So each write
-that names a user holds the user's lock together with other writes, and closing holds it alone: what was written before is
-there when it is removed, and after that nothing is written.
+that names a user holds the user's lock together with other writes, and closing holds it alone: what was written before
+is there when it is removed, and after that nothing is written.
 
     CREATE TABLE closed_users (user_id uuid PRIMARY KEY, closed_at timestamptz NOT NULL DEFAULT now());
 
@@ -33,7 +33,7 @@ async def held(connection: Connection, users: Collection[UUID]) -> set[UUID]:
 
 
 async def close(connection: Connection, user: UUID) -> None:
-    """From the commit of this transaction on nothing is written that names the user; forgets who was closed long ago."""
+    """From the commit of the transaction on nothing is written that names the user; forgets who was closed long ago."""
     await connection.execute(_ALONE, _LOCKS, user)
     await connection.execute("INSERT INTO closed_users (user_id) VALUES ($1) ON CONFLICT DO NOTHING", user)
     await connection.execute("DELETE FROM closed_users WHERE closed_at < now() - interval '7 days'")

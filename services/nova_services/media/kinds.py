@@ -1,8 +1,9 @@
 """What a file is, by its first bytes. No I/O.
 
-What the client calls it is a claim, and what a browser makes of it is another: a file that is a picture for us and a page
-with a script for a browser would run in the readers' name. So only these kinds are kept, each told by its signature, and
-they are served under the name that we found, which browsers are told to believe (`x-content-type-options: nosniff`).
+What the client calls it is a claim, and what a browser makes of it is another: a file that is a picture for us and a
+page with a script for a browser would run in the readers' name. So only these kinds are kept, each told by its
+signature, and they are served under the name that we found, which browsers are told to believe
+(`x-content-type-options: nosniff`).
 """
 
 from typing import Final

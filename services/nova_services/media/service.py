@@ -29,7 +29,7 @@ from nova_services.media.metrics import MediaMetrics
 from nova_services.media.records import Record, Records
 from nova_services.media.shelf import Shelf
 from nova_services.media.sweeping import sweeping
-from nova_services.media.uploading import LARGEST, RefusedError, Upload
+from nova_services.media.uploading import RefusedError, Upload
 from nova_services.openapi import publish
 from nova_services.web import application
 
@@ -73,11 +73,10 @@ class Media:
     # --- requests
 
     async def _upload(self, request: web.Request) -> web.Response:
-        owner = viewer(request)
+        owner, kind = viewer(request), request.content_type
         try:
-            if (request.content_length or 0) > LARGEST:
-                raise RefusedError(413, f"body: expected at most {LARGEST} bytes")
-            record = await self._keep(owner, Upload(request.content.iter_any(), request.content_type), request.content_type)
+            upload = Upload(request.content.iter_any(), kind, length=request.content_length)
+            record = await self._keep(owner, upload, kind)
         except RefusedError as error:
             self._metrics.refused(error.status)
             refusal = web.json_response({"error": str(error)}, status=error.status)

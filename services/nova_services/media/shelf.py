@@ -75,7 +75,7 @@ class Shelf:
 
 
 def opened(place: str) -> Shelf:
-    """A folder, or a URL of S3. Raises ValueError naming what is wrong, and OSError for a folder that cannot be made."""
+    """A folder, or a URL of S3. Raises ValueError naming what is wrong, OSError for a folder that cannot be made."""
     if "://" not in place:
         return Shelf(LocalStore(Path(place).resolve(), mkdir=True))
     if not place.startswith("s3://"):
@@ -84,7 +84,9 @@ def opened(place: str) -> Shelf:
         limits: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT}
         return Shelf(from_url(place, client_options=limits, retry_config=_RETRIES))
     except BaseError as error:
-        raise ValueError(f"--store: {type(error).__name__}; AWS_REGION and the like are read from the environment") from None
+        raise ValueError(
+            f"--store: {type(error).__name__}; AWS_REGION and the like are read from the environment"
+        ) from None
 
 
 async def _chunks(stream: Any) -> AsyncIterator[bytes]:

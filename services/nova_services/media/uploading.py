@@ -26,9 +26,14 @@ class RefusedError(Exception):
 
 
 class Upload:
-    """See the module. `declared` is what the client calls it. Raises RefusedError for a kind that is not kept."""
+    """See the module. `declared` is what the client calls it, `length` how many bytes it says there are. Raises
+    RefusedError for a kind that is not kept, and for too many."""
 
-    def __init__(self, body: AsyncIterator[bytes], declared: str, *, largest: int = LARGEST) -> None:
+    def __init__(
+        self, body: AsyncIterator[bytes], declared: str, *, length: int | None = None, largest: int = LARGEST
+    ) -> None:
+        if length is not None and length > largest:
+            raise _too_large(largest)
         if declared not in KINDS:
             raise RefusedError(415, f"content-type: expected one of {', '.join(KINDS)}")
         self._body = body
@@ -73,7 +78,7 @@ class Upload:
     def _count(self, chunk: bytes) -> None:
         self.size += len(chunk)
         if self.size > self._largest:
-            raise RefusedError(413, f"body: expected at most {self._largest} bytes")
+            raise _too_large(self._largest)
         self._digest.update(chunk)
 
     def _judge(self, head: bytes) -> None:
@@ -82,3 +87,7 @@ class Upload:
 
     def __repr__(self) -> str:
         return f"<Upload {self._declared} size={self.size} refused={self.refused!r}>"
+
+
+def _too_large(largest: int) -> RefusedError:
+    return RefusedError(413, f"body: expected at most {largest} bytes")

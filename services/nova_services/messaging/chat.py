@@ -5,10 +5,10 @@
 
 Rules:
 
-* Nothing is queued for a WebSocket. It reads its stream from PostgreSQL a page at a time, and the next page when this one
-  is with the client's kernel. So a client that does not read costs a page, and its place is where it stopped.
-* A client that takes nothing for `PATIENCE` seconds is closed with 1013 (try again later), and reads on from where it was
-  when it comes back.
+* Nothing is queued for a WebSocket. It reads its stream from PostgreSQL a page at a time, and the next page when this
+  one is with the client's kernel. So a client that does not read costs a page, and its place is where it stopped.
+* A client that takes nothing for `PATIENCE` seconds is closed with 1013 (try again later), and reads on from where it
+  was when it comes back.
 * At the end of the process a frame in hand is finished, and then the close frame goes out between two messages: 1012
   (service restart), which tells clients to come back. What they sent and got no `sent` for, they send again.
 * While the database is away the WebSocket stays: a message is answered by an error with `retryAfter`, and the stream is
@@ -18,11 +18,12 @@ Codes are those of https://www.iana.org/assignments/websocket.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from math import ceil
 from random import Random
 from time import time
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from aiohttp import WSMsgType, web
@@ -106,7 +107,7 @@ class Chat:
         await self._close(why)
         return why
 
-    def _why(self, tasks: "list[asyncio.Future[object]]") -> Closed:
+    def _why(self, tasks: "Sequence[asyncio.Future[Any]]") -> Closed:
         hearing, delivering, _ = tasks
         error = delivering.exception() if delivering.done() else hearing.exception() if hearing.done() else None
         if isinstance(error, SlowReaderError):

@@ -2,13 +2,13 @@
 
 Nothing is lost and nothing comes twice, because of two counters and the locks on them:
 
-* **A position** is a message's place in its conversation, from 1. It is drawn from the conversation's row, whose lock is
-  held until the commit. So positions have no gaps, and their order is the order of commits: who reads up to 7 will never
-  find a 6 afterwards.
-* **A place** is a message's place in the stream of one user, which is all of the user's conversations in one order. It is
-  drawn in the same way from the user's row of `streams`, one row per member, in the order of their ids, so that no two
-  senders wait for each other in a circle. A client that has read up to a place says so when it comes back, and reads on
-  from there: whatever process it comes to, and whatever happened to the one before.
+* **A position** is a message's place in its conversation, from 1. It is drawn from the conversation's row, whose lock
+  is held until the commit. So positions have no gaps, and their order is the order of commits: who reads up to 7 will
+  never find a 6 afterwards.
+* **A place** is a message's place in the stream of one user, which is all of the user's conversations in one order. It
+  is drawn in the same way from the user's row of `streams`, one row per member, in the order of their ids, so that no
+  two senders wait for each other in a circle. A client that has read up to a place says so when it comes back, and
+  reads on from there: whatever process it comes to, and whatever happened to the one before.
 * **A client id** is made by the sender. A message that comes again with it is the one that there is.
 
 A number alone is therefore all that a client, a process or Redis may forget and find again.

@@ -4,13 +4,13 @@
     server  {"type": "ready", "after"}                                  where the stream begins for this client
             {"type": "message", "after", "conversationId", "position", "senderId", "clientId", "text", "sentAt"}
             {"type": "sent", "clientId", "conversationId", "position", "sentAt"}
-            {"type": "error", "error", "clientId", "retryAfter"}        of the frame with this client id, where it has one
+            {"type": "error", "error", "clientId", "retryAfter"}        of a frame, by its client id
 
 `after` of a message is what a client that has it gives when it comes back: /chat?after=….
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec

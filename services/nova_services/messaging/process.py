@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from nova.messages.v1.messages_pb2_grpc import add_MessagesServiceServicer_to_server
+
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.backing import standing

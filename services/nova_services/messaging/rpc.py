@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from nova.messages.v1 import messages_pb2, messages_pb2_grpc
+
 from nova_services.bodies import uuid
 from nova_services.errors import InvalidError
 from nova_services.messaging.conversations import Conversations, Draft, Message

@@ -1,11 +1,11 @@
 """Redis pub/sub: who has something to read, told to the other processes.
 
 Nothing depends on it. A message is in PostgreSQL before anybody hears of it here, and whoever hears nothing looks there
-every few seconds (`watching`). So Redis may lose what it is told, be away, or be a new one: then messages come later, and
-none is missing. That is why publishing is not waited for, and why what cannot be published is dropped.
+every few seconds (`watching`). So Redis may lose what it is told, be away, or be a new one: then messages come later,
+and none is missing. That is why publishing is not waited for, and why what cannot be published is dropped.
 
-A notice is a number of user ids, 16 bytes each. All processes hear all notices, which is fine for tens of them; for more,
-give each a channel for its users.
+A notice is a number of user ids, 16 bytes each. All processes hear all notices, which is fine for tens of them; for
+more, give each a channel for its users.
 """
 
 import asyncio

@@ -21,8 +21,8 @@ class Notification(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Notifications(msgspec.Struct, frozen=True, rename="camel"):
-    """A page of notifications, the newest first, and how many of all are unread; the token leads to the next page and is
-    empty at the end."""
+    """A page of notifications, the newest first, and how many of all are unread; the token leads to the next page and
+    is empty at the end."""
 
     notifications: list[Notification]
     next_page_token: str

@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from nova.notifications.v1.notifications_pb2_grpc import add_NotificationsServiceServicer_to_server
+
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.backing import standing

@@ -3,8 +3,8 @@
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from nova.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+
 from nova_services.bodies import paged, uuid
 from nova_services.notification.notifications import Notification, Notifications
 from nova_services.notification.service import Notification as Service
