@@ -13,6 +13,7 @@ from nova_services import options as flags
 from nova_services import rpc
 from nova_services.backing import standing
 from nova_services.erasing import Erasing
+from nova_services.messaging.chat import PATIENCE
 from nova_services.messaging.conversations import Conversations
 from nova_services.messaging.leaving import PLACES, leave
 from nova_services.messaging.metrics import MessagingMetrics
@@ -28,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
     flags.brokers(parser)
     flags.redis(parser)
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=flags.positive,
+        default=round(PATIENCE),
+        help="how long a client may leave a message untaken (default %(default)s)",
+    )
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -38,6 +46,7 @@ async def run(options: argparse.Namespace) -> None:
             conversations,
             MessagingMetrics(stand.registry),
             redis=options.redis,
+            patience=options.patience,
             random=Random(),  # noqa: S311 - spreads retries, guards nothing
         )
         servicer = MessagesRpc(conversations, messaging.sending)
