@@ -13,6 +13,7 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "users": ("users.process", "profiles, preferences and blocks"),
     "messaging": ("messaging.process", "conversations over WebSockets"),
     "notification": ("notification.process", "what people should hear of"),
     "media": ("media.process", "pictures and other files"),

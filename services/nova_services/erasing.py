@@ -1,102 +1,38 @@
-"""Removal for good of what somebody who is erased has left in a service: the consumer's handler for `user-erased`.
+"""A person's rows are removed for good, and what was removed is noted without saying whose it was.
 
-    erasing = Erasing(database, [Place("media", "user_id")], tables=["media"], before=media.closing)
-    async with erasing.consumed(stand, options): ...
+    removed = await erase(connection, user, (Place("profiles", "user_id"), Place("blocks", "blocked_id")), reference)
 
-    before  →  the rows in which the user stands, and what refers to them  →  what `before` gave to do afterwards
-
-It is as long as somebody left much, so it is no single transaction: what was interrupted is gone on with when the event
-comes again. `nova_erasures` has a record with the event's id, times and counts, and nothing that says who it was; an
-event whose record is complete does nothing. `before` may be called again, and so may what it gives.
+The note is where that of `nova-data soft-delete erase` is, so its audit shows both. Its reference is the id of the
+event user-erased, which all services have in common: what each of them removed is found by it. Only the tables' owner
+may remove what a soft delete would keep (docs/soft-delete.md). For people with thousands of rows that tool's own way is
+the better one, which takes them some at a time; this is one transaction, the caller's.
 """
 
-import argparse
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from nova_data.consumer.consumer import Consumer
-from nova_data.consumer.handling import PAUSE_ON
-from nova_data.consumer.message import Message
-from nova_data.consumer.metrics import ConsumerMetrics
-from nova_data.database import GONE, connected
-from nova_data.errors import DatabaseError
-from nova_data.pool.database import Connection, Database
-from nova_data.schema.patience import Patience
-from nova_data.schema.soft_delete.erasure import RECORD, REFERENCE, Erasure, Place
-from nova_services.backing import Standing
-from nova_services.consuming import Afterwards, running, subject
-from nova_services.logs import get_logger
+from nova_data.schema.index_state import quoted
+from nova_data.schema.soft_delete.erasure import RECORD, Place
 
-Before = Callable[[Connection, UUID], Awaitable[Afterwards | None]]
-"""Sees to it that nothing is added any more; gets a connection outside of a transaction."""
-TIMEOUT: Final = 600.0
-"""Seconds for one attempt."""
-_RECORD: Final = "INSERT INTO nova_erasures (reference, finished_at, removed) VALUES ($1, clock_timestamp(), $2)"
-_DONE: Final = "SELECT EXISTS (SELECT FROM nova_erasures WHERE reference = $1 AND finished_at IS NOT NULL)"
+__all__ = ("Place", "erase")
 
 
-class Erasing:
-    """See the module. `places` are the columns that say whose a row is, `tables` those that have `deleted_by`."""
-
-    def __init__(
-        self,
-        database: Database,
-        places: Sequence[Place],
-        *,
-        tables: Sequence[str] = (),
-        before: Before | None = None,
-    ) -> None:
-        self._database = database
-        self._places = tuple(places)
-        self._tables = tuple(tables)
-        self._before = before
-
-    async def __call__(self, message: Message) -> bool | None:
-        """Handle an event of the topic `user`; False where it was handled before. Raises RejectedError for one that
-        says no user."""
-        if message.event_type != "user-erased":
-            return None
-        return await self.erase(subject(message), reference(message))
-
-    async def erase(self, user: UUID, reference: str) -> bool:
-        """Remove what the user has left; False where the record of this reference says that it was done."""
-        async with connected(self._database.url, name=f"{self._database.name}-erasing") as connection:
-            there = await connection.fetchval("SELECT to_regclass('nova_erasures') IS NOT NULL")
-            if there and await connection.fetchval(_DONE, reference):
-                return False
-            afterwards = None if self._before is None else await self._before(connection, user)
-            removed = await Erasure(connection, Patience()).run(user, self._places, self._tables, reference)
-        if afterwards is not None:
-            await afterwards()
-        get_logger().info("user erased", reference=reference, rows=sum(removed.values()))
-        return True
-
-    @asynccontextmanager
-    async def consumed(self, stand: Standing, options: argparse.Namespace) -> AsyncIterator[None]:
-        """Hear of who is erased while the block runs, in a group that is named as the service."""
-        consumer = Consumer(
-            [f"{options.topic_prefix}user"],
-            group=f"{options.topic_prefix}{stand.name}",
-            handler=self,
-            brokers=options.brokers,
-            timeout=TIMEOUT,
-            pause_on=(*PAUSE_ON, *GONE, DatabaseError),
-            metrics=ConsumerMetrics(stand.registry),
-        )
-        async with running(stand, consumer):
-            yield
-
-
-def reference(message: Message) -> str:
-    """What the record calls an event: its id, or its place in the topic where somebody gave it another one."""
-    key = message.idempotency_key
-    return key if REFERENCE.fullmatch(key) else message.position
-
-
-async def record(connection: Connection, message: Message, removed: Mapping[str, int]) -> None:
-    """Keep a record of what was removed by table: for services whose erasure is one transaction, and in that."""
-    await connection.execute(RECORD)
-    await connection.execute(_RECORD, reference(message), json.dumps(removed))
+async def erase(connection: Any, person: UUID, places: Sequence[Place], reference: str) -> dict[str, int]:
+    """Remove the rows in which the person stands, in this order, and note it; how many, by table. Raises what asyncpg
+    does. `connection` is in a transaction."""
+    removed: dict[str, int] = {}
+    await connection.execute("SET LOCAL nova.erase = 'on'")
+    for table, column in ((quoted(place.table), quoted(place.column)) for place in places):
+        done = await connection.execute(f"DELETE FROM {table} WHERE {column} = $1", person)  # noqa: S608 - quoted names
+        name = table.strip('"')
+        removed[name] = removed.get(name, 0) + int(done.rpartition(" ")[2])
+    if await connection.fetchval("SELECT to_regclass('nova_erasures') IS NULL"):
+        await connection.execute(RECORD)
+    await connection.execute(
+        "INSERT INTO nova_erasures (reference, finished_at, removed) VALUES ($1, clock_timestamp(), $2)",
+        reference,
+        json.dumps(removed),
+    )
+    return removed

@@ -19,7 +19,7 @@ _ACTIVE: Final = "SELECT id FROM active_media WHERE user_id = $1 LIMIT $2 FOR UP
 
 
 class Leaving:
-    """`before` of `nova_services.erasing`."""
+    """`before` of `nova_services.removal`."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf

@@ -9,7 +9,7 @@ from random import Random
 
 from nova_services import options as flags
 from nova_services.backing import standing
-from nova_services.erasing import Erasing
+from nova_services.removal import Removal
 from nova_services.media.leaving import PLACES, TABLES, Leaving
 from nova_services.media.metrics import MediaMetrics
 from nova_services.media.records import Records
@@ -44,6 +44,6 @@ async def run(options: argparse.Namespace) -> None:
             MediaMetrics(stand.registry),
             random=Random(),  # noqa: S311 - spreads sweeps, guards nothing
         )
-        erasing = Erasing(stand.database, PLACES, tables=TABLES, before=Leaving(shelf))
-        async with erasing.consumed(stand, options):
+        removal = Removal(stand.database, PLACES, tables=TABLES, before=Leaving(shelf))
+        async with removal.consumed(stand, options):
             await serve(media.application(), host=options.host, port=options.port)

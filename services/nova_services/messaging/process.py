@@ -12,7 +12,7 @@ from nova.messages.v1.messages_pb2_grpc import add_MessagesServiceServicer_to_se
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.backing import standing
-from nova_services.erasing import Erasing
+from nova_services.removal import Removal
 from nova_services.messaging.chat import PATIENCE
 from nova_services.messaging.conversations import Conversations
 from nova_services.messaging.leaving import PLACES, leave
@@ -55,7 +55,7 @@ async def run(options: argparse.Namespace) -> None:
             add_MessagesServiceServicer_to_server(servicer, server)
 
         async with (
-            Erasing(stand.database, PLACES, before=leave).consumed(stand, options),
+            Removal(stand.database, PLACES, before=leave).consumed(stand, options),
             rpc.served([register], host=options.host, port=options.grpc_port),
         ):
             await serve(messaging.application(), host=options.host, port=options.port)

@@ -6,12 +6,15 @@ from typing import Final
 from nova_data.consumer.message import Message
 from nova_data.errors import RejectedError
 from nova_data.pool.database import Connection
-from nova_services import erasing
+from nova_services.closing import close
 from nova_services.consuming import Afterwards, Effect, subject
+from nova_services.erasing import Place, erase
 from nova_services.notification import notices, notifications
 from nova_services.notification.metrics import NotificationMetrics
 
 TOPICS: Final = ("user", "follow", "comment", "message")
+PLACES: Final = (Place("notifications", "user_id"), Place("notifications", "actor_id"))
+"""What the person was told, and what others were told of the person."""
 
 
 class Effects:
@@ -39,5 +42,6 @@ class Effects:
         return count
 
     async def _erase(self, connection: Connection, message: Message) -> None:
-        removed = await notifications.erase(connection, subject(message))
-        await erasing.record(connection, message, {"notifications": removed})
+        user = subject(message)
+        await close(connection, user)
+        await erase(connection, user, PLACES, message.idempotency_key)

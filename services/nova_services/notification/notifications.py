@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from nova_data.pool.database import Connection, Database
-from nova_services.closing import close, held
+from nova_services.closing import held
 from nova_services.errors import NotFoundError
 from nova_services.notification.notices import Kind, Notice
 
@@ -27,7 +27,6 @@ UPDATE notifications SET read_at = now() WHERE user_id = $1 AND read_at IS NULL
 AND ($2::bigint IS NULL OR position <= $2) RETURNING true
 """
 _UNREAD: Final = "SELECT count(*) FROM notifications WHERE user_id = $1 AND read_at IS NULL"
-_ERASE: Final = "DELETE FROM notifications WHERE user_id = $1 OR actor_id = $1"
 
 
 class Notification(NamedTuple):
@@ -75,11 +74,3 @@ async def add(connection: Connection, event: str, at: datetime, notices: Sequenc
     closed = await held(connection, named)
     open_ones = [one for one in notices if not closed & {one.user, one.actor}]
     return [one for one in open_ones if await connection.fetchval(_ADD, one.identity(event), *one, at)]
-
-
-async def erase(connection: Connection, user: UUID) -> int:
-    """Remove what the user was told, and what others were told of the user, in a transaction of the caller's; how many
-    they were."""
-    await close(connection, user)
-    done: str = await connection.execute(_ERASE, user)
-    return int(done.rpartition(" ")[2])
