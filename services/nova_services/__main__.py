@@ -16,7 +16,6 @@ _SERVICES: Final = {
     "users": ("users.process", "profiles, preferences and blocks"),
     "messaging": ("messaging.process", "conversations over WebSockets"),
     "notification": ("notification.process", "what people should hear of"),
-    "media": ("media.process", "pictures and other files"),
 }
 """Name → module with `add_arguments(parser)` and `run(options)`, and what it is. Only the one asked for is imported."""
 

@@ -12,13 +12,13 @@ from nova.messages.v1.messages_pb2_grpc import add_MessagesServiceServicer_to_se
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.backing import standing
-from nova_services.removal import Removal
 from nova_services.messaging.chat import PATIENCE
 from nova_services.messaging.conversations import Conversations
 from nova_services.messaging.leaving import PLACES, leave
 from nova_services.messaging.metrics import MessagingMetrics
 from nova_services.messaging.rpc import MessagesRpc
 from nova_services.messaging.service import Messaging
+from nova_services.removal import Removal
 from nova_services.web import serve
 
 

@@ -1,7 +1,6 @@
 """messaging as it runs in a pod: two processes, a real PostgreSQL with its migrations, and a real Redis."""
 
 import json
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from websockets.sync.client import ClientConnection
 
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
-from tests.loopback.support.ports import free_ports
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.redisservers import Server as Redis
 from tests.loopback.support.waiting import eventually
@@ -256,8 +254,7 @@ def test_a_redis_that_comes_back_is_used_again(database: Database, tmp_path: Any
 
 
 def test_a_client_that_does_not_read_is_closed_and_reads_on_when_it_is_back(database: Database) -> None:
-    (port,) = free_ports(1)
-    with messaging(database, "--patience", "1", "--metrics-port", str(port)) as service:
+    with messaging(database, "--patience", "1") as service:
         anna, ben = person(), person()
         conversation = begin(service, anna, ben)
         count = 1500
@@ -273,7 +270,7 @@ def test_a_client_that_does_not_read_is_closed_and_reads_on_when_it_is_back(data
         with chat(service, ben, 0, max_queue=1) as his:  # reads two frames ahead, and then leaves the rest in TCP
             line = service.line("request", path="/chat")
         assert 1 <= line["duration_ms"] / 1000 < 20
-        assert 'nova_messaging_sockets_closed_total{reason="slow"} 1.0' in page(port)
+        assert service.metric('nova_messaging_sockets_closed_total{reason="slow"}') == 1
         heard: list[int] = []
         with ready(service, ben, 0) as his:
             while len(heard) < count:
@@ -307,12 +304,28 @@ def test_without_its_database_it_says_so_and_lives() -> None:
         assert service.call("/healthz").status == 200
 
 
+def test_it_counts_who_talks_and_who_comes_back(database: Database) -> None:
+    with messaging(database) as service:
+        anna, ben = person(), person()
+        conversation = begin(service, anna, ben)
+        for result in ("stored", "repeated", "refused"):
+            assert service.metric(f'nova_messaging_messages_total{{result="{result}"}}') == 0
+        client = str(uuid.uuid4())
+        with ready(service, ben), ready(service, ben, 0):
+            assert service.metric("nova_messaging_sockets") == 2
+            assert service.metric("nova_messaging_reconnects_total") == 1
+            for sender in (anna, anna, person()):
+                say(service, sender, conversation, "hello", client)
+            eventually(lambda: service.metric("nova_messaging_deliveries_total") == 2)
+        for result in ("stored", "repeated", "refused"):
+            assert service.metric(f'nova_messaging_messages_total{{result="{result}"}}') == 1
+        eventually(lambda: service.metric('nova_messaging_sockets_closed_total{reason="left"}') == 2)
+        assert service.metric("nova_messaging_sockets") == 0
+        assert service.metric("nova_messaging_delivery_seconds_count") == 2
+
+
 def test_others_write_and_read_by_grpc(database: Database) -> None:
-    (port,) = free_ports(1)
-    with (
-        messaging(database, "--grpc-port", str(port)) as service,
-        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
-    ):
+    with messaging(database) as service, grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
         stub = messages_pb2_grpc.MessagesServiceStub(channel)  # type: ignore[no-untyped-call]
         anna, ben = person(), person()
         conversation = begin(service, anna, ben)
@@ -372,9 +385,3 @@ def left_of(socket: ClientConnection) -> list[Frame]:
         while True:
             found.append(hear(socket))
     return found
-
-
-def page(port: int) -> str:
-    """The metrics of a process."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
