@@ -11,8 +11,8 @@ from nova_services.logs import get_logger
 
 @asynccontextmanager
 async def background(work: Coroutine[Any, Any, object], name: str) -> AsyncIterator[None]:
-    """Work while the block runs; it is cancelled at the end. Where it fails before, the process is asked to end, in good
-    order, and the error is raised at the end of the block: work that has silently stopped is found by nobody."""
+    """Work while the block runs; it is cancelled at the end. Where it fails before, the process is asked to end, in
+    good order, and the error is raised at the end of the block: work that has silently stopped is found by nobody."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_ended)
     try:

@@ -1,8 +1,8 @@
 """Whose account is closed, and the locks that keep writes, closing and erasing apart.
 
 Who is erased may hold an access token for minutes more (docs/auth.md), and an event may come in the same moment as a
-request. So each write holds its user's lock together with others, and closing holds it alone: what was written before is
-there when it is erased, and after that nothing is written any more.
+request. So each write holds its user's lock together with others, and closing holds it alone: what was written before
+is there when it is erased, and after that nothing is written any more.
 
 A closed account is remembered until a day after it was erased, which is longer than any token holds, and then not even
 its id is left.

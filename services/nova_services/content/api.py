@@ -23,7 +23,9 @@ API: Final = Api(
         Operation("POST", "/posts", "Write a post.", {201: Post, 403: Problem}, body=NewPost, viewer=True),
         Operation("GET", "/posts/{id}", "Read a post.", {200: Post, 404: Problem}, viewer=True),
         Operation("DELETE", "/posts/{id}", "Delete a post of one's own.", {204: None, 404: Problem}, viewer=True),
-        Operation("GET", "/users/{id}/posts", "Somebody's posts, newest first.", {200: Posts}, query=Paged, viewer=True),
+        Operation(
+            "GET", "/users/{id}/posts", "Somebody's posts, newest first.", {200: Posts}, query=Paged, viewer=True
+        ),
         Operation("GET", "/feed", "Posts of whom one follows, newest first.", {200: Posts}, query=Paged, viewer=True),
         Operation(
             "POST",

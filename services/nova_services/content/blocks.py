@@ -18,8 +18,8 @@ from typing import Final
 from uuid import UUID
 
 import grpc
-
 from nova.users.v1 import users_pb2, users_pb2_grpc
+
 from nova_data.cache.freshness import Freshness
 from nova_data.cache.metrics import CacheMetrics
 from nova_data.cache.read_through import ReadThrough

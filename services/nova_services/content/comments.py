@@ -38,7 +38,8 @@ class Comments:
         self._database = database
 
     async def create(self, post: UUID, author: UUID, text: str) -> Comment | None:
-        """A comment and its event comment-created; None where the post is gone. Raises ForbiddenError where the account is closed."""
+        """A comment and its event comment-created; None where the post is gone. Raises ForbiddenError where the account
+        is closed."""
         comment = uuid4()
         async with self._database.write() as connection:
             await require_open(connection, author)

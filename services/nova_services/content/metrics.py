@@ -24,7 +24,9 @@ class ContentMetrics:
         self._refused = counter("blocked", "Comments and follows that a block refused.")
         self._unknown = counter("blocks_unknown", "Questions for a block that users did not answer.")
         self._erased = counter("users_erased", "People whose content was removed for good.")
-        self._erasing = Gauge("nova_content_erasures_due", "People whose content is still to be removed.", registry=registry)
+        self._erasing = Gauge(
+            "nova_content_erasures_due", "People whose content is still to be removed.", registry=registry
+        )
         for visibility in KEPT.values():
             self._posts.labels(visibility)
         for change in _CHANGES:

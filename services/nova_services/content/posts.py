@@ -1,8 +1,8 @@
 """Posts and feeds in PostgreSQL. Each method that writes is one transaction, its event included.
 
 Deleting is `DELETE`: the trigger of soft delete makes an UPDATE of it, and `nova.actor` says who did it. Reads go
-through `active_posts` and `active_follows`, which have what is not deleted, and to a replica where there is one: whoever
-has written reads what it wrote (`nova_data.split`).
+through `active_posts` and `active_follows`, which have what is not deleted, and to a replica where there is one:
+whoever has written reads what it wrote (`nova_data.split`).
 
 A feed is put together when it is read: of each followed author as many posts as the page has, by the index on author
 and time, and of these the newest. So it costs as much as somebody follows authors, however much those have written.

@@ -9,9 +9,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from nova.users.v1 import users_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from nova.users.v1 import users_pb2_grpc
 from nova_data import pages
 from nova_data.cache.metrics import CacheMetrics
 from nova_data.pool.database import Database
@@ -34,7 +34,6 @@ from nova_services.web import serve
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of content."""
-    flags.listening(parser)
     flags.grpc_port(parser)
     flags.metrics_port(parser)
     flags.database(parser)

@@ -4,8 +4,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
-
 from nova.posts.v1 import posts_pb2, posts_pb2_grpc
+
 from nova_services.bodies import paged, uuid
 from nova_services.content.forms import Post
 from nova_services.content.reading import Reading

@@ -7,7 +7,6 @@ A statement is the body of a POST, and the answer that of the response
 password. The server gives a statement up a moment before this side does.
 """
 
-import asyncio
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -48,7 +47,7 @@ class ClickHouseStore:
                 self._address, params=self._query, data=statement.encode(), headers=headers
             ) as response:
                 text = await response.text()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AnalyticsUnavailableError(f"ClickHouse does not answer: {type(error).__name__}") from error
         if response.status in _AWAY:
             raise AnalyticsUnavailableError(f"ClickHouse answers {response.status}")

@@ -1,9 +1,10 @@
 """The analytics store in this process: chdb, which is ClickHouse as a library.
 
 It is one more dependency of some hundred megabytes, so it is an extra of its own (`pip install nova[analytics]`) and is
-imported where a store is opened, and nowhere else. A process has one of them, and it is asked from one thread: queries
-wait for each other, and the event loop for none.
+imported where a store is opened, and nowhere else. Without it the store is one that does not answer, and says why: the
+service goes on with what it does without analytics.
 
+A process has one of them, and it is asked from one thread: queries wait for each other, and the event loop for none.
 What it keeps lies in a folder, and belongs to this process alone: a service with several replicas needs a server.
 """
 
@@ -16,11 +17,12 @@ from nova_services.recommendations.port import TIMEOUT, AnalyticsError, Analytic
 
 
 class EmbeddedStore:
-    """`Store` in a folder, which is made where it is not there. Raises AnalyticsError where there is no chdb."""
+    """`Store` in a folder, which is made where it is not there."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._thread = ThreadPoolExecutor(1, "analytics")
-        self._session = self._thread.submit(_opened, folder).result()
+        self._session: Any = None
 
     async def run(self, statement: str) -> str:
         """See `Store`. A statement that takes too long goes on in its thread; the next one waits for it."""
@@ -33,6 +35,8 @@ class EmbeddedStore:
             raise AnalyticsUnavailableError("the embedded store does not answer in time") from None
 
     def _ask(self, statement: str) -> str:
+        if self._session is None:
+            self._session = _opened(self._folder)
         try:
             return str(self._session.query(statement).bytes().decode())
         except RuntimeError as error:
@@ -40,7 +44,8 @@ class EmbeddedStore:
 
     async def close(self) -> None:
         """See `Store`."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._session.close)
+        if self._session is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._session.close)
         self._thread.shutdown()
 
 
@@ -48,8 +53,8 @@ def _opened(folder: Path) -> Any:
     try:
         from chdb.session import Session  # noqa: PLC0415 - the extra `analytics`, needed by nobody else
     except ImportError as error:
-        raise AnalyticsError(
-            "the embedded analytics store needs chdb: `pip install nova[analytics]`, or name a server with --analytics"
+        raise AnalyticsUnavailableError(
+            "the embedded store needs chdb: `pip install nova[analytics]`, or name a server with --analytics"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     return Session(str(folder))

@@ -3,8 +3,8 @@
     answer = await store.run("SELECT 1 AS one FORMAT JSONEachRow")          # '{"one":1}\n'
     await store.run(f"INSERT INTO posts FORMAT JSONEachRow\n{lines}")
 
-One method is all that an embedded store and a server have in common, and all that is needed. Statements are made of this
-package's own text and of UUIDs and numbers (`literal`), so nothing in them has to be escaped.
+One method is all that an embedded store and a server have in common, and all that is needed. Statements are made of
+this package's own text and of UUIDs and numbers (`literal`), so nothing in them has to be escaped.
 """
 
 from datetime import datetime

@@ -56,8 +56,8 @@ class Precompute:
         self._now = now
         self._behind: set[asyncio.Task[None]] = set()
         self._tidied = clock()
-        self.analytics_away = False
-        """Whether the last computation found them so."""
+        self.analytics_away = True
+        """Whether they were so when they were asked last; nobody has asked yet."""
 
     async def run(self) -> None:
         """Rounds until it is cancelled."""

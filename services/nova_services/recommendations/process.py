@@ -1,7 +1,7 @@
 """recommendations as one process: HTTP, the consumer that fills the analytics, and the rounds that compute ahead.
 
-It starts while Kafka, Redis, content or a server of the analytics are away. Until the store has answered once nothing is
-consumed and nothing is computed, and the feed stands in.
+It starts while Kafka, Redis, content or a server of the analytics are away. Until the store has answered once nothing
+is consumed and nothing is computed, and the feed stands in.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+from nova.posts.v1 import posts_pb2_grpc
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from nova.posts.v1 import posts_pb2_grpc
 from nova_data import pages
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
@@ -44,7 +44,6 @@ _PAUSE: Final = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of recommendations."""
-    flags.listening(parser)
     flags.metrics_port(parser)
     flags.brokers(parser)
     flags.redis(parser)
@@ -68,7 +67,7 @@ async def run(options: argparse.Namespace) -> None:
     registry = CollectorRegistry()
     metrics = RecommendationsMetrics(registry)
     store = _store(options.analytics)
-    warehouse, redis = Warehouse(store), Redis.from_url(options.redis or "redis://127.0.0.1:6379")
+    warehouse, redis = Warehouse(store), Redis.from_url(options.redis or "redis://redis:6379")
     shelf = Shelf(redis)
     precompute = Precompute(warehouse, shelf, metrics, pace=Pace(peak=options.peak), every=options.every)
     filling = Filling(warehouse, shelf, options, registry)
@@ -87,6 +86,7 @@ async def run(options: argparse.Namespace) -> None:
 async def _work(filling: "Filling", precompute: Precompute) -> None:
     """Once there is a store, it is filled and asked."""
     await filling.prepare()
+    precompute.analytics_away = False
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(filling.run())
         tasks.create_task(precompute.run())
@@ -107,13 +107,17 @@ class Filling:
 
     async def prepare(self) -> None:
         """Returns when the store has answered. Raises AnalyticsError where it refuses."""
+        said = ""
         while True:
             try:
-                self._group = f"{self._options.topic_prefix}recommendations-{await self._warehouse.prepare()}"
-                return
+                identity = await self._warehouse.prepare()
             except AnalyticsUnavailableError as error:
-                get_logger().warning("analytics awaited", error=str(error))
-            await asyncio.sleep(_PAUSE)
+                if said != (said := str(error)):
+                    get_logger().warning("analytics awaited", error=said)
+                await asyncio.sleep(_PAUSE)
+            else:
+                self._group = f"{self._options.topic_prefix}recommendations-{identity}"
+                return
 
     async def run(self) -> None:
         """Consume until it is cancelled."""

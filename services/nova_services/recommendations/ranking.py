@@ -2,7 +2,7 @@
 
 A post is worth what its author is to the user, and halves every two days:
 
-    (3 × people whom the user follows and who follow the author + ln(1 + followers of the author)) × 0.5^(age / 2 d)
+    (3 * people whom the user follows and who follow the author + ln(1 + followers of the author)) * 0.5^(age / 2 d)
 
 So who follows nobody gets what many follow, and everybody else mostly what those they follow do. An author has three
 posts at most, since ten of the most popular one are no recommendation.

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import grpc
 from aiohttp import web
-
 from nova.posts.v1 import posts_pb2, posts_pb2_grpc
+
 from nova_services.backing import unavailable
 from nova_services.bodies import answer
 from nova_services.errors import UnavailableError

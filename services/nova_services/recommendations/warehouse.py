@@ -6,8 +6,8 @@
   one alone (FINAL), so no other deduplication is needed.
 * **Identical queries in flight are one.** Whatever is computed for somebody asks who is popular; while one such query
   runs, who asks the same gets its answer. Nothing is kept beyond that.
-* **A store has an id of its own**, and the consumer group is named after it. One that is new, or was emptied, is so read
-  in from the beginning of the topics.
+* **A store has an id of its own**, and the consumer group is named after it. So one that is new, or was emptied, is
+  filled from the beginning of the topics.
 """
 
 from collections.abc import Iterable, Sequence
@@ -95,7 +95,9 @@ class Warehouse:
         whom the user follows already."""
         followers = {UUID(one["author"]): int(one["followers"]) for one in await self._query(_POPULAR_AUTHORS)}
         asked = literal(user)
-        common = {UUID(one["author"]): int(one["common"]) for one in await self._query(_NEAR_AUTHORS.format(user=asked))}
+        common = {
+            UUID(one["author"]): int(one["common"]) for one in await self._query(_NEAR_AUTHORS.format(user=asked))
+        }
         followed = await self._query(_FOLLOWED.format(user=asked) + " FORMAT JSONEachRow")
         without = {user, *(UUID(one["followee_id"]) for one in followed)}
         return {
