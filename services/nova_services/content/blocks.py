@@ -38,7 +38,7 @@ class Blocks:
     """See the module."""
 
     def __init__(
-        self, users: users_pb2_grpc.UsersServiceStub, metrics: ContentMetrics, cache: CacheMetrics | None = None
+        self, users: "users_pb2_grpc.UsersServiceAsyncStub", metrics: ContentMetrics, cache: CacheMetrics | None = None
     ) -> None:
         self._users = users
         self._metrics = metrics

