@@ -13,6 +13,7 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "users": ("users.process", "profiles, preferences and blocks"),
     "content": ("content.process", "posts, comments, follows and feeds"),
     "recommendations": ("recommendations.process", "posts of people whom one does not follow yet"),
 }

@@ -69,7 +69,7 @@ class Blocks:
             answer = await self._users.CheckBlock(asked, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
             self._metrics.unknown_blocks()
-            get_logger().warning("blocks unknown", upstream="users", code=error.code().name)
+            get_logger().warning("blocks unknown", upstream="users", grpc_status=error.code().value[0])
             raise UnavailableError("users") from error
         return bool(answer.blocked)
 

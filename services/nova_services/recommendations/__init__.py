@@ -13,6 +13,7 @@
     shelf       what is ready, in Redis
     precompute  who gets new recommendations, and when
     metrics     hits, fallbacks and what a recommendation costs
+    api         what the HTTP side says of itself
     service     the HTTP side
     process     all of it as one process
 

@@ -12,7 +12,6 @@ from typing import Final
 
 from nova.posts.v1 import posts_pb2_grpc
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from nova_data import pages
 from nova_data.consumer.consumer import Consumer
@@ -21,6 +20,7 @@ from nova_data.consumer.metrics import ConsumerMetrics
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.background import background
+from nova_services.backing import redis
 from nova_services.consuming import subject
 from nova_services.logs import get_logger
 from nova_services.recommendations.clickhouse import ClickHouseStore
@@ -35,6 +35,7 @@ from nova_services.recommendations.shelf import Shelf
 from nova_services.recommendations.warehouse import Warehouse
 from nova_services.web import serve
 
+REDIS: Final = "redis://redis:6379/0"
 TOPICS: Final = ("post", "follow", "user")
 SLOTS: Final = 500
 """Messages handled at once: each waits for its batch, so that batches are as large as that."""
@@ -67,19 +68,18 @@ async def run(options: argparse.Namespace) -> None:
     registry = CollectorRegistry()
     metrics = RecommendationsMetrics(registry)
     store = _store(options.analytics)
-    warehouse, redis = Warehouse(store), Redis.from_url(options.redis or "redis://redis:6379")
-    shelf = Shelf(redis)
-    precompute = Precompute(warehouse, shelf, metrics, pace=Pace(peak=options.peak), every=options.every)
-    filling = Filling(warehouse, shelf, options, registry)
+    warehouse = Warehouse(store)
     try:
-        async with rpc.channel(options.content_address) as content:
+        async with rpc.channel(options.content_address) as content, redis(options.redis or REDIS) as client:
+            shelf = Shelf(client)
+            precompute = Precompute(warehouse, shelf, metrics, pace=Pace(peak=options.peak), every=options.every)
+            filling = Filling(warehouse, shelf, options, registry)
             service = Recommendations(shelf, precompute, posts_pb2_grpc.PostsServiceStub(content), metrics)
             with pages.served(options.host, options.metrics_port, registry, filling.health) as port:
                 get_logger().info("pages served", address=f"{options.host}:{port}")
                 async with background(_work(filling, precompute), "recommendations"):
                     await serve(service.application(), host=options.host, port=options.port)
     finally:
-        await redis.aclose()
         await store.close()
 
 

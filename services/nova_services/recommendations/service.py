@@ -77,7 +77,7 @@ class Recommendations:
             feed = await self._posts.ListFeed(asked, timeout=FEED_TIMEOUT)
         except grpc.aio.AioRpcError as error:
             self._metrics.unanswered()
-            get_logger().warning("feed unavailable", upstream="content", code=error.code().name)
+            get_logger().warning("feed unavailable", upstream="content", grpc_status=error.code().value[0])
             raise UnavailableError("content") from error
         return list(map(_recommended, feed.posts))
 
