@@ -1,8 +1,8 @@
 """The reference services: the small backend that the demo and the end-to-end tests run behind sidecars.
 
 `storefront` calls `catalog`, as services do: by name, with a correlation id, without any protection of its own. What
-protects them is Nova. The others are the reference backend (docs/backend.md), one package each, which have databases and
-use the data tools; nothing here knows of operator or sidecar. What they share:
+protects them is Nova. The others are the reference backend (docs/backend.md), one package each, which have databases
+and use the data tools; nothing here knows of operator or sidecar. What they share:
 
     web, correlation, logs   HTTP: the middlewares, the id and the trace, a line for each request
     rpc                      gRPC: the same
