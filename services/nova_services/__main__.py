@@ -13,6 +13,8 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "search": ("search.process", "posts and people, found by their words"),
+    "graphql": ("graphql.process", "one question for what several services know"),
 }
 """Name → module with `add_arguments(parser)` and `run(options)`, and what it is. Only the one asked for is imported."""
 
