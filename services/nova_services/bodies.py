@@ -104,7 +104,7 @@ async def read(request: web.Request, kind: type[T]) -> T:
 
 def query(request: web.Request, kind: type[T]) -> T:
     """The parameters of the URL, as a Struct; those of others are passed over. Raises 400 with field and rule."""
-    names = tuple(request.query)
+    names = [name for name, _ in request.query.items()]
     if len(set(names)) != len(names):
         raise InvalidError("parameters", "each once")
     try:

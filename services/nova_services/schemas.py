@@ -13,10 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from nova_services.graphql.schema import text
 from nova_services.openapi import Api, encoded
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-DESCRIBED: Final = ("auth", "search")
+DESCRIBED: Final = ("search", "graphql")
 """Services with a module `api` that has an `API`."""
 
 
@@ -27,7 +28,8 @@ def apis() -> list[Api]:
 
 def generated() -> dict[str, bytes]:
     """Path below the repository → content, of every file."""
-    return {f"services/openapi/{api.name}.json": encoded(api) for api in apis()}
+    documents = {f"services/openapi/{api.name}.json": encoded(api) for api in apis()}
+    return documents | {"services/openapi/schema.graphql": text().encode()}
 
 
 def stale(root: Path) -> list[str]:

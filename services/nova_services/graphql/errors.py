@@ -82,9 +82,7 @@ def told(errors: Sequence[GraphQLError] | None) -> list[dict[str, Any]]:
 def _told(error: GraphQLError) -> dict[str, Any]:
     cause = error.original_error
     if cause is None or isinstance(cause, GraphQLError):
-        formatted = dict(error.formatted)
-        formatted.setdefault("extensions", {}).setdefault("code", _code(error).value)
-        return formatted
+        return {**error.formatted, "extensions": {"code": _code(error).value, **(error.extensions or {})}}
     get_logger().error("operation failed", exc_info=cause)
     masked = GraphQLError("internal error", error.nodes, path=error.path, extensions={"code": Code.INTERNAL.value})
     return dict(masked.formatted)

@@ -24,8 +24,8 @@ class GraphqlMetrics:
         for result in RESULTS:
             self._operations.labels(result)
         for upstream in UPSTREAMS:
-            for result in ("ok", "refused", "failed"):
-                self._calls.labels(upstream, result)
+            for ending in ("ok", "refused", "failed"):
+                self._calls.labels(upstream, ending)
 
     def ended(self, result: Result) -> None:
         """An operation did."""

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 from nova.messages.v1.messages_pb2_grpc import MessagesServiceStub
@@ -12,6 +12,12 @@ from nova.posts.v1.posts_pb2_grpc import PostsServiceStub
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
 
 from nova_services import rpc
+
+if TYPE_CHECKING:
+    from nova.messages.v1.messages_pb2_grpc import MessagesServiceAsyncStub
+    from nova.notifications.v1.notifications_pb2_grpc import NotificationsServiceAsyncStub
+    from nova.posts.v1.posts_pb2_grpc import PostsServiceAsyncStub
+    from nova.users.v1.users_pb2_grpc import UsersServiceAsyncStub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +43,10 @@ class Upstreams:
         self.search = addresses.search_url.rstrip("/")
         self.recommendations = addresses.recommendations_url.rstrip("/")
         self.session: aiohttp.ClientSession
-        self.users: UsersServiceStub
-        self.posts: PostsServiceStub
-        self.messages: MessagesServiceStub
-        self.notifications: NotificationsServiceStub
+        self.users: UsersServiceAsyncStub
+        self.posts: PostsServiceAsyncStub
+        self.messages: MessagesServiceAsyncStub
+        self.notifications: NotificationsServiceAsyncStub
 
     async def __aenter__(self) -> Self:
         open_one, at = self._stack.enter_async_context, self._addresses

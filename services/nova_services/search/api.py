@@ -12,8 +12,8 @@ from nova_services.openapi import Api, Operation, Paging
 Kind = Literal["posts", "people"]
 
 
-class Question(msgspec.Struct, frozen=True, rename="camel"):
-    """What is searched for."""
+class Question(Paging, frozen=True, rename="camel", kw_only=True):
+    """What is searched for, and which part of what is found."""
 
     q: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
     """Words, all of which must be there; "words in quotes" must be so, `or` is one of two, `-word` none of it."""
@@ -46,12 +46,8 @@ class Found(msgspec.Struct, frozen=True, rename="camel"):
     """Empty at the end."""
 
 
-class Search(Question, Paging, frozen=True, rename="camel", kw_only=True):
-    """All parameters."""
-
-
 API = Api(
     "search",
     "Public posts and people, found by their words.",
-    (Operation("GET", "/search", "Find posts or people.", query=Search, answers={200: Found}),),
+    (Operation("GET", "/search", "Find posts or people.", query=Question, answers={200: Found}),),
 )

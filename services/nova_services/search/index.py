@@ -88,14 +88,14 @@ class Index:
         match change:
             case Post():
                 digest = await _lock(connection, _SHARED, change.author_id)
-                values = (change.post_id, change.author_id, change.text, change.created_at, digest)
-                await connection.execute(_ADD_POST, *values)
+                post = (change.post_id, change.author_id, change.text, change.created_at)
+                await connection.execute(_ADD_POST, *post, digest)
             case GonePost():
                 await connection.execute(_REMOVE_POST, change.post_id)
             case Person():
                 digest = await _lock(connection, _SHARED, change.user_id)
-                values = (change.user_id, change.display_name, change.biography, change.changed_at, digest)
-                await connection.execute(_ADD_PERSON, *values)
+                person = (change.user_id, change.display_name, change.biography, change.changed_at)
+                await connection.execute(_ADD_PERSON, *person, digest)
             case Erased():
                 digest = await _lock(connection, _ALONE, change.user_id)
                 if await connection.fetchval(_ERASED, digest) is not None:

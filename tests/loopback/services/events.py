@@ -15,8 +15,7 @@ class Topics:
     def __init__(self, kafka: Kafka, *names: str) -> None:
         self._kafka = kafka
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
-        for name in names:
-            kafka.make_topic(self.prefix + name, partitions=2)
+        kafka.make_topics(*(self.prefix + name for name in names), partitions=2)
         self._producer = Producer({"bootstrap.servers": kafka.url, "enable.idempotence": True})
 
     @property

@@ -287,7 +287,7 @@ def test_an_index_that_is_emptied_is_filled_from_the_topics(kafka: Kafka, postgr
         ({"q": "a\0b"}, "$.q"),
         ({"q": "x" * 201}, "$.q"),
         ({"q": "x", "kind": "cats"}, "$.kind"),
-        ({"q": "x", "pageSize": 0}, "pageSize: expected 1 to 100"),
+        ({"q": "x", "pageSize": 0}, "$.pageSize"),
         ({"q": "x", "pageSize": 101}, "pageSize"),
         ({"q": "x", "pageToken": "eyJ9"}, "pageToken"),
     ],
