@@ -13,6 +13,7 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "users": ("users.process", "profiles, preferences and blocks"),
     "search": ("search.process", "posts and people, found by their words"),
     "graphql": ("graphql.process", "one question for what several services know"),
 }

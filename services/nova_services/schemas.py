@@ -17,13 +17,18 @@ from nova_services.graphql.schema import text
 from nova_services.openapi import Api, encoded
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-DESCRIBED: Final = ("search", "graphql")
-"""Services with a module `api` that has an `API`."""
+DESCRIBED: Final = {
+    "auth": "auth.api",
+    "users": "users.service",
+    "search": "search.api",
+    "graphql": "graphql.api",
+}
+"""Service → the module that has its `API`."""
 
 
 def apis() -> list[Api]:
     """All of them."""
-    return [import_module(f"nova_services.{name}.api").API for name in DESCRIBED]
+    return [import_module(f"nova_services.{module}").API for module in DESCRIBED.values()]
 
 
 def generated() -> dict[str, bytes]:

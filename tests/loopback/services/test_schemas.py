@@ -6,23 +6,19 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nova_services import schemas
-from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
 
-from .events import Topics
-from .process import Service, running
+from .backend import Backend
+from .process import Service
 from .test_auth import write_key
-from .test_graphql import addresses
 
-SERVICES = Path(schemas.__file__).parent
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -56,59 +52,40 @@ def fuzz(service: Service, folder: Path, *words: str, checks: tuple[str, ...] = 
     assert service.process.poll() is None
 
 
-@contextmanager
-def stored(postgres: Postgres, name: str, *installed: str) -> Iterator[Database]:
-    """A database with the tables of a service."""
-    made = Database(postgres)
-    for words in (*((one, "install") for one in installed), ("migrate", SERVICES / name / "migrations")):
-        done = made.command(*words)
-        assert done.returncode == 0, done.stderr
-    yield made
-    made.drop()
+DESCRIBED = [api.name for api in schemas.apis()]
 
 
-@contextmanager
-def auth(postgres: Postgres, _kafka: Kafka, folder: Path) -> Iterator[Service]:
-    write_key(folder, "2026-01-01")
-    words = ("--keys", str(folder), "--metrics-port", "0", "--grpc-port", "0")
-    with stored(postgres, "auth", "outbox") as database, running("auth", *words, DATABASE_URL=database.url) as service:
-        yield service
+@pytest.fixture
+def backend(postgres: Postgres, kafka: Kafka) -> Iterator[Backend]:
+    with Backend(postgres, kafka) as made:
+        yield made
 
 
-@contextmanager
-def search(postgres: Postgres, kafka: Kafka, _folder: Path) -> Iterator[Service]:
-    words = (*Topics(kafka, "post", "profile", "user").words, "--metrics-port", "0")
-    with stored(postgres, "search") as database, running("search", *words, DATABASE_URL=database.url) as service:
-        yield service
+def started(backend: Backend, name: str, folder: Path) -> Service:
+    if name == "graphql":
+        return backend.start_graphql()
+    if name == "auth":
+        write_key(folder, "2026-01-01")
+        return backend.start(name, "--keys", str(folder))
+    return backend.start(name)
 
 
-@contextmanager
-def graphql(_postgres: Postgres, _kafka: Kafka, _folder: Path) -> Iterator[Service]:
-    with running("graphql", "--metrics-port", "0", *addresses()) as service:
-        yield service
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_a_service_answers_as_it_says(name: str, backend: Backend, tmp_path: Path) -> None:
+    service = started(backend, name, tmp_path)
+    kept = (schemas.REPOSITORY / f"services/openapi/{name}.json").read_text()
+    assert service.call("/openapi.json").body == json.loads(kept)
+    fuzz(service, tmp_path, f"http://127.0.0.1:{service.port}/openapi.json")
 
 
-Started = Callable[[Postgres, Kafka, Path], AbstractContextManager[Service]]
-STARTED: dict[str, Started] = {one.__name__: one for one in (search, graphql)}
-
-
-def test_every_service_that_is_described_is_tried() -> None:
-    assert set(STARTED) == {api.name for api in schemas.apis()}
-
-
-@pytest.mark.parametrize("name", STARTED)
-def test_a_service_answers_as_it_says(name: str, postgres: Postgres, kafka: Kafka, tmp_path: Path) -> None:
-    with STARTED[name](postgres, kafka, tmp_path) as service:
-        kept = (schemas.REPOSITORY / f"services/openapi/{name}.json").read_text()
-        assert service.call("/openapi.json").body == json.loads(kept)
-        fuzz(service, tmp_path, f"http://127.0.0.1:{service.port}/openapi.json")
-
-
-def test_the_gateway_answers_as_its_schema_says() -> None:
+def test_the_gateway_answers_as_its_schema_says(backend: Backend, tmp_path: Path) -> None:
     kept = schemas.REPOSITORY / "services/openapi/schema.graphql"
-    with running("graphql", "--metrics-port", "0", *addresses()) as service:
-        assert service.call("/schema.graphql").body == kept.read_text()
-        fuzz(service, str(kept), "--url", f"http://127.0.0.1:{service.port}/graphql", checks=GRAPHQL_CHECKS)
+    for name in ("users", "search"):
+        backend.start(name)
+    service = backend.start_graphql()
+    assert service.call("/schema.graphql").body == kept.read_text()
+    url = f"http://127.0.0.1:{service.port}/graphql"
+    fuzz(service, tmp_path, str(kept), "--url", url, checks=GRAPHQL_CHECKS)
 
 
 def test_the_files_are_what_the_code_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
