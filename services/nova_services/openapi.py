@@ -35,6 +35,7 @@ _WORDS: Final = {
     202: "Taken, and done later.",
     204: "Done; there is nothing to say.",
     206: "A part of it.",
+    304: "It is as one has it.",
     400: "Something in the request is wrong: `error` names field and rule.",
     401: "Nobody is logged in.",
     403: "This one may not.",

@@ -20,6 +20,10 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DESCRIBED: Final = {
     "auth": "auth.api",
     "users": "users.service",
+    "content": "content.api",
+    "recommendations": "recommendations.api",
+    "messaging": "messaging.api",
+    "notification": "notification.api",
     "search": "search.api",
     "graphql": "graphql.api",
 }

@@ -17,18 +17,23 @@ from nova.users.v1.users_pb2 import BatchGetProfilesRequest, CheckBlockRequest, 
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
 from prometheus_client import CollectorRegistry
 
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_data.consumer.dead_letters import topic_of
 from nova_data.consumer.message import Message
 from nova_data.pool.database import Database as Pool
 from nova_data.pool.settings import PoolSettings
+from nova_services.backing import redis
 from nova_services.users.hearing import Hearing
 from nova_services.users.metrics import UsersMetrics
 from nova_services.users.preferences import Preferences, PreferenceStore
 from nova_services.users.profiles import Profiles
+from tests.loopback.conftest import StartApp, StartSidecar
 from tests.loopback.data.database import Database
 from tests.loopback.data.outboxes import relaying
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
+from tests.loopback.support.redisservers import Server as RedisServer
+from tests.loopback.support.sidecar import document, inbound
 from tests.loopback.support.waiting import eventually
 
 from .process import Answer, Service, running
@@ -267,6 +272,28 @@ def test_nineteen_of_twenty_reads_of_preferences_are_spared(database: Database) 
     assert rows == [("de", "false")] * 20  # of five changes each, the last
 
 
+def test_processes_share_what_was_read_by_redis_which_forgets_who_left(database: Database, tmp_path: Path) -> None:
+    server, user = RedisServer(tmp_path), uuid.uuid4()
+
+    async def share() -> None:
+        async with Pool(database.url, name="shared") as pool, redis(f"redis://127.0.0.1:{server.port}") as client:
+            async with PreferenceStore(pool, redis=client) as first:
+                first.choose(user, Preferences(theme="dark"))
+            async with pool.acquire() as connection:  # behind everybody's back
+                await connection.execute("UPDATE preferences SET chosen = '{}' WHERE user_id = $1", user)
+            async with PreferenceStore(pool, redis=client) as second:
+                assert (await second.of(user)).theme == "dark"
+                await second.forget(user)
+            assert server.keys() == []
+            async with PreferenceStore(pool, redis=client) as third:
+                assert (await third.of(user)).theme == "system"
+
+    try:
+        asyncio.run(share())
+    finally:
+        server.stop()
+
+
 # --- what auth tells of
 
 
@@ -381,10 +408,18 @@ def test_it_counts_and_says_what_it_offers(users: Service) -> None:
     assert "/profiles/{id}" in users.call("/openapi.json").body["paths"]
 
 
+def test_its_sidecar_hears_how_full_its_pool_is(database: Database, start: StartSidecar, app: StartApp) -> None:
+    sidecar = start(document(inbound(app().address), pool_guard=PoolGuardPolicy(mode="Enforce")))
+    control = f"http://127.0.0.1:{sidecar.config.admin.control.port}"
+    words = (*PORTS, *NOBODYS_KAFKA, "--pool-size", "7")
+    with running("users", *words, DATABASE_URL=database.url, NOVA_CONTROL_URL=control):
+        eventually(lambda: sidecar.metric("nova_pool_guard_reports_total", result="accepted") > 0, within=10)
+        assert sidecar.metric("nova_pool_guard_utilization_ratio", pool="users") < 1
+
+
 def test_without_its_stores_it_says_so_and_lives() -> None:
     nowhere = "postgresql://users@127.0.0.1:1/users"
-    redis = "redis://127.0.0.1:1"
-    with running("users", *PORTS, *NOBODYS_KAFKA, "--redis", redis, DATABASE_URL=nowhere) as service:
+    with running("users", *PORTS, *NOBODYS_KAFKA, "--redis", "redis://127.0.0.1:1", DATABASE_URL=nowhere) as service:
         for path in ("/profiles/me", "/preferences"):
             answer = ask(service, str(uuid.uuid4()), path)
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
@@ -393,3 +428,15 @@ def test_without_its_stores_it_says_so_and_lives() -> None:
             asked.GetProfile(GetProfileRequest(user_id=str(uuid.uuid4())), timeout=5)
         assert away.value.code() is grpc.StatusCode.UNAVAILABLE
         service.line("database awaited")
+
+
+def test_a_consumer_that_cannot_go_on_ends_the_process_and_says_why(database: Database) -> None:
+    role = f"reader_{os.getpid()}"
+    database.sql(f"CREATE ROLE {role} LOGIN")
+    server = database.url.partition("://")[2].rpartition("@")[2]
+    try:
+        with running("users", *PORTS, *NOBODYS_KAFKA, DATABASE_URL=f"postgresql://{role}@{server}") as service:
+            assert service.line("consumer failed")["error"].startswith("InsufficientPrivilegeError")
+            assert service.process.wait(timeout=20) == 1
+    finally:
+        database.sql(f"DROP ROLE {role}")
