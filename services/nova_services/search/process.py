@@ -30,7 +30,7 @@ async def run(given: argparse.Namespace) -> None:
     async with standing(given, "search") as stand:
         index, metrics = Index(stand.database), SearchMetrics(stand.registry)
         if given.rebuild:
-            get_logger().info("index emptied", generation=await index.begin_anew())
+            get_logger().info("index emptied", index_generation=await index.begin_anew())
             return
         indexer = Indexer(index, metrics)
         async with consuming(stand, given, TOPICS, indexer.effects(), group=await indexer.group()):
