@@ -44,11 +44,16 @@ _PRUNE_EVERY: Final = 3600.0
 
 @asynccontextmanager
 async def consuming(
-    stand: Standing, options: argparse.Namespace, topics: Sequence[str], effects: Mapping[str, Effect]
+    stand: Standing,
+    options: argparse.Namespace,
+    topics: Sequence[str],
+    effects: Mapping[str, Effect],
+    *,
+    group: str | None = None,
 ) -> AsyncIterator[Consumer]:
-    """Consume while the block runs; `topics` are without the prefix that `options` have. Raises ConsumerError at the
-    end, where the consumer could not go on."""
-    group = options.topic_prefix + stand.name
+    """Consume while the block runs; `topics` and `group` are without the prefix that `options` have, and the group is
+    the service's name unless it is given. Raises ConsumerError at the end, where the consumer could not go on."""
+    group = options.topic_prefix + (group or stand.name)
     keys = PostgresKeys(stand.database, scope=group, metrics=DedupMetrics(stand.registry))
     consumer = Consumer(
         [options.topic_prefix + topic for topic in topics],
