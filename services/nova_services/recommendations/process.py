@@ -13,7 +13,7 @@ from typing import Final
 from nova.posts.v1 import posts_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from nova_data import pages
+from nova_data import kafka_settings, pages
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -134,6 +134,7 @@ class Filling:
             group=self._group,
             handler=self._handle,
             brokers=self._options.brokers,
+            kafka=kafka_settings.from_environment(),
             slots=SLOTS,
             lanes=LANES,
             metrics=self._metrics,
