@@ -22,6 +22,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -44,17 +45,23 @@ _PRUNE_EVERY: Final = 3600.0
 
 @asynccontextmanager
 async def consuming(
-    stand: Standing, options: argparse.Namespace, topics: Sequence[str], effects: Mapping[str, Effect]
+    stand: Standing,
+    options: argparse.Namespace,
+    topics: Sequence[str],
+    effects: Mapping[str, Effect],
+    *,
+    group: str | None = None,
 ) -> AsyncIterator[Consumer]:
-    """Consume while the block runs; `topics` are without the prefix that `options` have. Raises ConsumerError at the
-    end, where the consumer could not go on."""
-    group = options.topic_prefix + stand.name
+    """Consume while the block runs; `topics` and `group` are without the prefix that `options` have, and the group is
+    the service's name unless it is given. Raises ConsumerError at the end, where the consumer could not go on."""
+    group = options.topic_prefix + (group or stand.name)
     keys = PostgresKeys(stand.database, scope=group, metrics=DedupMetrics(stand.registry))
     consumer = Consumer(
         [options.topic_prefix + topic for topic in topics],
         group=group,
         handler=lambda message: _handled(keys, effects, message),
         brokers=options.brokers,
+        kafka=kafka_settings.from_environment(),
         metrics=ConsumerMetrics(stand.registry),
     )
     pruning = asyncio.create_task(_prune(stand.database))

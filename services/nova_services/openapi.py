@@ -157,7 +157,7 @@ class _Schemas:
     def __init__(self, api: Api) -> None:
         types = dict.fromkeys(kind for one in api.operations for kind in _types(one))
         found, self.components = msgspec.json.schema_components(list(types), ref_template=_REFERENCE)
-        self._schemas = dict(zip(types, found, strict=True))
+        self._schemas: dict[Any, dict[str, Any]] = dict(zip(types, found, strict=True))
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of one, usually a reference."""
