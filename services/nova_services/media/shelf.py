@@ -8,6 +8,7 @@ A name is there with all of its content or not at all: a file is written beside 
 appears when its last part does.
 """
 
+import os
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -81,8 +82,10 @@ def opened(place: str) -> Shelf:
     if not place.startswith("s3://"):
         raise ValueError("--store: expected a folder, or s3://bucket/folder")
     try:
-        limits: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT}
-        return Shelf(from_url(place, client_options=limits, retry_config=_RETRIES))
+        # options that are given here take the place of those that the library reads itself
+        allow_http = os.environ.get("AWS_ALLOW_HTTP") == "true"
+        options: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT, "allow_http": allow_http}
+        return Shelf(from_url(place, client_options=options, retry_config=_RETRIES))
     except BaseError as error:
         raise ValueError(
             f"--store: {type(error).__name__}; AWS_REGION and the like are read from the environment"

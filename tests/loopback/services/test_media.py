@@ -1,20 +1,32 @@
 """media as it runs in a pod: a process, a real PostgreSQL with its migrations and soft delete, a folder of contents."""
 
+import asyncio
 import hashlib
 import http.client
 import json
 import os
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from nova_data.pool.database import Database as Pool
 from nova_services.media.kinds import GIF, JPEG, MP4, PNG, WEBP, kind
+from nova_services.media.metrics import MediaMetrics
+from nova_services.media.records import Records
+from nova_services.media.shelf import opened
+from nova_services.media.sweeping import sweep
+from tests.bench.tools import Unavailable
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
+from tests.loopback.support.s3server import BUCKET
+from tests.loopback.support.s3server import Server as Bucket
 from tests.loopback.support.waiting import eventually
 
 from .chatting import NOWHERE, person
@@ -203,6 +215,52 @@ def test_content_without_a_row_is_swept_when_it_is_old(database: Database, tmp_p
         assert contents(tmp_path) == {kept, young, "README"}
 
 
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    try:
+        server = Bucket(tmp_path / "buckets")
+    except Unavailable as why:
+        pytest.skip(str(why))
+    yield server
+    server.stop()
+
+
+def test_contents_in_a_bucket_are_kept_and_read(database: Database, bucket: Bucket) -> None:
+    words = ("--metrics-port", "0", "--brokers", NOWHERE, "--store", f"s3://{BUCKET}/media")
+    large = PICTURE * 25  # two parts
+    with running("media", *words, DATABASE_URL=database.url, **bucket.environment) as service:
+        for body in (PICTURE, large):
+            identity = upload(service, person(), body).body["mediaId"]
+            assert read(service, f"/media/{identity}/content").body == body
+        database.sql(f"DELETE FROM media WHERE id = '{identity}'")
+        assert read(service, f"/media/{identity}/content").status == 404
+        bucket.stop()
+        answer = upload(service, person(), PICTURE)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert answer.body == {"error": "the store of contents is not available"}
+
+
+def test_a_bucket_is_swept(database: Database, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    shelf, old, kept = opened(f"s3://{BUCKET}/media"), uuid.uuid4(), uuid.uuid4()
+
+    async def content() -> AsyncIterator[bytes]:
+        yield PICTURE
+
+    async def look() -> tuple[int, set[uuid.UUID]]:
+        for media in (old, kept):
+            await shelf.put(media, content())
+        async with Pool(database.url) as pool:
+            records = Records(pool)
+            await records.add(kept, uuid.uuid4(), PNG, 1, b"")
+            later = datetime.now(UTC) + timedelta(hours=2)
+            removed = await sweep(shelf, records, MediaMetrics(CollectorRegistry()), now=later)
+        return removed, {media async for some in shelf.listed() for media, _ in some}
+
+    assert asyncio.run(look()) == (1, {kept})
+
+
 def test_who_is_erased_leaves_no_row_and_no_content(database: Database, kafka: Kafka, tmp_path: Path) -> None:
     topics = Topics(kafka, "media", "user")
     words = ("--metrics-port", "0", "--store", str(tmp_path), *topics.words())
@@ -245,8 +303,6 @@ def test_it_counts_what_people_do(media: Service) -> None:
 
 
 @pytest.mark.parametrize("store", ["gs://bucket", "ftp://host/folder"])
-def test_a_store_of_another_sort_is_refused(database: Database, store: str, capfd: pytest.CaptureFixture[str]) -> None:
-    from nova_services.media.shelf import opened  # noqa: PLC0415 - the process is tested above, its flag here
-
+def test_a_store_of_another_sort_is_refused(store: str) -> None:
     with pytest.raises(ValueError, match="--store: expected a folder, or s3://bucket/folder"):
         opened(store)
