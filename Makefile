@@ -17,7 +17,7 @@ help:  ## list the verbs
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Debian and Ubuntu ship venv as a package of its own; with root it is installed, without it the message says so.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard services/protos/nova/*/*/*.proto)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.11 or newer" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
@@ -82,10 +82,10 @@ bench-soak: $(STAMP)  ## ten minutes of everything at once: memory, descriptors 
 bench-data: $(STAMP)  ## events a second through the outbox to Kafka, beside the bare producer
 	$(BIN)/python -m tests.bench.data
 
-protos: $(STAMP)  ## lint the protos, compare them with the last release, generate Python into build/
+protos: $(STAMP)  ## lint the protos, compare them with the last release, make Python of them
 	$(BIN)/python -m tests.buf lint
 	$(BIN)/python -m tests.buf breaking
-	$(BIN)/python -m tests.buf generate
+	$(BIN)/python services/protos/hatch_build.py
 
 crds: $(STAMP)  ## write the generated files: CRD and field reference
 	$(BIN)/python -m nova_api.schema
@@ -97,4 +97,4 @@ chart: $(STAMP)  ## lint and render the Helm charts
 	$(BIN)/nova chart
 
 clean:  ## remove what the verbs wrote into this folder (not the cache)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist services/generated .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

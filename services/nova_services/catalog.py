@@ -6,16 +6,17 @@ POST /faults    switch a fault on or off, see `faults.Fault`
 GET  /healthz   200 while the process serves
 """
 
+import argparse
 import os
 from random import Random
 from typing import Final
 
 from aiohttp import web
 
-from nova_services import faults
+from nova_services import faults, options
 from nova_services.faults import Fault
 from nova_services.logs import get_logger
-from nova_services.web import application
+from nova_services.web import application, serve
 from nova_services.worker import Worker
 
 ITEMS: Final = (
@@ -27,6 +28,22 @@ ITEMS: Final = (
 
 _SHARED: Final = {"cache-control": "public, max-age=60"}
 """Caches may keep it, and give it to others (RFC 9111 section 5.2.2)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    whole = options.positive
+    parser.add_argument("--slots", type=whole, default=8, help="requests worked on at once (default %(default)s)")
+    parser.add_argument(
+        "--service-time-ms", type=whole, default=20, help="time each takes, milliseconds (default %(default)s)"
+    )
+
+
+async def run(given: argparse.Namespace) -> None:
+    """Serve until SIGTERM."""
+    worker = Worker(slots=given.slots, service_time=given.service_time_ms / 1000)
+    served = Catalog(worker, Random()).application()  # noqa: S311 - chooses which requests fail in the demo
+    await serve(served, host=given.host, port=given.port)
 
 
 class Catalog:

@@ -7,6 +7,7 @@ It calls the catalog by its plain name and handles failure as any caller must, b
 limits: the sidecar between them does. What the sidecar says of a refusal (x-nova-reject) is passed on to the caller.
 """
 
+import argparse
 import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -16,11 +17,21 @@ from aiohttp import web
 
 from nova_data import correlation
 from nova_services.logs import get_logger
-from nova_services.web import application
+from nova_services.web import application, serve
 
 REJECT: Final = "x-nova-reject"
 PATIENCE: Final = 20.0
 """Seconds after which a call is given up; longer than the upstream's timeout, so that the sidecar's reason is seen."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("--catalog-url", metavar="URL", default="http://catalog:8080", help="default: %(default)s")
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Serve until SIGTERM."""
+    await serve(Storefront(options.catalog_url).application(), host=options.host, port=options.port)
 
 
 class Storefront:

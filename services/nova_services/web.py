@@ -1,4 +1,4 @@
-"""What both services share: the middlewares, /healthz, and a process that starts and ends in good order."""
+"""What all services share by HTTP: the middlewares, /healthz, and a process that starts and ends in good order."""
 
 import asyncio
 import signal
@@ -6,18 +6,35 @@ from typing import Final
 
 from aiohttp import web
 
-from nova_services.correlation import correlate
+from nova_services.correlation import Handler, correlate
+from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServiceError
 from nova_services.logs import get_logger, log_requests
 
 SHUTDOWN_SECONDS: Final = 30.0
 """Longest wait for requests in flight after SIGTERM."""
+_STATUSES: Final[dict[type[ServiceError], int]] = {
+    InvalidError: 400,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+}
+"""Of what services raise; what is away is answered by `backing.unavailable`."""
 
 
 def application(*routes: web.AbstractRouteDef) -> web.Application:
     """A web application with these routes. The id is bound first, so that the request's line has it."""
-    made = web.Application(middlewares=[correlate, log_requests])
+    made = web.Application(middlewares=[correlate, log_requests, answered])
     made.add_routes([web.get("/healthz", _healthz), *routes])
     return made
+
+
+@web.middleware
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What a service says no with, as an answer."""
+    try:
+        return await handler(request)
+    except tuple(_STATUSES) as error:
+        return web.json_response({"error": str(error)}, status=_STATUSES[type(error)])
 
 
 async def _healthz(_request: web.Request) -> web.Response:

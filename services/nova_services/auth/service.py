@@ -12,32 +12,27 @@ there, or its pool is full, 503 with Retry-After.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
-from math import ceil
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from nova_data.errors import PoolExhaustedError
-from nova_data.pool.database import Database
 from nova_services.auth.accounts import Accounts
 from nova_services.auth.keys import KeyFolder, published
 from nova_services.auth.metrics import AuthMetrics
 from nova_services.auth.passwords import LONGEST, SHORTEST, Passwords
 from nova_services.auth.tokens import ACCESS_SECONDS, Issuer, refresh_token
-from nova_services.correlation import Handler
+from nova_services.backing import unavailable
+from nova_services.bodies import read
 from nova_services.logs import get_logger
 from nova_services.web import application
 
-T = TypeVar("T")
 _PUBLIC: Final = {"cache-control": "public, max-age=60"}
 _PRIVATE: Final = {"cache-control": "no-store"}
 """Of answers with tokens (RFC 6749 section 5.1)."""
-_RETRY_AFTER: Final = 1.0
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -64,15 +59,14 @@ class Auth:
 
     def __init__(
         self,
-        database: Database,
+        accounts: Accounts,
         keys: KeyFolder,
         issuer: Issuer,
         metrics: AuthMetrics,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database = database
-        self._accounts = Accounts(database)
+        self._accounts = accounts
         self._keys = keys
         self._issuer = issuer
         self._metrics = metrics
@@ -89,15 +83,10 @@ class Auth:
             web.get("/.well-known/jwks.json", self._jwks),
         )
         made.middlewares.append(unavailable)
-        made.cleanup_ctx.append(self._connected)
         return made
 
-    async def _connected(self, _application: web.Application) -> AsyncIterator[None]:
-        async with self._database:
-            yield
-
     async def _register(self, request: web.Request) -> web.Response:
-        given = await _read(request, Credentials)
+        given = await read(request, Credentials)
         user = await self._accounts.register(given.address, await self._passwords.hash(given.password))
         self._metrics.count("registrations", "taken" if user is None else "created")
         if user is None:
@@ -105,7 +94,7 @@ class Auth:
         return web.json_response({"userId": str(user)}, status=201)
 
     async def _login(self, request: web.Request) -> web.Response:
-        given = await _read(request, Credentials)
+        given = await read(request, Credentials)
         account = await self._accounts.find(given.address)
         right = await self._passwords.matches(given.password, account and account.password_hash)
         self._metrics.count("logins", "ok" if right else "refused")
@@ -115,7 +104,7 @@ class Auth:
         return self._tokens(account.user, await self._accounts.open_session(account.user, token), token)
 
     async def _refresh(self, request: web.Request) -> web.Response:
-        given, token = await _read(request, Refresh), refresh_token()
+        given, token = await read(request, Refresh), refresh_token()
         result, user, session = await self._accounts.refresh(given.refresh_token, token)
         self._metrics.count("refreshes", result)
         if result == "reused":
@@ -125,7 +114,7 @@ class Auth:
         return self._tokens(user, session, token)
 
     async def _logout(self, request: web.Request) -> web.Response:
-        given = await _read(request, Refresh)
+        given = await read(request, Refresh)
         self._metrics.revoked(await self._accounts.revoke(given.refresh_token, everywhere=given.everywhere))
         return web.Response(status=204)
 
@@ -140,28 +129,3 @@ class Auth:
 
 def _refused(error: str) -> web.Response:
     return web.json_response({"error": error}, status=401, headers={"www-authenticate": "Bearer", **_PRIVATE})
-
-
-async def _read(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.DecodeError as error:
-        body = msgspec.json.encode({"error": str(error)})
-        raise web.HTTPBadRequest(body=body, content_type="application/json") from None
-
-
-@web.middleware
-async def unavailable(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """503 where it is not the caller's fault and will pass."""
-    try:
-        return await handler(request)
-    except PoolExhaustedError as error:
-        return _later(error.retry_after)
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
-        get_logger().error("database unreachable", error=type(error).__name__)
-        return _later(_RETRY_AFTER)
-
-
-def _later(seconds: float) -> web.Response:
-    headers = {"retry-after": str(max(1, ceil(seconds)))}
-    return web.json_response({"error": "the database is not available"}, status=503, headers=headers)

@@ -1,0 +1,87 @@
+"""What a service with a database stands on: its pool, its metrics with their pages, and an answer for when it is away.
+
+async with standing(options, "users") as stand:
+    service = Users(stand.database, UsersMetrics(stand.registry))
+    await serve(service.application(), host=options.host, port=options.port)
+"""
+
+import argparse
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, Final
+
+import asyncpg
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from nova_data import pages
+from nova_data.database import GONE
+from nova_data.errors import DownstreamError, PoolExhaustedError, WriteBackFullError
+from nova_data.pool.database import Database
+from nova_data.pool.metrics import DatabaseMetrics
+from nova_data.pool.settings import PoolSettings
+from nova_services.correlation import Handler
+from nova_services.errors import UnavailableError
+from nova_services.logs import get_logger
+
+RETRY_AFTER: Final = 1.0
+_AWAY: Final = (*GONE, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, DownstreamError)
+
+
+@dataclass
+class Standing:
+    """What is there for the life of the process."""
+
+    name: str
+    registry: CollectorRegistry
+    database: Database
+    checks: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
+    """Further parts that can be stuck: what each says for /healthz, `{"status": "ok"}` where it is not."""
+
+    def health(self) -> dict[str, Any]:
+        """The first part that is not well, else that all are."""
+        return next((said for check in self.checks if (said := check())["status"] != "ok"), {"status": "ok"})
+
+
+@asynccontextmanager
+async def standing(
+    options: argparse.Namespace, name: str, *, settings: PoolSettings | None = None
+) -> AsyncIterator[Standing]:
+    """A database and pages with metrics while the block runs; both are there before it begins, the server need not be.
+
+    Raises OSError where the port of the pages is taken.
+    """
+    registry = CollectorRegistry()
+    database = Database(options.database, name=name, settings=settings, metrics=DatabaseMetrics(registry))
+    stand = Standing(name, registry, database)
+    with pages.served(options.host, options.metrics_port, registry, stand.health) as port:
+        get_logger().info("pages served", address=f"{options.host}:{port}")
+        async with database:
+            yield stand
+
+
+def lasting(error: BaseException) -> float | None:
+    """Seconds after which to come again, where an error is nobody's fault and will pass; else None."""
+    if isinstance(error, PoolExhaustedError | UnavailableError):
+        return error.retry_after
+    if isinstance(error, WriteBackFullError):
+        return RETRY_AFTER
+    # asyncpg's errors for arguments of a wrong type are among those of connections
+    return RETRY_AFTER if isinstance(error, _AWAY) and not isinstance(error, ValueError) else None
+
+
+@web.middleware
+async def unavailable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """503 with Retry-After where it is not the caller's fault and will pass."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        seconds = lasting(error)
+        if seconds is None:
+            raise
+        if not isinstance(error, PoolExhaustedError | UnavailableError):
+            get_logger().error("database unreachable", error=type(error).__name__)
+        said = str(error) if isinstance(error, UnavailableError) else "the database is not available"
+        return web.json_response({"error": said}, status=503, headers={"retry-after": str(max(1, ceil(seconds)))})
