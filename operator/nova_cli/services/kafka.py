@@ -96,9 +96,13 @@ def _java(folder: Path, console: Console) -> list[str]:
     return ["java", *JAVA, logging, "-cp", f"{libraries(console)}/*"]
 
 
-def properties(data: Path, *, listens: str, port: int, controller: int, known: str = "127.0.0.1") -> str:
+def properties(
+    data: Path, *, listens: str, port: int, controller: int, known: str = "127.0.0.1", session: int = 2000
+) -> str:
     """The configuration of one node with its log in `data`, which listens on the address `listens` and tells clients
-    the host `known`. Everything that is copied elsewhere by default has one copy, and little is set up in advance."""
+    the host `known`; `session` is in milliseconds. Everything that is copied elsewhere by default has one copy, and
+    little is set up in advance.
+    """
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -120,7 +124,7 @@ def properties(data: Path, *, listens: str, port: int, controller: int, known: s
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        "broker.session.timeout.ms": 2000,  # a killed node is let in again when its last session is over
+        "broker.session.timeout.ms": session,  # a killed node is let in again when its last session is over
         "broker.heartbeat.interval.ms": 500,
         "controlled.shutdown.enable": "false",  # there is nobody to take over
     }

@@ -78,6 +78,10 @@ class Backend(Stage):
             self._take(someone, self.ask("POST", "auth", "/refresh", body={"refreshToken": someone.refresh}))
         return someone
 
+    def meet(self, name: str, someone: Person) -> None:
+        """From now on this is who is meant by the name."""
+        self._people[name] = someone
+
     def forget(self, name: str) -> None:
         """This person is no more; who asks for one of this name again gets another."""
         self._people.pop(name, None)
@@ -161,9 +165,13 @@ class Backend(Stage):
         )
 
     def lines(self, since: float) -> list[tuple[str, str, dict[str, Any]]]:
-        """The log lines of all services' containers of the last `since` seconds: pod, container, parsed line."""
+        """The log lines of all services' containers of the last `since` seconds: pod, container, parsed line. None at all as
+        long as one of the containers has not begun, since kubectl then gives nobody's."""
         options = ("--all-containers", "--prefix", "--tail=5000", f"--since={max(1, round(since))}s")
-        text = self.kubectl("logs", "-l", names.LABEL_SERVICE, *options, "--max-log-requests=100", "--ignore-errors")
+        try:
+            text = self.kubectl("logs", "-l", names.LABEL_SERVICE, *options, "--max-log-requests=100")
+        except CommandError:
+            return []
         return [parsed for line in text.splitlines() if (parsed := _line(line)) is not None]
 
     # ---- kubectl

@@ -19,6 +19,8 @@ BROKERS: Final = f"kafka.{DATA}:9092"
 TOPICS: Final = ("user", "profile", "post", "comment", "follow", "message", "media")
 """Made before anybody subscribes: a consumer finds a later one only as it looks for new ones, after half a minute."""
 _PARTITIONS: Final = 4
+_SESSION: Final = 20_000
+"""Milliseconds after which a silent broker is taken for dead: a machine with much to do may keep it silent for long."""
 _PATIENCE: Final = 240.0
 """Seconds for a store to be ready; unpacking the image is part of it."""
 _NAMESPACE: Final = {
@@ -48,7 +50,7 @@ def apply(backend: Backend) -> None:
     if not backend.exists("secret", "postgres", namespace=DATA):
         backend.apply([secret("postgres", {"password": secrets.token_urlsafe(24)})], namespace=DATA)
     log, anywhere = Path("/data/log"), "0.0.0.0"  # noqa: S104 - of its pod
-    node = kafka.properties(log, listens=anywhere, port=9092, controller=9093, known=f"kafka.{DATA}")
+    node = kafka.properties(log, listens=anywhere, port=9092, controller=9093, known=f"kafka.{DATA}", session=_SESSION)
     settings = {"server.properties": node, "log4j2.properties": kafka.LOGGING}
     environment = {"JAVA": " ".join(kafka.JAVA), "CLUSTER": kafka.CLUSTER}
     maps = [config_map("kafka", settings), config_map("kafka-environment", environment)]

@@ -19,6 +19,8 @@ def sign_up(backend: Backend) -> Verdict:
     ids = [f"demo-sign-up-{uuid.uuid4()}" for _ in people]
     registered = [backend.register(one, x_correlation_id=name) for one, name in zip(people, ids, strict=True)]
     logged_in = [backend.login(one) for one in people]
+    for name, one in zip(("anna", "ben"), people, strict=True):
+        backend.meet(name, one)
     again = backend.ask("POST", "auth", "/register", body=people[0].credentials).status
     wrong = backend.ask("POST", "auth", "/login", body={**people[0].credentials, "password": "another password"}).status
     begin = time.monotonic()
