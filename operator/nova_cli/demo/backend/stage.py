@@ -165,7 +165,7 @@ class Backend(Stage):
         )
 
     def lines(self, since: float) -> list[tuple[str, str, dict[str, Any]]]:
-        """The log lines of all services' containers of the last `since` seconds: pod, container, parsed line. None at all as
+        """The log lines of all containers of services in the last `since` seconds: pod, container, parsed line. None as
         long as one of the containers has not begun, since kubectl then gives nobody's."""
         options = ("--all-containers", "--prefix", "--tail=5000", f"--since={max(1, round(since))}s")
         try:
