@@ -27,6 +27,7 @@ _UNUSED: Final = (
     "/usr/share/man/*",
     "/usr/share/info/*",
     "/usr/share/locale/*",
+    "/usr/lib/jvm/*/man/*",  # else the package links to it from the folder that is left out above
     # a compiler for long queries, a quarter of it all; PostgreSQL does without where it is not there
     "/usr/lib/*/libLLVM*",
     "/usr/lib/llvm*",
@@ -75,8 +76,8 @@ def _with_buildah(scratch: Path, archive: Path, suite: str, console: Console) ->
         excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED]
         # the databases that the package makes for a machine of its own
         emptied = '--customize-hook=rm -rf "$1"/var/lib/postgresql "$1"/var/lib/apt/lists'
-        command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", *excluded, emptied, suite, root]
-        run(command, env={"LC_ALL": "C.UTF-8"})
+        options = ["--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={_PACKAGES}", *excluded, emptied]
+        run(["mmdebstrap", *options, suite, root], env={"LC_ALL": "C.UTF-8"})
         import_root_file_system(root, _BASE, buildah)
         root.unlink()
     with console.step(f"build {REFERENCE}"):

@@ -8,7 +8,7 @@ from nova_cli.demo.backend.stage import Answer, Backend, Person, after, seconds_
 from nova_cli.demo.claim import Verdict
 from nova_cli.errors import CommandError
 
-_POST_WITH_AUTHOR: Final = "query($id: ID!) { post(id: $id) { text author { displayName } } }"
+_POST_WITH_AUTHOR: Final = "query($id: UUID!) { post(id: $id) { text author { displayName } } }"
 
 
 def post(backend: Backend) -> Verdict:
