@@ -46,9 +46,9 @@ test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
 	@# what the last two lines need is built meanwhile, with the processor time that the tests leave
 	@mkdir -p build; setsid nice -n 19 $(BIN)/python -m tests.ahead >build/ahead.log 2>&1 & ahead=$$!; \
 	trap 'kill -- -'$$ahead' 2>/dev/null || true' EXIT; echo "building ahead, see build/ahead.log"; set -x; \
-	$(PYTEST) tests/unit tests/fuzz tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile; \
+	$(PYTEST) tests/unit tests/fuzz tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile || $(BIN)/python -m tests.again $$?; \
 	wait $$ahead
-	$(PYTEST) --compiled $(COMPILED) -m 'not alone' -n 3 --dist loadfile
+	$(PYTEST) --compiled $(COMPILED) -m 'not alone' -n 3 --dist loadfile || $(BIN)/python -m tests.again $$? --compiled
 	$(PYTEST) tests -m alone
 
 test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds

@@ -13,6 +13,7 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "users": ("users.process", "profiles, preferences and blocks"),
 }
 """Name → module with `add_arguments(parser)` and `run(options)`, and what it is. Only the one asked for is imported."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from nova_data import pages
 from nova_data.database import GONE
@@ -27,6 +28,8 @@ from nova_services.errors import UnavailableError
 from nova_services.logs import get_logger
 
 RETRY_AFTER: Final = 1.0
+REDIS_PATIENCE: Final = 2.0
+"""Seconds for a connection to Redis, and for an answer; a cache in front of it waits for less."""
 _AWAY: Final = (*GONE, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, DownstreamError)
 
 
@@ -60,6 +63,20 @@ async def standing(
         get_logger().info("pages served", address=f"{options.host}:{port}")
         async with database:
             yield stand
+
+
+@asynccontextmanager
+async def redis(url: str | None) -> AsyncIterator[Any]:
+    """A client for the block, which connects when it is used; None where there is no URL. Raises ValueError for one
+    that is none."""
+    if url is None:
+        yield None
+        return
+    client = Redis.from_url(url, socket_connect_timeout=REDIS_PATIENCE, socket_timeout=REDIS_PATIENCE)
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def lasting(error: BaseException) -> float | None:

@@ -160,7 +160,8 @@ class _Schemas:
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of one, usually a reference."""
-        return self._schemas[kind]
+        found: dict[str, Any] = self._schemas[kind]
+        return found
 
     def content(self, kind: Any) -> dict[str, Any]:
         """A body by its media type."""

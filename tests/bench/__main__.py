@@ -150,7 +150,14 @@ def _policies_plan(options: argparse.Namespace, tokens: Tokens, folder: Path) ->
     rounds, seconds, few, short = _lengths(options)
     header = tokens.header()
     one = measure.Scenario(
-        "policies", "one request policy at a time", rounds, seconds, connections=32, size=100, header=header
+        "policies",
+        "one request policy at a time",
+        rounds,
+        seconds,
+        connections=32,
+        size=100,
+        header=header,
+        without=proxies_policies.KEYED,
     )
     different = tokens.write(folder / "tokens", _TOKENS)
     rows = tuple(f"{name}{memory}" for name in ("nova_jwt", "envoy_jwt") for memory in ("", "_verified"))
@@ -168,14 +175,24 @@ def _policies_plan(options: argparse.Namespace, tokens: Tokens, folder: Path) ->
         )
         for rate in (1000, 5000)
     )
-    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(one, *fixed))
+    keyed = measure.Scenario(
+        "keyed",
+        "each request a POST with an idempotency key of its own",
+        few,
+        short,
+        connections=32,
+        size=100,
+        script="keyed.lua",
+        only=("nova", *proxies_policies.KEYED),
+    )
+    return measure.Plan(wrk=tools.program("wrk"), cores=Cores.choose(), scenarios=(one, *fixed, keyed))
 
 
 def _http_plan(options: argparse.Namespace) -> measure.Plan:
     rounds, seconds, few, short = _lengths(options)
     same = measure.Scenario("http1", "full load, all requests the same", rounds, seconds, connections=32, size=100)
     unique = measure.Scenario(
-        "http1_unique", "full load, no two requests the same", few, short, connections=32, size=100, unique=True
+        "http1_unique", "full load, no two requests the same", few, short, connections=32, size=100, script="unique.lua"
     )
     fixed = (
         measure.Scenario(f"fixed_{rate}", f"{rate} requests/s", few, short, connections=16, size=1024, rate=rate)

@@ -15,7 +15,6 @@ from pathlib import Path
 from .processes import Address, pinned
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
-_UNIQUE = Path(__file__).with_name("unique.lua")
 _FIXED_RATE = Path(__file__).with_name("fixedrate.py")
 _GRPC = Path(__file__).with_name("grpcload.py")
 _IDLE = Path(__file__).with_name("idle.py")
@@ -45,14 +44,15 @@ def full_load(
     seconds: int,
     connections: int,
     core: int,
-    unique: bool = False,
+    script: str = "",
     header: str = "",
 ) -> Answer:
     """Each connection sends its next request as soon as it has the answer to the last one.
 
-    With `unique`, no two requests are the same; otherwise all are. All have this `header`.
+    All requests are the same GET with this `header`, or what a `script` beside this file makes.
     """
-    options = [*(["-s", str(_UNIQUE)] if unique else []), *(["-H", header] if header else [])]
+    made = ["-s", str(Path(__file__).with_name(script))] if script else []
+    options = [*made, *(["-H", header] if header else [])]
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *options, "--latency", f"http://{address}{path}"]
     return parse_wrk(_run(command, core, seconds))
 

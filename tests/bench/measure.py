@@ -37,8 +37,8 @@ class Sample:
 class Scenario:
     """One kind of load and how long it is applied. `rate` is requests per second, 0 for as many as go.
 
-    `header` is on every request; of the file `headers`, at a fixed rate, each request has another line. `only` are the
-    rows it is for, all when left out.
+    `script` is one of wrk's, which makes the requests. `header` is on every other one; of the file `headers`, at a
+    fixed rate, each request has another line. `only` are the rows it is for, all when left out, but those of `without`.
     """
 
     key: str
@@ -48,11 +48,12 @@ class Scenario:
     connections: int
     size: int
     rate: int = 0
-    unique: bool = False
+    script: str = ""
     calls: load.Calls | None = None
     header: str = ""
     headers: Path | None = None
     only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         streams = f" of {self.calls.streams} streams" if self.calls else ""
@@ -112,7 +113,8 @@ def measure(plan: Plan, rows: Sequence[Row]) -> Measured:
 
 
 def _rounds(plan: Plan, scenario: Scenario, rows: Sequence[Row]) -> Samples:
-    rows = [row for row in rows if not scenario.only or row.name in scenario.only]
+    wanted = scenario.only or tuple(row.name for row in rows)
+    rows = [row for row in rows if row.name in wanted and row.name not in scenario.without]
     samples: Samples = {row.name: [] for row in rows}
     if scenario.headers:  # what can be remembered of them is, before anything is measured
         for row in rows:
@@ -159,7 +161,7 @@ def _load(plan: Plan, scenario: Scenario, row: Row) -> load.Answer:
         seconds=seconds,
         connections=connections,
         core=core,
-        unique=scenario.unique,
+        script=scenario.script,
         header=scenario.header,
     )
 

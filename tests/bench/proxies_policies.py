@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from . import tools
 from .processes import Address, free_ports, running
@@ -37,11 +37,16 @@ CACHE: Mapping[str, Any] = {"cache": {"mode": "Enforce"}}
 COALESCING: Mapping[str, Any] = {"coalescing": {"mode": "Enforce"}}
 POOL_GUARD: Mapping[str, Any] = {"poolGuard": {"mode": "Enforce"}}
 
+_REDIS = {"url": "redis://127.0.0.1:6379/0"}
+"""For the API's sake: a builder is given another one."""
 GLOBAL: Mapping[str, Any] = {
-    "redis": {"url": "redis://127.0.0.1:6379/0"},
+    "redis": _REDIS,
     "rateLimit": {"mode": "Enforce", "limits": [{**_LIMIT, "scope": "Global"}]},
 }
-"""The same limit, counted in the Redis that a builder is given."""
+"""The same limit, counted in Redis."""
+IDEMPOTENCY: Mapping[str, Any] = {"idempotency": {"mode": "Enforce"}}
+KEYED: Final = ("nova_idempotency", "nova_idempotency_global")
+"""Rows that are shown requests with keys, the answers kept in the sidecar's memory, or in Redis."""
 
 
 def _rate_limit_of_envoy() -> dict[str, Any]:
@@ -89,6 +94,7 @@ def builders(python: tools.Interpreter, store: Address | None, tokens: Tokens) -
         "nova_cache": CACHE,
         "nova_coalescing": COALESCING,
         "nova_pool_guard": POOL_GUARD,
+        "nova_idempotency": IDEMPOTENCY,
         "nova_jwt": tokens.nova(REMEMBERED),
         "nova_jwt_verified": tokens.nova(0),
     }
@@ -100,8 +106,7 @@ def builders(python: tools.Interpreter, store: Address | None, tokens: Tokens) -
     found: dict[str, Build] = {"nova": partial(nova, python=python)}
     found |= {row: partial(nova, python=python, row=row, spec=spec) for row, spec in ours.items()}
     if store is not None:
-        found["nova_rate_limit_global"] = partial(
-            nova, python=python, row="nova_rate_limit_global", spec=GLOBAL, redis=store
-        )
+        shared = {"nova_rate_limit_global": GLOBAL, "nova_idempotency_global": {**IDEMPOTENCY, "redis": _REDIS}}
+        found |= {row: partial(nova, python=python, row=row, spec=spec, redis=store) for row, spec in shared.items()}
     found["envoy"] = partial(envoy, policies=False)
     return found | {row: partial(envoy_with, row=row, http_filter=one) for row, one in theirs.items()}

@@ -19,6 +19,7 @@ import yaml
 
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE, Kind
 from nova_operator.kube import path_of
+from tests.crowd import CROWD
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRD = REPOSITORY / "crds" / "novaservices.nova.dev.yaml"
@@ -174,18 +175,18 @@ class Api:
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait until the condition gives something true, and return that. Fails after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Wait until the condition gives something true, and return that. Fails after `seconds` of a machine of its own."""
+    deadline = time.monotonic() + seconds * CROWD
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {condition}")
+            raise AssertionError(f"not within {seconds * CROWD:.0f} s: {condition}")
         time.sleep(0.05)
     return found
 
 
 def eventually(check: Callable[[], None], seconds: float = 20.0) -> None:
     """Wait until the assertions of `check` hold; the last failure is what the test reports."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * CROWD
     while True:
         try:
             return check()

@@ -23,6 +23,7 @@ from nova_sidecar.transport.pool import Pool
 from nova_sidecar.transport.race import race
 from nova_sidecar.transport.resolver import DnsResolver, ResolvConf
 from nova_sidecar.transport.seat import CloseReason, Seat
+from tests.crowd import CROWD
 
 from .conftest import StartSidecar
 from .support.app import Answer, App
@@ -379,7 +380,7 @@ def test_a_race_that_is_cancelled_cancels_its_attempts() -> None:
 
         rest = iter("ab")
         running = asyncio.ensure_future(race(attempt, lambda: next(rest, None), lost=lambda *_: None, stagger=0.01))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * CROWD):
             while len(asyncio.all_tasks()) < 4:  # noqa: ASYNC110 - this one, the race and two attempts
                 await asyncio.sleep(0.01)
         running.cancel()

@@ -12,11 +12,12 @@ from nova_sidecar.pipeline.proxy import Proxy
 from nova_sidecar.telemetry.entry import AccessEntry
 from nova_sidecar.transport.downstream import KEEP_ALIVE_TIMEOUT
 from nova_sidecar.transport.endpoints import Resolution
+from tests.crowd import CROWD
 
 from .support.message import request, response
 from .support.sidecar import ONCE, document, inbound
 
-PATIENCE = 10.0
+PATIENCE = 10.0 * CROWD
 
 
 class Unasked:

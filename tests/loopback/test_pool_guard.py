@@ -17,6 +17,7 @@ from nova_api.units import Duration
 from nova_data.errors import PoolExhaustedError
 from nova_data.pool_guard import PoolGuard
 from nova_data.pool_reporter import PoolReporter
+from tests.crowd import CROWD
 
 from .conftest import StartApp, StartSidecar
 from .support.grpcapp import GrpcApp, GrpcClient
@@ -48,7 +49,7 @@ def control(sidecar: Sidecar) -> tuple[str, int]:
 
 
 async def soon(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while True:
             found = condition()
             if found is True or (not isinstance(found, bool) and await found):

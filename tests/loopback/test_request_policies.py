@@ -22,11 +22,12 @@ from nova_sidecar.policy.limiter import QUEUED, Queued
 from nova_sidecar.policy.reasons import Reason, Reject
 from nova_sidecar.wire.chunked import ChunkedReader
 from nova_sidecar.wire.response import ResponseHead
+from tests.crowd import CROWD
 
 from .support.message import request, response
 from .support.sidecar import document, inbound
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 10.0 * CROWD
 FROM_THE_APP: Final = response("200 OK", "connection: close", body=b"from the app")
 CACHED: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n"
 

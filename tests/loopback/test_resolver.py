@@ -14,6 +14,7 @@ import pytest
 from nova_sidecar.runtime import loop_factory
 from nova_sidecar.transport.endpoints import Resolution, ResolveError
 from nova_sidecar.transport.resolver import MAX_TTL, MIN_TTL, DnsResolver, ResolvConf, SystemResolver
+from tests.crowd import CROWD
 
 from .support.nameserver import SERVFAIL, Answer, NameServer, Question, Record, from_table, reply
 
@@ -63,7 +64,7 @@ def descriptors() -> list[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while not condition():  # noqa: ASYNC110 - it comes from another thread, or from the kernel
             await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ from nova_sidecar.store.guarded import MOST, Call, GuardedStore
 from nova_sidecar.store.port import StoreError
 from nova_sidecar.transport import secretfiles
 from nova_sidecar.transport.secretfiles import SecretFiles
+from tests.crowd import CROWD
 
 
 class Slow:
@@ -50,7 +51,7 @@ class Slow:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
 

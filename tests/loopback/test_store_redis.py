@@ -19,6 +19,7 @@ import pytest
 from nova_sidecar.store.guarded import MOST, Call, GuardedStore
 from nova_sidecar.store.port import LARGEST, LONGEST_HOLDER, StoreError
 from nova_sidecar.store.redis_store import RedisBackend
+from tests.crowd import CROWD
 
 from .support.ports import free_ports
 from .support.redisservers import MASTER, SentinelServer, Server, cluster, move_slots, replica_of
@@ -236,7 +237,7 @@ def test_slots_that_move_under_load_fail_no_call(servers: list[Server], tmp_path
             before = rounds
             moved = await asyncio.to_thread(move_slots, nodes[0], nodes[1], [nodes[2]], here)
             assert moved >= len(here)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * CROWD):
                 while rounds < before + 3 * len(keys):  # noqa: ASYNC110 - the askers tell nobody
                     await asyncio.sleep(0.01)
             ended.set()

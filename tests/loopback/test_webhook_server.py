@@ -17,6 +17,7 @@ from nova_operator.admission.certificates import Pair, make
 from nova_operator.admission.review import Answer, Request
 from nova_operator.admission.server import MAX_BODY, WebhookServer
 from nova_operator.admission_metrics import AdmissionMetrics
+from tests.crowd import CROWD
 
 REVIEW = {
     "apiVersion": "admission.k8s.io/v1",
@@ -69,7 +70,7 @@ async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str, body: bytes
 ) -> tuple[int, bytes, str]:
     writer.write(f"{head}\r\nHost: x\r\n\r\n".encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         answered = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next(int(line[15:]) for line in answered.lower().split("\r\n") if line.startswith("content-length:"))
         return int(answered.split(" ")[1]), await reader.readexactly(length), answered
@@ -77,7 +78,7 @@ async def exchange(
 
 async def ends(reader: asyncio.StreamReader) -> None:
     """The other side closes; a reset is an end, too."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         try:
             assert await reader.read() == b""
         except ConnectionError:
@@ -150,7 +151,7 @@ def test_bodies_have_a_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(door: Door, worn: Pair) -> None:
         async with door.connection(worn) as (reader, writer):
             writer.write(f"{post('/validate', BODY)}\r\nHost: x\r\n\r\n".encode() + BODY[:5])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * CROWD):
                 while repr(door.server).endswith("bytes=0>"):  # noqa: ASYNC110 - the server tells nobody
                     await asyncio.sleep(0.01)
             assert (await door.ask(worn, post("/validate", BODY), BODY))[:2] == (503, b"")
@@ -208,7 +209,7 @@ def test_one_connection_too_many_is_closed_and_a_place_that_is_left_is_free_agai
             async with door.connection(worn) as (late, _):
                 await ends(late)
             assert (await exchange(reader, writer, post("/validate", BODY), BODY))[0] == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * CROWD):
             while True:
                 try:
                     if (await door.ask(worn, post("/validate", BODY), BODY))[0] == 200:

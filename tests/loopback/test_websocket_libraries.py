@@ -16,12 +16,13 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from nova_api.policies import WebSocketPolicy
 from nova_api.proxy import DrainPolicy
 from nova_api.units import Duration
+from tests.crowd import CROWD
 
 from .conftest import StartSidecar
 from .support.sidecar import Sidecar, document, inbound
 
 Talk = Callable[[ClientConnection, Sidecar], Awaitable[None]]
-PATIENCE = 15.0
+PATIENCE = 15.0 * CROWD
 
 
 class Echo:

@@ -18,6 +18,7 @@ from nova_data.cache.write_back import WriteBack
 from nova_data.errors import UnsavedError
 from nova_data.pool.database import Database
 from nova_data.pool.settings import PoolSettings
+from tests.crowd import CROWD
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.redisservers import Server as RedisServer
 
@@ -160,7 +161,7 @@ def test_a_redis_that_did_not_hear_of_a_change_is_not_believed(tmp_path: Path) -
 
 
 async def eventually(cache: ReadThrough[str, Any], expected: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while True:
             if await cache.get("key") == expected:
                 return

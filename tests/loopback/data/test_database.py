@@ -16,13 +16,14 @@ from nova_data.pool.database import Database
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.settings import PoolSettings
 from nova_data.pool.slow import SlowStatement
+from tests.crowd import CROWD
 from tests.loopback.support.postgresserver import Server
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while True:
             if condition():
                 return

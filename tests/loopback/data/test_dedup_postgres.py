@@ -18,6 +18,7 @@ from nova_data.dedup.postgres import PostgresKeys
 from nova_data.dedup.schema import SLOTS, slot_table
 from nova_data.errors import DedupStoreError
 from nova_data.main import main
+from tests.crowd import CROWD
 from tests.loopback.support.postgresserver import Server as Postgres
 
 from .pages import names_of
@@ -54,7 +55,7 @@ async def effects(pool: Any) -> int:
 async def somebody_waits(pool: Any) -> None:
     """For a key that another one has."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while not await pool.fetchval(waiting):  # noqa: ASYNC110 - what it waits for is in the database
             await asyncio.sleep(0.01)
 

@@ -11,6 +11,7 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.metrics import DedupMetrics
 from nova_data.dedup.redis import RedisKeys
 from nova_data.errors import ClaimedError, DedupStoreError
+from tests.crowd import CROWD
 from tests.loopback.support.redisservers import HOST, Server
 
 Work = Callable[[Redis], Awaitable[None]]
@@ -94,7 +95,7 @@ def test_a_claim_is_renewed_while_the_effect_runs(server: Server) -> None:
         await begun.wait()
         (name,) = await client.keys("nova:dedup:*")
         renewed, before = 0, await client.pttl(name)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * CROWD):
             while renewed < 4:  # more than the lease is long
                 after = await client.pttl(name)
                 assert after > 0, "the claim ended under way"
@@ -120,7 +121,7 @@ def test_an_effect_that_fails_gives_the_key_back_at_once(server: Server) -> None
             await keys.once("e1", fails)
         assert await client.keys("*") == []
         never = asyncio.create_task(keys.once("e1", asyncio.Event().wait))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * CROWD):
             while not await client.keys("*"):  # noqa: ASYNC110 - what it waits for is in Redis
                 await asyncio.sleep(0.01)
         never.cancel()
@@ -142,7 +143,7 @@ def test_who_dies_between_claim_and_confirmation_leaves_the_event_to_the_next(se
         await client.set(key, b"of a process that is gone", px=300)  # what a claim of a killed process looks like
         with pytest.raises(ClaimedError):
             await alive.once("other", effect)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * CROWD):
             while True:
                 try:
                     assert await alive.once("other", effect)

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from nova_data.errors import PoolExhaustedError
 from nova_data.pool_guard import PoolGuard
 from nova_data.pool_metrics import PoolMetrics
+from tests.crowd import CROWD
 from tests.loopback.support.app import App
 from tests.loopback.support.message import response
 from tests.loopback.support.postgresserver import Server
@@ -87,7 +88,7 @@ def test_without_early_rejection_requests_wait_and_then_give_up(guarded: Any, po
             at_once.set()
             assert await asyncio.gather(*(work(at_once) for _ in range(2 * SIZE))) == ["served"] * 2 * SIZE
             holders = [asyncio.create_task(work(release)) for _ in range(SIZE)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * CROWD):
                 while guard.gate.held < SIZE:  # noqa: ASYNC110 - a count, not an event
                     await asyncio.sleep(0.005)
             assert await asyncio.gather(*(work(at_once) for _ in range(5))) == ["timeout"] * 5
@@ -111,7 +112,7 @@ def test_requests_that_are_cancelled_lose_no_connection(guarded: Any, postgres: 
                     await connection.execute("SELECT pg_sleep(30)")
 
             tasks = [asyncio.create_task(work()) for _ in range(3 * SIZE)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * CROWD):
                 while guard.gate.held < SIZE:  # noqa: ASYNC110 - a count, not an event
                     await asyncio.sleep(0.005)
             for task in tasks:

@@ -19,6 +19,7 @@ from nova_data.split.choice import Route, SplitSettings
 from nova_data.split.database import SplitDatabase
 from nova_data.split.metrics import SplitMetrics
 from nova_data.split.session import OwnWrites, current
+from tests.crowd import CROWD
 from tests.loopback.support.postgresserver import Server
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -88,7 +89,7 @@ async def opened(primary: Server, replica: Server, settings: SplitSettings, **po
 
 
 async def soon(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(15 * CROWD):
         while True:
             if await condition():
                 return

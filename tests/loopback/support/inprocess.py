@@ -12,11 +12,12 @@ from nova_api.proxy import ProxyConfig
 from nova_api.units import Duration
 from nova_sidecar.pipeline.proxy import Proxy
 from nova_sidecar.transport.tcp import reset_on_close
+from tests.crowd import CROWD
 
 from .message import request
 from .sidecar import document, inbound
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 20.0 * CROWD
 
 
 class Asked:

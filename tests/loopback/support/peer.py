@@ -6,9 +6,11 @@ import socket
 import struct
 import time
 
+from tests.crowd import CROWD
+
 from .message import Message, read_head, read_request, read_response
 
-PATIENCE = 5.0
+PATIENCE = 5.0 * CROWD
 """Seconds any single wait may take before the test fails."""
 
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.crowd import CROWD
+
 T = TypeVar("T")
 
 
@@ -11,9 +13,10 @@ def eventually(condition: Callable[[], T], *, within: float = 5.0, every: float 
     """The first true value of `condition`, which may also fail an assertion until it holds.
 
     Raises:
-        AssertionError: it did not hold `within` seconds; carries the last value or the last failed assertion.
+        AssertionError: it did not hold `within` seconds, of a machine of its own; carries the last value or the last
+            failed assertion.
     """
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + within * CROWD
     while True:
         failure: AssertionError | None = None
         value = None
@@ -24,7 +27,7 @@ def eventually(condition: Callable[[], T], *, within: float = 5.0, every: float 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise failure or AssertionError(f"still {value!r} after {within} s")
+            raise failure or AssertionError(f"still {value!r} after {within * CROWD} s")
         time.sleep(every)
 
 

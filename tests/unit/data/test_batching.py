@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nova_data.calls.batching import Batcher, by_key
 from nova_data.calls.window import Window
 from nova_data.errors import CallTimeoutError, NotLoadedError
+from tests.crowd import CROWD
 
 # --- the window
 
@@ -192,7 +193,7 @@ def test_a_call_that_nobody_waits_for_is_ended() -> None:
         task = asyncio.create_task(squares.load(1))
         await begun.wait()
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * CROWD):
             await ended.wait()
 
     asyncio.run(run())

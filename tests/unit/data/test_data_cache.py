@@ -19,6 +19,7 @@ from nova_data.cache.pending import PAUSES, Pending
 from nova_data.cache.read_through import ReadThrough
 from nova_data.cache.write_back import WriteBack
 from nova_data.errors import UnsavedError, WriteBackFullError
+from tests.crowd import CROWD
 
 
 class Clock:
@@ -365,7 +366,7 @@ def test_changes_are_seen_at_once_and_saved_together() -> None:
                 store.set("anna", colour)
                 assert await store.get("anna") == colour
             store.set("ben", "black")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(5 * CROWD):
                 await table.saved.wait()
             await turns()
             assert table.batches == [{"anna": "blue", "ben": "black"}]

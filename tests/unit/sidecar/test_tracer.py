@@ -14,6 +14,7 @@ from nova_sidecar import config
 from nova_sidecar.policy.trace import Span
 from nova_sidecar.telemetry.entry import SpanEntry
 from nova_sidecar.telemetry.tracing import BATCH, LIMIT, Tracer
+from tests.crowd import CROWD
 
 ENTRY = SpanEntry(
     Span(b"1" * 32, b"2" * 16, None), 1e9, 5.0, 0.5, "inbound", "web", ("127.0.0.1", 80), "GET", "/", 200, "", 1, "id",
@@ -61,7 +62,7 @@ async def tracer(made: list[Exporter]) -> Tracer:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * CROWD):
         while not condition():  # noqa: ASYNC110 - another thread changes it
             await asyncio.sleep(0.005)
 
