@@ -155,7 +155,7 @@ def judge(said: Sequence[str], heard: Sequence[Sequence[tuple[int, str]]]) -> di
 
 
 async def _run(url: str, rate: float) -> dict[str, Any]:
-    given = json.loads(await asyncio.to_thread(sys.stdin.buffer.raw.readline))
+    given = json.loads(await asyncio.to_thread(_first_line))
     scene = Scene(given["conversationId"], 1 / rate, quiet=end_of_input())
     people = [Talker(f"p{number}", token, scene) for number, token in enumerate(given["tokens"])]
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
@@ -180,6 +180,12 @@ async def _run(url: str, rate: float) -> dict[str, Any]:
         "reconnects": scene.reconnects,
         "longest": round(scene.longest, 3),
     }
+
+
+def _first_line() -> bytes:
+    """Of standard input, and not a byte more: what follows is looked for by `end_of_input`."""
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as source:
+        return source.readline()
 
 
 def _settled(people: Sequence[Talker]) -> bool:

@@ -26,10 +26,10 @@ def bring_up(cluster: Provider, console: Console) -> Backend:
         stores.wait(backend, step)
         step.note("databases and topics")
         backend.kubectl("wait", "--for=condition=Ready", f"pod/{CLIENT}", "--timeout=120s", patience=130)
-        stores.make_databases(backend, [one.name for one in found if one.has_database])
+        empty = stores.make_databases(backend, [one.name for one in found if one.has_database])
         stores.make_topics(backend)
     with console.step(f"apply examples/backend ({', '.join(one.name for one in found)})") as step:
-        services.apply(backend, found)
+        services.apply(backend, found, empty)
         if stale and (there := services.deployments(backend)):
             backend.kubectl("rollout", "restart", *there)
         services.wait(backend, found, step)

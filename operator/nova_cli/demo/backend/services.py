@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,9 +57,9 @@ def find(repository: Path) -> list[Service]:
     return found
 
 
-def fitted(service: Service) -> dict[str, Any]:
-    """Its manifest for one small machine: fewer pods, smaller reservations. A change of its migrations tells the
-    operator to run them, since the ConfigMap keeps its name."""
+def fitted(service: Service, attempt: str = "") -> dict[str, Any]:
+    """Its manifest for one small machine: fewer pods, smaller reservations. A change of its migrations, or another
+    `attempt`, tells the operator to run them, since the ConfigMap keeps its name."""
     document = copy.deepcopy(service.document)
     spec = document["spec"]
     spec["replicas"] = REPLICAS.get(service.name, 1)
@@ -68,7 +68,7 @@ def fitted(service: Service) -> dict[str, Any]:
         holder.setdefault("resources", {}).setdefault("requests", {})["cpu"] = CPU
     if service.has_database:
         digest = hashlib.sha256(repr(service.files()).encode()).hexdigest()[:12]
-        document["metadata"].setdefault("annotations", {})[names.ANNOTATION_RETRY] = digest
+        document["metadata"].setdefault("annotations", {})[names.ANNOTATION_RETRY] = digest + attempt
     return document
 
 
@@ -80,13 +80,27 @@ def _containers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield spec
 
 
-def apply(backend: Backend, services: Sequence[Service]) -> None:
-    """All manifests at once; what is missing at first is waited for by whoever needs it."""
+def apply(backend: Backend, services: Sequence[Service], empty: Collection[str]) -> None:
+    """All manifests at once; what is missing at first is waited for by whoever needs it. The databases in `empty` are
+    new, and are prepared once more, as are those of which that failed before."""
+    before = {item["metadata"]["name"]: item for item in backend.get("novaservices")["items"]}
+    attempts = {one.name: _attempt(before.get(one.name), one.name in empty) for one in services}
     if not backend.exists("secret", "auth-keys"):
         backend.apply([secret("auth-keys", signing_keys(datetime.now(UTC)))])
     maps = [config_map(f"{one.name}-migrations-1", one.files()) for one in services if one.has_database]
     backend.apply(maps)
-    backend.apply([*(fitted(one) for one in services), *(relay(one.name) for one in services if one.has_database)])
+    relays = [relay(one.name) for one in services if one.has_database]
+    backend.apply([*(fitted(one, attempts[one.name]) for one in services), *relays])
+
+
+def _attempt(before: dict[str, Any] | None, empty: bool) -> str:
+    """What follows the digest of the migrations: the same as before, or something new."""
+    if before is None:
+        return ""
+    if empty or "MigrationFailed" in _missing(before):
+        return f"-{int(time.time())}"
+    _, hyphen, last = before["metadata"].get("annotations", {}).get(names.ANNOTATION_RETRY, "").partition("-")
+    return hyphen + last
 
 
 def signing_keys(now: datetime) -> dict[str, str]:

@@ -81,10 +81,10 @@ def delete(backend: Backend) -> Verdict:
 # ---- what other claims do, too
 
 
-def write(backend: Backend, author: Person, **headers: str) -> tuple[Answer, str]:
+def write(backend: Backend, author: Person) -> tuple[Answer, str]:
     """A new post, and a word that no other one has. Raises CommandError where it is refused."""
     word = new_word()
-    written = backend.ask("POST", "content", "/posts", by=author, body={"text": f"Hello from {word}"}, **headers)
+    written = backend.ask("POST", "content", "/posts", by=author, body={"text": f"Hello from {word}"})
     if written.status != 201:
         raise CommandError(f"a post was not taken: {written.status} {str(written.body)[:200]}")
     return written, word

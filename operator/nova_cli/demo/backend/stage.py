@@ -20,6 +20,7 @@ DATA: Final = "data"
 _TOKEN_SECONDS: Final = 200.0
 """A token is refreshed when it is as old; it holds for 300 s."""
 _LONGEST_REFUSAL: Final = 60
+_CORRELATION: Final = "x-correlation-id"
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class Backend(Stage):
         """This person is no more; who asks for one of this name again gets another."""
         self._people.pop(name, None)
 
-    def register(self, someone: Person, **headers: str) -> Answer:
+    def register(self, someone: Person, *, correlation: str = "") -> Answer:
         """Sign somebody up."""
-        answer = self.ask("POST", "auth", "/register", body=someone.credentials, **headers)
+        answer = self.ask("POST", "auth", "/register", body=someone.credentials, correlation=correlation)
         self._expect(answer, 201, "sign up")
         someone.user = answer.body["userId"]
         return answer
@@ -119,12 +120,18 @@ class Backend(Stage):
         return self._ports[service]
 
     def ask(
-        self, method: str, service: str, path: str, *, by: Person | None = None, body: Any = None, **headers: str
+        self,
+        method: str,
+        service: str,
+        path: str,
+        *,
+        by: Person | None = None,
+        body: Any = None,
+        correlation: str = "",
     ) -> Answer:
-        """One request from the client pod, with somebody's token. Underscores in names of headers stand for hyphens.
-
-        A refusal by a rate limit is waited out, as clients should."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        """One request from the client pod, with somebody's token, and an id where one is given. A refusal by a
+        rate limit is waited out, as clients should."""
+        sent = {_CORRELATION: correlation} if correlation else {}
         if by is not None:
             sent["authorization"] = f"Bearer {by.access}"
         data = None if body is None else json.dumps(body)

@@ -66,8 +66,10 @@ def wait(backend: Backend, step: Step) -> None:
         backend.kubectl(*words, patience=_PATIENCE + 10)
 
 
-def make_databases(backend: Backend, names: Sequence[str]) -> None:
-    """A database for each service and a Secret NAME-db with its URL, unless they are there."""
+def make_databases(backend: Backend, names: Sequence[str]) -> set[str]:
+    """A database for each service and a Secret NAME-db with its URL, unless they are there; those databases that were
+    not, which is so at first, and when PostgreSQL's pod is another one."""
+    there = backend.sql("postgres", "SELECT datname FROM pg_database").split()
     script = ""
     for name in names:
         if not backend.exists("secret", f"{name}-db"):
@@ -75,6 +77,7 @@ def make_databases(backend: Backend, names: Sequence[str]) -> None:
             backend.apply([secret(f"{name}-db", {"url": url})])
         script += _ROLE.format(name=name, password=_password(backend, name))
     backend.sql("postgres", script)
+    return set(names).difference(there)
 
 
 def make_topics(backend: Backend) -> None:

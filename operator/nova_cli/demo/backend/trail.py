@@ -35,7 +35,7 @@ def trail(backend: Backend) -> Verdict:
     anna, ben = backend.person("anna"), backend.person("ben")
     backend.ask("DELETE", "content", f"/follows/{ben.user}", by=anna)
     wanted, begin = f"demo-trail-{uuid.uuid4()}", time.monotonic()
-    answer = backend.ask("PUT", "content", f"/follows/{ben.user}", by=anna, x_correlation_id=wanted)
+    answer = backend.ask("PUT", "content", f"/follows/{ben.user}", by=anna, correlation=wanted)
     in_kafka = backend.messages("follow", containing=wanted, within=SOON)
     stops: list[Stop] = []
 

@@ -3,12 +3,13 @@
 import statistics
 import time
 import uuid
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from nova_cli.demo.backend.chat import chat
 from nova_cli.demo.backend.forgetting import erase
 from nova_cli.demo.backend.sharing import delete, graphql, post, search
-from nova_cli.demo.backend.stage import SOON, Backend, stranger
+from nova_cli.demo.backend.stage import SOON, Answer, Backend, stranger
 from nova_cli.demo.backend.trail import trail
 from nova_cli.demo.claim import Claim, Verdict
 
@@ -17,7 +18,7 @@ def sign_up(backend: Backend) -> Verdict:
     """Two people register and log in; each registration's event is in Kafka, with the id of its request."""
     people = [stranger("anna"), stranger("ben")]
     ids = [f"demo-sign-up-{uuid.uuid4()}" for _ in people]
-    registered = [backend.register(one, x_correlation_id=name) for one, name in zip(people, ids, strict=True)]
+    registered = [backend.register(one, correlation=name) for one, name in zip(people, ids, strict=True)]
     logged_in = [backend.login(one) for one in people]
     for name, one in zip(("anna", "ben"), people, strict=True):
         backend.meet(name, one)
@@ -37,8 +38,8 @@ def sign_up(backend: Backend) -> Verdict:
     return Verdict(again == 409 and wrong == 401 and right and traced, figures)
 
 
-def _median(answers: list[Any]) -> float:
-    return statistics.median(one.milliseconds for one in answers)
+def _median(answers: Sequence[Answer]) -> float:
+    return statistics.median([one.milliseconds for one in answers])
 
 
 CLAIMS: Final = (
