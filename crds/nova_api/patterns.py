@@ -16,6 +16,11 @@ REDIS_URL: Final = r"^(rediss?|redis\+(sentinel|cluster))://[a-zA-Z0-9.:,\[\]-]+
 SERVICE: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z"
 NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
 HOST: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+HOST_AND_PORT: Final = (
+    r"^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])"
+    r":[1-9][0-9]{0,4}\Z"
+)
+TOPIC_PREFIX: Final = r"^[A-Za-z0-9._-]*\Z"
 ADDRESS: Final = r"^[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?\Z|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[0-9A-Za-z._-]+)?\Z"
 VARIABLE: Final = r"^[ -<>-~]+\Z"
 QUANTITY: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z"
@@ -45,6 +50,8 @@ WORDS: Final = {
     SERVICE: "lower case letters, digits and hyphens, a letter first and no hyphen last",
     NAME: "lower case letters, digits and hyphens, no hyphen first or last",
     HOST: "a host name in lower case, such as auth-service or auth.shop.svc",
+    HOST_AND_PORT: "a host and a port such as kafka:9092",
+    TOPIC_PREFIX: "letters, digits, dots, hyphens and underscores",
     ADDRESS: "an IP address or a host name",
     VARIABLE: "printable ASCII characters without =",
     QUANTITY: "a quantity such as 100m, 0.5 or 64Mi",

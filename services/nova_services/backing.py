@@ -23,6 +23,7 @@ from nova_data.errors import DownstreamError, PoolExhaustedError, WriteBackFullE
 from nova_data.pool.database import Database
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.settings import PoolSettings
+from nova_data.pool_reporter import PoolReporter
 from nova_services.correlation import Handler
 from nova_services.errors import UnavailableError
 from nova_services.logs import get_logger
@@ -53,15 +54,17 @@ async def standing(
     options: argparse.Namespace, name: str, *, settings: PoolSettings | None = None
 ) -> AsyncIterator[Standing]:
     """A database and pages with metrics while the block runs; both are there before it begins, the server need not be.
+    The sidecar hears how full the pool is (docs/pool-guard.md). `settings` are in place of --pool-size.
 
     Raises OSError where the port of the pages is taken.
     """
     registry = CollectorRegistry()
+    settings = settings or PoolSettings(size=options.pool_size)
     database = Database(options.database, name=name, settings=settings, metrics=DatabaseMetrics(registry))
     stand = Standing(name, registry, database)
     with pages.served(options.host, options.metrics_port, registry, stand.health) as port:
         get_logger().info("pages served", address=f"{options.host}:{port}")
-        async with database:
+        async with database, PoolReporter(database.guard):
             yield stand
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from nova_data.schema.index_state import quoted
 from nova_data.schema.soft_delete.erasure import RECORD, Place
+from nova_data.schema.statements import quoted
 
 __all__ = ("Place", "erase")
 

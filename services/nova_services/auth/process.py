@@ -7,6 +7,7 @@ from random import Random
 
 from nova_services import options, rpc
 from nova_services.auth.accounts import Accounts
+from nova_services.auth.api import API
 from nova_services.auth.keys import KeyFolder
 from nova_services.auth.metrics import AuthMetrics
 from nova_services.auth.rpc import AuthService
@@ -14,6 +15,7 @@ from nova_services.auth.service import Auth
 from nova_services.auth.sweeping import sweeping
 from nova_services.auth.tokens import Issuer
 from nova_services.backing import standing
+from nova_services.openapi import publish
 from nova_services.web import serve
 
 
@@ -34,10 +36,11 @@ async def run(given: argparse.Namespace) -> None:
     async with standing(given, "auth") as stand:
         accounts, metrics = Accounts(stand.database), AuthMetrics(stand.registry)
         told = AuthService(accounts, keys, issuer, metrics)
-        auth = Auth(accounts, keys, issuer, metrics)
+        served = Auth(accounts, keys, issuer, metrics).application()
+        publish(served, API)
         sweeper = asyncio.create_task(sweeping(accounts, metrics, random=Random()))  # noqa: S311 - spreads work
         try:
             async with rpc.served([told.register], host=given.host, port=given.grpc_port):
-                await serve(auth.application(), host=given.host, port=given.port)
+                await serve(served, host=given.host, port=given.port)
         finally:
             sweeper.cancel()

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 Line = dict[str, Any]
+PATIENCE = 40.0
+"""Seconds for a line: a crowded machine takes its time to start a process."""
 
 
 class Answer(NamedTuple):
@@ -51,7 +53,7 @@ class Service:
     def line(self, event: str, **fields: Any) -> Line:
         """The next line with this event and these fields; earlier ones are dropped."""
         while True:
-            line = self._lines.get(timeout=10)
+            line = self._lines.get(timeout=PATIENCE)
             if line["event"] == event and fields.items() <= line.items():
                 return line
 

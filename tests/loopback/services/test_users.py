@@ -17,6 +17,7 @@ from nova.users.v1.users_pb2 import BatchGetProfilesRequest, CheckBlockRequest, 
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
 from prometheus_client import CollectorRegistry
 
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_data.consumer.dead_letters import topic_of
 from nova_data.consumer.message import Message
 from nova_data.pool.database import Database as Pool
@@ -26,11 +27,13 @@ from nova_services.users.hearing import Hearing
 from nova_services.users.metrics import UsersMetrics
 from nova_services.users.preferences import Preferences, PreferenceStore
 from nova_services.users.profiles import Profiles
+from tests.loopback.conftest import StartApp, StartSidecar
 from tests.loopback.data.database import Database
 from tests.loopback.data.outboxes import relaying
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.redisservers import Server as RedisServer
+from tests.loopback.support.sidecar import document, inbound
 from tests.loopback.support.waiting import eventually
 
 from .process import Answer, Service, running
@@ -403,6 +406,15 @@ def test_it_counts_and_says_what_it_offers(users: Service) -> None:
     assert users.metric('db_pool_wait_seconds_count{pool="users"}') > 0
     assert users.metric('nova_data_cache_requests_total{cache="preferences",result="loaded"}') >= 0
     assert "/profiles/{id}" in users.call("/openapi.json").body["paths"]
+
+
+def test_its_sidecar_hears_how_full_its_pool_is(database: Database, start: StartSidecar, app: StartApp) -> None:
+    sidecar = start(document(inbound(app().address), pool_guard=PoolGuardPolicy(mode="Enforce")))
+    control = f"http://127.0.0.1:{sidecar.config.admin.control.port}"
+    words = (*PORTS, *NOBODYS_KAFKA, "--pool-size", "7")
+    with running("users", *words, DATABASE_URL=database.url, NOVA_CONTROL_URL=control):
+        eventually(lambda: sidecar.metric("nova_pool_guard_reports_total", result="accepted") > 0, within=10)
+        assert sidecar.metric("nova_pool_guard_utilization_ratio", pool="users") < 1
 
 
 def test_without_its_stores_it_says_so_and_lives() -> None:
