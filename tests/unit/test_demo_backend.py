@@ -32,7 +32,7 @@ def test_every_claim_can_be_chosen_and_is_explained() -> None:
 def test_a_service_is_made_small_and_stays_what_it_is(service: services.Service) -> None:
     spec = services.fitted(service)["spec"]
     assert spec["replicas"] == services.REPLICAS.get(service.name, 1)
-    assert all(one["resources"]["requests"]["cpu"] == services.CPU for one in services._containers(spec))
+    assert all(one["resources"]["requests"]["cpu"] == services.CPU for one in services._reserving(spec))
     assert spec["ports"] == service.document["spec"]["ports"]
     convert(services.fitted(service), NovaService)
 
@@ -42,12 +42,14 @@ def test_a_database_has_files_and_what_the_demo_makes_for_it(service: services.S
     database = service.document["spec"]["database"]
     assert database["secretRef"] == f"{service.name}-db"
     assert database["migrations"] == {"configMap": f"{service.name}-migrations-1"}
+    assert database.get("outbox", {}).get("brokers", [stores.BROKERS]) == [stores.BROKERS]
     assert service.files()
 
 
 def test_other_migrations_are_another_try(tmp_path: Path) -> None:
     (tmp_path / "0001_one.sql").write_text("SELECT 1")
-    service = services.Service("shop", {"metadata": {"name": "shop"}, "spec": {"database": {}}}, tmp_path)
+    shop = {"template": {"spec": {"containers": []}}, "database": {}}
+    service = services.Service("shop", {"metadata": {"name": "shop"}, "spec": shop}, tmp_path)
     before = services.fitted(service)["metadata"]["annotations"][names.ANNOTATION_RETRY]
     (tmp_path / "0001_one.sql").write_text("SELECT 2")
     assert services.fitted(service)["metadata"]["annotations"][names.ANNOTATION_RETRY] != before

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from nova_api import names
 from nova_cli.console import Step
 from nova_cli.demo.backend.stage import Backend
-from nova_cli.demo.backend.stores import BROKERS, config_map, secret
+from nova_cli.demo.backend.stores import config_map, secret
 from nova_cli.errors import CommandError
 
 REPLICAS: Final = {"content": 2, "messaging": 2}
@@ -64,20 +64,22 @@ def fitted(service: Service, attempt: str = "") -> dict[str, Any]:
     spec = document["spec"]
     spec["replicas"] = REPLICAS.get(service.name, 1)
     spec.pop("autoscaling", None)
-    for holder in (*_containers(spec), spec.setdefault("sidecar", {})):
+    for holder in _reserving(spec):
         holder.setdefault("resources", {}).setdefault("requests", {})["cpu"] = CPU
     if service.has_database:
         digest = hashlib.sha256(repr(service.files()).encode()).hexdigest()[:12]
         document["metadata"].setdefault("annotations", {})[names.ANNOTATION_RETRY] = digest + attempt
+    if outbox := spec.get("database", {}).get("outbox"):
+        outbox["replicas"] = 1
     return document
 
 
-def _containers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What has `resources` in it: the containers of the template, or the spec itself where it names an image."""
-    if "template" in spec:
-        yield from spec["template"]["spec"]["containers"]
-    else:
-        yield spec
+def _reserving(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What has `resources` in it: the app's containers, the sidecar, and relays."""
+    yield from spec["template"]["spec"]["containers"]
+    yield spec.setdefault("sidecar", {})
+    if "outbox" in spec.get("database", {}):
+        yield spec["database"]["outbox"]
 
 
 def apply(backend: Backend, services: Sequence[Service], empty: Collection[str]) -> None:
@@ -89,8 +91,7 @@ def apply(backend: Backend, services: Sequence[Service], empty: Collection[str])
         backend.apply([secret("auth-keys", signing_keys(datetime.now(UTC)))])
     maps = [config_map(f"{one.name}-migrations-1", one.files()) for one in services if one.has_database]
     backend.apply(maps)
-    relays = [relay(one.name) for one in services if one.has_database]
-    backend.apply([*(fitted(one, attempts[one.name]) for one in services), *relays])
+    backend.apply([fitted(one, attempts[one.name]) for one in services])
 
 
 def _attempt(before: dict[str, Any] | None, empty: bool) -> str:
@@ -108,47 +109,6 @@ def signing_keys(now: datetime) -> dict[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return {f"{(now - timedelta(days=1)).date().isoformat()}.pem": text}
-
-
-def relay(name: str) -> dict[str, Any]:
-    """A relay for the outbox of a service, which also makes its tables."""
-    environment = [
-        {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": f"{name}-db", "key": names.DATABASE_URL_KEY}}},
-        {"name": "KAFKA_BROKERS", "value": BROKERS},
-    ]
-    tools = ["python3", "-P", "-m", "nova_data.main"]
-    shared = {
-        "image": "nova/services:dev",
-        "env": environment,
-        "resources": {"requests": {"cpu": CPU, "memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-    }
-    probe = {"httpGet": {"path": "/healthz", "port": 9464}, "periodSeconds": 5, "timeoutSeconds": 5}
-    labels = {"app": f"{name}-relay"}
-    pod = {
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "initContainers": [{"name": "install", "command": [*tools, "outbox", "install"], **shared}],
-        "containers": [{"name": "relay", "command": [*tools, "relay"], "readinessProbe": probe, **shared}],
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": f"{name}-relay"},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
-    }
 
 
 def wait(backend: Backend, services: Sequence[Service], step: Step) -> None:
