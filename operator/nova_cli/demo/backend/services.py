@@ -100,8 +100,8 @@ def _attempt(before: dict[str, Any] | None, empty: bool) -> str:
         return ""
     if empty or "MigrationFailed" in _missing(before):
         return f"-{int(time.time())}"
-    _, hyphen, last = before["metadata"].get("annotations", {}).get(names.ANNOTATION_RETRY, "").partition("-")
-    return hyphen + last
+    last = str(before["metadata"].get("annotations", {}).get(names.ANNOTATION_RETRY, ""))
+    return last[len(last.partition("-")[0]) :]
 
 
 def signing_keys(now: datetime) -> dict[str, str]:
