@@ -85,7 +85,8 @@ class Talker:
                         scene.longest = max(scene.longest, time.monotonic() - gone)
                     await self._converse(chat)
                     gone = time.monotonic()
-                    scene.codes[chat.close_code or 0] += 1
+                    if not scene.over.is_set():
+                        scene.codes[chat.close_code or 0] += 1
             except aiohttp.WSServerHandshakeError as error:
                 scene.errors[f"handshake {error.status}"] += 1
                 await asyncio.sleep(_AGAIN)

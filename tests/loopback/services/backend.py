@@ -32,6 +32,7 @@ class Shape(NamedTuple):
 SHAPES = {
     "auth": Shape(topics=False),
     "users": Shape(),
+    "media": Shape(grpc=False),
     "search": Shape(outbox=False, grpc=False),
 }
 

@@ -67,6 +67,8 @@ def started(backend: Backend, name: str, folder: Path) -> Service:
     if name == "auth":
         write_key(folder, "2026-01-01")
         return backend.start(name, "--keys", str(folder))
+    if name == "media":
+        return backend.start(name, "--store", str(folder / "contents"))
     return backend.start(name)
 
 

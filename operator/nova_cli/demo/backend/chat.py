@@ -4,6 +4,7 @@ import json
 import time
 from typing import Final
 
+from nova_api import names
 from nova_cli.demo.backend.stage import Backend
 from nova_cli.demo.claim import Verdict
 from nova_cli.errors import CommandError
@@ -13,7 +14,9 @@ _RATE: Final = 4
 _DEVICES: Final = 2
 """WebSockets of each of the two, so that both pods have some."""
 _REPLACED: Final = 280
-"""Seconds for all pods to be replaced; each leaves when its last WebSocket was closed in order."""
+"""Seconds for all new pods to be ready."""
+_LEAVING: Final = 90
+"""Seconds in which the old ones must have gone: they close one WebSocket after the other, in 20 s."""
 
 
 def chat(backend: Backend) -> Verdict:
@@ -26,13 +29,13 @@ def chat(backend: Backend) -> Verdict:
     tokens = [one.access for one in (anna, ben) for _ in range(_DEVICES)]
     opening = json.dumps({"conversationId": begun.body["conversationId"], "tokens": tokens}) + "\n"
     words = ("python3", "-m", "nova_services.talk", f"{backend.url('messaging')}/chat", f"--rate={_RATE}")
-    before = {pod.uid for pod in backend.pods("messaging")}
+    before = _there(backend)
     with backend.meanwhile(*words, opening=opening) as end:
         begin = time.monotonic()
         backend.kubectl("rollout", "restart", "deployment/messaging")
         status = ("rollout", "status", "deployment/messaging", f"--timeout={_REPLACED}s")
         backend.kubectl(*status, patience=_REPLACED + 10)
-        backend.eventually(lambda: before.isdisjoint(pod.uid for pod in backend.pods("messaging")), within=60)
+        backend.eventually(lambda: before.isdisjoint(_there(backend)), within=_LEAVING, every=1)
         took = time.monotonic() - begin
         said = end()
     figures = (
@@ -46,3 +49,9 @@ def chat(backend: Backend) -> Verdict:
         figures += f"; unanswered {said['unanswered']}, errors {trouble}"
     whole = not (said["lost"] or said["doubled"] or said["disordered"] or said["unanswered"] or trouble)
     return Verdict(whole and said["reconnects"] >= len(tokens), figures)
+
+
+def _there(backend: Backend) -> set[str]:
+    """The pods of messaging, those that are leaving too."""
+    items = backend.get("pods", "-l", f"{names.LABEL_SERVICE}=messaging")["items"]
+    return {item["metadata"]["uid"] for item in items}
