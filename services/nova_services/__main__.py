@@ -17,6 +17,7 @@ _SERVICES: Final = {
     "content": ("content.process", "posts, comments, follows and feeds"),
     "recommendations": ("recommendations.process", "posts of people whom one does not follow yet"),
     "messaging": ("messaging.process", "conversations over WebSockets"),
+    "media": ("media.process", "pictures and films"),
     "notification": ("notification.process", "what people should hear of"),
     "search": ("search.process", "posts and people, found by their words"),
     "graphql": ("graphql.process", "one question for what several services know"),

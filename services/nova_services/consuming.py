@@ -22,6 +22,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -60,6 +61,7 @@ async def consuming(
         group=group,
         handler=lambda message: _handled(keys, effects, message),
         brokers=options.brokers,
+        kafka=kafka_settings.from_environment(),
         metrics=ConsumerMetrics(stand.registry),
     )
     pruning = asyncio.create_task(_prune(stand.database))

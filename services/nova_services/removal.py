@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
+from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.handling import PAUSE_ON
 from nova_data.consumer.message import Message
@@ -81,6 +82,7 @@ class Removal:
             group=f"{options.topic_prefix}{stand.name}",
             handler=self,
             brokers=options.brokers,
+            kafka=kafka_settings.from_environment(),
             timeout=TIMEOUT,
             pause_on=(*PAUSE_ON, *GONE, DatabaseError),
             metrics=ConsumerMetrics(stand.registry),

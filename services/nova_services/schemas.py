@@ -24,6 +24,7 @@ DESCRIBED: Final = {
     "recommendations": "recommendations.api",
     "messaging": "messaging.api",
     "notification": "notification.api",
+    "media": "media.api",
     "search": "search.api",
     "graphql": "graphql.api",
 }

@@ -21,6 +21,7 @@ PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "nghttpd": "ng
 PACKAGES |= {"h2load": "nghttp2-client"}
 #: the same for tests that keep state elsewhere
 PACKAGES |= {"redis-server": "redis-server", "pg_isready": "postgresql"}
+PACKAGES |= {"node": "nodejs", "npm": "npm"}
 #: the same for the oracles of tests/oracles
 PACKAGES |= {"javac": "default-jdk-headless", "mvn": "maven"}
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])

@@ -29,7 +29,7 @@ AGAIN: Final = 30.0
 BEHIND: Final = 4
 """Users who are computed for behind their answers, at most; more would be the load that this service is to avoid."""
 CLAIM: Final = 30.0
-"""Seconds in which nobody else computes for the same user."""
+"""Seconds in which nobody else computes for the same user, at most; half of `every` where that is less."""
 TIDY_EVERY: Final = 86400.0
 
 
@@ -103,7 +103,7 @@ class Precompute:
     async def compute(self, user: UUID) -> float:
         """Make the recommendations of a user ready; what it cost, in seconds, 0 where somebody else does it. Raises
         what the warehouse and the shelf do."""
-        if not await self._shelf.claim(user, CLAIM):
+        if not await self._shelf.claim(user, min(CLAIM, self._every / 2)):
             return 0.0
         began = self._clock()
         try:

@@ -13,7 +13,7 @@ from typing import Final
 from nova.posts.v1 import posts_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from nova_data import pages
+from nova_data import kafka_settings, pages
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -59,7 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", metavar="SECONDS", type=float, default=EVERY, help="between rounds (default %(default)g)"
     )
     parser.add_argument(
-        "--peak", metavar="HOURS", type=_hours, default="17-22", help="of many people, in UTC (default %(default)s)"
+        "--share", type=float, default=0.25, help="of the time that rounds may compute (default %(default)g)"
+    )
+    parser.add_argument(
+        "--peak",
+        metavar="HOURS",
+        type=_hours,
+        default="17-22",
+        help="of many people, in UTC, with a fifth of that (default %(default)s)",
     )
 
 
@@ -72,7 +79,8 @@ async def run(options: argparse.Namespace) -> None:
     try:
         async with rpc.channel(options.content_address) as content, redis(options.redis or REDIS) as client:
             shelf = Shelf(client)
-            precompute = Precompute(warehouse, shelf, metrics, pace=Pace(peak=options.peak), every=options.every)
+            pace = Pace(share=options.share, peak_share=options.share / 5, peak=options.peak)
+            precompute = Precompute(warehouse, shelf, metrics, pace=pace, every=options.every)
             filling = Filling(warehouse, shelf, options, registry)
             service = Recommendations(shelf, precompute, posts_pb2_grpc.PostsServiceStub(content), metrics)
             with pages.served(options.host, options.metrics_port, registry, filling.health) as port:
@@ -126,6 +134,7 @@ class Filling:
             group=self._group,
             handler=self._handle,
             brokers=self._options.brokers,
+            kafka=kafka_settings.from_environment(),
             slots=SLOTS,
             lanes=LANES,
             metrics=self._metrics,

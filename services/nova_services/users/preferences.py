@@ -17,7 +17,7 @@ from msgspec import Meta
 from nova_data.cache.freshness import Freshness
 from nova_data.cache.metrics import CacheMetrics
 from nova_data.cache.read_through import ReadThrough
-from nova_data.cache.tier import RedisTier
+from nova_data.cache.tier import TIMEOUT, RedisTier
 from nova_data.cache.write_back import WriteBack
 from nova_data.pool.database import Database
 from nova_services.errors import NotFoundError
@@ -50,19 +50,22 @@ class Preferences(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PreferenceStore:
-    """See the module; a block, at whose end what was chosen is saved. `flush_after` in seconds. Raises what `Database`
-    does, and WriteBackFullError while too much waits to be saved."""
+    """See the module; a block, at whose end what was chosen is saved. `flush_after` and `redis_timeout` in seconds.
+
+    Raises what `Database` does, and WriteBackFullError while too much waits to be saved.
+    """
 
     def __init__(
         self,
         database: Database,
         *,
         redis: Any = None,
+        redis_timeout: float = TIMEOUT,
         metrics: CacheMetrics | None = None,
         flush_after: float = FLUSH_AFTER,
     ) -> None:
         self._database = database
-        tier = None if redis is None else RedisTier(redis, "preferences", Preferences)
+        tier = None if redis is None else RedisTier(redis, "preferences", Preferences, timeout=redis_timeout)
         self._cache: ReadThrough[UUID, Preferences] = ReadThrough(
             "preferences", self._load, Freshness(ttl=FRESH), redis=tier, metrics=metrics
         )

@@ -44,6 +44,7 @@ SHAPES = {
     ),
     "messaging": Shape(),
     "notification": Shape(),
+    "media": Shape(grpc=False),
     "search": Shape(grpc=False),
 }
 

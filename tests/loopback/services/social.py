@@ -25,13 +25,16 @@ MANIFEST = ROOT / "examples/backend/content.yaml"
 def prepared(database: Database) -> Database:
     """What the operator's Job does before a rollout of the example."""
     spec = yaml.safe_load(MANIFEST.read_text())["spec"]["database"]
-    for words in (
-        ("outbox", "install"),
-        ("apply", "--spec", json.dumps(spec), "--folder", MIGRATIONS),
-    ):
-        done = database.command(*words)
-        assert done.returncode == 0, done.stderr
+    done = database.command("apply", "--spec", json.dumps(spec), "--folder", MIGRATIONS)
+    assert done.returncode == 0, done.stderr
     return database
+
+
+def metric(port: int, series: str) -> float:
+    """The value of one series of a service, 0 where there is none."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
 
 class Content:
@@ -43,10 +46,8 @@ class Content:
         self._metrics_port = metrics_port
 
     def metric(self, series: str) -> float:
-        """The value of one series, 0 where there is none."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=5) as page:
-            lines = page.read().decode().splitlines()
-        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
+        """The value of one series."""
+        return metric(self._metrics_port, series)
 
     def person(self) -> "Person":
         """Somebody new."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nova_services import schemas
+from tests.crowd import CROWD
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
 
@@ -45,7 +46,7 @@ def fuzz(service: Service, folder: Path, *words: str, checks: tuple[str, ...] = 
         env={**os.environ, "SCHEMATHESIS_HOOKS": "fuzzing_checks", "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100 * CROWD,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -70,10 +71,12 @@ def started(backend: Backend, name: str, folder: Path) -> Service:
         return backend.start_graphql()
     for peer in SHAPES[name].peers:
         started(backend, peer, folder)
-    if name != "auth":
-        return backend.start(name)
-    write_key(folder, "2026-01-01")
-    return backend.start(name, "--keys", str(folder))
+    if name == "auth":
+        write_key(folder, "2026-01-01")
+        return backend.start(name, "--keys", str(folder))
+    if name == "media":
+        return backend.start(name, "--store", str(folder / "contents"))
+    return backend.start(name)
 
 
 @pytest.mark.parametrize("name", DESCRIBED)

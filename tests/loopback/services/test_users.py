@@ -277,15 +277,15 @@ def test_processes_share_what_was_read_by_redis_which_forgets_who_left(database:
 
     async def share() -> None:
         async with Pool(database.url, name="shared") as pool, redis(f"redis://127.0.0.1:{server.port}") as client:
-            async with PreferenceStore(pool, redis=client) as first:
+            async with PreferenceStore(pool, redis=client, redis_timeout=5) as first:
                 first.choose(user, Preferences(theme="dark"))
             async with pool.acquire() as connection:  # behind everybody's back
                 await connection.execute("UPDATE preferences SET chosen = '{}' WHERE user_id = $1", user)
-            async with PreferenceStore(pool, redis=client) as second:
+            async with PreferenceStore(pool, redis=client, redis_timeout=5) as second:
                 assert (await second.of(user)).theme == "dark"
                 await second.forget(user)
             assert server.keys() == []
-            async with PreferenceStore(pool, redis=client) as third:
+            async with PreferenceStore(pool, redis=client, redis_timeout=5) as third:
                 assert (await third.of(user)).theme == "system"
 
     try:

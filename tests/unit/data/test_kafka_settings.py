@@ -7,7 +7,8 @@ import pytest
 
 from nova_data import kafka_settings
 from nova_data.commands import dead_letters, options
-from nova_data.errors import KafkaSettingsError, OutboxError
+from nova_data.consumer.dead_letter_list import DeadLetterList
+from nova_data.errors import ConsumerError, KafkaSettingsError, OutboxError
 from nova_data.outbox.publisher import Publisher
 
 
@@ -77,6 +78,13 @@ def test_what_kafkas_client_says_of_a_setting_is_said_without_its_value(settings
     with pytest.raises(OutboxError) as refusal:
         publisher.open()
     assert rule in str(refusal.value)
+    assert "hunter2" not in f"{refusal.value!r} {refusal.value.__cause__}"
+
+
+def test_so_it_is_of_dead_letters() -> None:
+    letters = DeadLetterList("127.0.0.1:9", "orders", {"security.protocol": "hunter2"})
+    with pytest.raises(ConsumerError, match=r"security\.protocol") as refusal:
+        letters.read()
     assert "hunter2" not in f"{refusal.value!r} {refusal.value.__cause__}"
 
 
