@@ -13,6 +13,7 @@ from tests.loopback.support.waiting import eventually
 from .backend import Backend
 from .process import Answer, Service
 
+pytestmark = pytest.mark.timeout(240)  # six processes start before the first test
 BATCH = "/nova.users.v1.UsersService/BatchGetProfiles"
 
 
@@ -228,7 +229,7 @@ def test_what_is_found_has_the_names_of_today(backend: Backend, anna: Person, be
     }
 
 
-def test_batches_are_counted(backend: Backend, anna: Person) -> None:
+def test_fifty_people_are_one_call(backend: Backend, anna: Person) -> None:
     gateway = backend.services["graphql"]
 
     def counted() -> tuple[float, float]:
@@ -236,8 +237,10 @@ def test_batches_are_counted(backend: Backend, anna: Person) -> None:
 
     loads, batches = counted()
     fields = " ".join(f'p{n}: person(id: "{uuid.uuid4()}") {{ id }}' for n in range(50))
-    assert anna.get(f"{{ {fields} }}") == {f"p{n}": None for n in range(50)}
+    correlation = f"page-{uuid.uuid4()}"
+    assert anna.get(f"{{ {fields} }}", correlation=correlation) == {f"p{n}": None for n in range(50)}
     assert counted() == (loads + 50, batches + 1)
+    assert asked(backend.services["users"], correlation) == 1
 
 
 def test_without_users_the_posts_are_there_and_their_authors_are_not(
