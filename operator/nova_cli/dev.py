@@ -77,7 +77,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=Path,
         default=Path("tls"),
         metavar="DIR",
-        help="folder with one folder per Secret of upstreams[].tls: DIR/SECRET/ca.crt, tls.crt, tls.key (default: tls)",
+        help="folder with one folder per Secret of upstreams[].tls and jwt.issuers[]: DIR/SECRET/ca.crt, tls.crt, "
+        "tls.key (default: tls)",
     )
     parser.add_argument(
         "--redis",

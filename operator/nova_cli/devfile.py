@@ -86,19 +86,29 @@ def with_certificates(config: ProxyConfig, parent: Path) -> ProxyConfig:
     missing: without it, the machine's own authorities would count and nobody would know."""
     outbound = list(config.outbound)
     for index, port in enumerate(outbound):
-        if port.tls is None or not port.tls.directory:
-            continue
-        folder = parent / Path(port.tls.directory).name
-        if not folder.is_dir():
-            raise ConfigError(
-                f"$.spec.upstreams[{index}].tls.secret",
-                f"expected its files (ca.crt, tls.crt, tls.key) in the folder {folder}, which is not there; "
-                "make it, name another parent with --tls-directory, or send the upstream elsewhere with --upstream",
-            )
-        outbound[index] = msgspec.structs.replace(
-            port, tls=msgspec.structs.replace(port.tls, directory=str(folder.resolve()))
+        if port.tls is not None and port.tls.directory:
+            path = f"$.spec.upstreams[{index}].tls.secret"
+            folder = _folder(parent, port.tls.directory, path, ", or send the upstream elsewhere with --upstream")
+            outbound[index] = msgspec.structs.replace(port, tls=msgspec.structs.replace(port.tls, directory=folder))
+    jwt = config.jwt
+    if jwt is not None:
+        directories = tuple(
+            _folder(parent, directory, f"$.spec.jwt.issuers[{index}].secret") if directory else ""
+            for index, directory in enumerate(jwt.directories)
         )
-    return msgspec.structs.replace(config, outbound=tuple(outbound))
+        jwt = msgspec.structs.replace(jwt, directories=directories)
+    return msgspec.structs.replace(config, outbound=tuple(outbound), jwt=jwt)
+
+
+def _folder(parent: Path, directory: str, path: str, otherwise: str = "") -> str:
+    folder = parent / Path(directory).name
+    if not folder.is_dir():
+        raise ConfigError(
+            path,
+            f"expected its files (ca.crt, tls.crt, tls.key) in the folder {folder}, which is not there; "
+            f"make it, or name another parent with --tls-directory{otherwise}",
+        )
+    return str(folder.resolve())
 
 
 def with_redis(config: ProxyConfig, there: Address | None) -> ProxyConfig:
