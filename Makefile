@@ -69,6 +69,7 @@ lint: $(STAMP)  ## format, lint, types, import rules and generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m nova_api.schema --check
+	$(BIN)/python -m nova_services.schemas --check
 
 bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProxy and nginx
 	$(BIN)/python -m tests.bench
