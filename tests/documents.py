@@ -64,6 +64,8 @@ def with_jwt(*issuers: Document, **fields: Any) -> Document:
 TEMPLATE: Document = {"spec": {"containers": [{"name": "app", "image": "registry.example/shop:1"}]}}
 PEER: Document = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 
+OUTBOX: Document = {"brokers": ["kafka:9092"]}
+
 GOOD: dict[str, Document] = {
     "minimal": MINIMAL,
     "tokens": with_jwt(),
@@ -204,6 +206,22 @@ GOOD: dict[str, Document] = {
         }
     ),
     "a database with the usual tables": with_spec(database={"secretRef": "d", "softDelete": {}}),
+    "an outbox and its relays": with_spec(
+        database={
+            "secretRef": "d",
+            "outbox": {
+                "brokers": ["kafka-0.kafka.svc:9092", "10.1.2.3:9093", "[fd00::1]:9092"],
+                "replicas": 3,
+                "topicPrefix": "shop.",
+                "kafka": {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"},
+                "kafkaSecretRef": "shop-kafka",
+                "retention": "720h",
+            },
+        }
+    ),
+    "an outbox without relays": with_spec(
+        database={"secretRef": "d", "outbox": {"mode": "Off", "brokers": ["kafka:9092"]}}
+    ),
     "migrations in an image": with_spec(database={"secretRef": "d", "migrations": {"image": "shop:1", "path": "/sql"}}),
     "least of what protects": with_spec(
         selfProtection={"maxLoopLag": "1ms", "maxMemory": "0.01%", "maxDescriptors": "1%"}
@@ -253,10 +271,26 @@ BAD: dict[str, Bad] = {
         "database is for services whose Deployment the operator makes, not for workloadRef: another one's rollout"
         " cannot be made to wait",
     ),
+    "a password for Kafka in the open": _rule(
+        with_spec(database={"secretRef": "d", "outbox": OUTBOX | {"kafka": {"sasl.password": "x"}}}),
+        "spec.database.outbox",
+        "kafka: settings that are secrets belong into the Secret of kafkaSecretRef",
+    ),
+    "a setting that the order hangs on": _rule(
+        with_spec(database={"secretRef": "d", "outbox": OUTBOX | {"kafka": {"acks": "1"}}}),
+        "spec.database.outbox",
+        "kafka: bootstrap.servers, acks, enable.idempotence, enable.gapless.guarantee, message.timeout.ms cannot be"
+        " set, since the order of events hangs on them",
+    ),
+    "events that are kept for hours": _rule(
+        with_spec(database={"secretRef": "d", "outbox": OUTBOX | {"retention": "6h"}}),
+        "spec.database.outbox",
+        "retention must be at least 24h, and ageAlert at least 1s",
+    ),
     "a database with nothing to do": _rule(
         with_spec(database={"secretRef": "d", "indexes": []}),
         "spec.database",
-        "at least one of migrations, softDelete and indexes must be set",
+        "at least one of migrations, softDelete, outbox and indexes must be set",
     ),
     "migrations from nowhere": _rule(
         with_spec(database={"secretRef": "d", "migrations": {"path": "/sql"}}),
@@ -569,7 +603,7 @@ BAD: dict[str, Bad] = {
     "counted together without a Redis": _rule(
         with_spec(rateLimit={"mode": "Enforce", "limits": [{"name": "all", "rate": 1, "scope": "Global"}]}),
         "spec",
-        "scope Global needs redis, in which all pods count together",
+        "rateLimit.limits and tenancy: scope Global needs redis, in which all pods count together",
     ),
     "a burst of no rate": _rule(
         with_spec(tenancy={"tenants": [{"name": "acme", "burst": 3}]}),

@@ -10,6 +10,7 @@ from msgspec import Meta
 from nova_api import patterns
 from nova_api.forms import SecretName
 from nova_api.model import Model, Rule
+from nova_api.outbox import Outbox
 from nova_api.units import Duration
 
 TableName = Annotated[str, Meta(pattern=patterns.TABLE, max_length=127)]
@@ -84,6 +85,9 @@ class DatabasePolicy(Model, frozen=True, kw_only=True):
     indexes: Annotated[tuple[Index, ...], Meta(max_length=64)] = ()
     """Indexes that there must be, after the migrations."""
 
+    outbox: Outbox | None = None
+    """Events for Kafka: their tables, after the migrations, and the relays that bring them there."""
+
     lock_timeout: Duration = Duration(0.5)
     """Longest wait for a lock of a table, as writers may have to wait behind it; it is tried again afterwards."""
 
@@ -92,9 +96,10 @@ class DatabasePolicy(Model, frozen=True, kw_only=True):
 
     rules = (
         Rule(
-            cel="has(self.migrations) || has(self.softDelete) || (has(self.indexes) && size(self.indexes) > 0)",
-            message="at least one of migrations, softDelete and indexes must be set",
-            holds=lambda s: s.migrations is not None or s.soft_delete is not None or bool(s.indexes),
+            cel="has(self.migrations) || has(self.softDelete) || has(self.outbox)"
+            " || (has(self.indexes) && size(self.indexes) > 0)",
+            message="at least one of migrations, softDelete, outbox and indexes must be set",
+            holds=lambda s: s.migrations is not None or s.soft_delete is not None or bool(s.outbox or s.indexes),
         ),
         Rule(
             cel="duration(self.lockTimeout) >= duration('10ms') && duration(self.lockTimeout) <= duration('60s')"

@@ -18,6 +18,9 @@ ANNOTATION_TEMPLATE_HASH: Final = "nova.dev/template-hash"
 """Annotation of a pod template with its hash, so that a template and all pods made of it can be told from others."""
 ANNOTATION_ROLLOUT: Final = "nova.dev/rollout"
 """Annotation of a NovaService with what somebody wants of a canary; `nova rollout` writes it."""
+LABEL_TOOL_OF: Final = "nova.dev/tool-of"
+"""Label of a pod that works for a service and is none of it: of the database's Job, and of relays. It names the
+service; no Service selects it."""
 LABEL_INJECT: Final = "nova.dev/inject"
 """Label of a pod that asks for the sidecar of the service it names (workloadRef.mode Inject)."""
 ANNOTATION_RETRY: Final = "nova.dev/retry"
@@ -32,6 +35,13 @@ LAST_GOOD_KEY: Final = "last-good.json"
 """The document before that one, which a sidecar starts with when it cannot use the other."""
 DATABASE_URL_KEY: Final = "url"
 """Key of a Secret under which the database's URL is."""
+MIGRATIONS_VOLUME: Final = "migrations"
+"""Name of the volume with a database's migrations, and of the container that copies them out of an image."""
+KAFKA_DIRECTORY: Final = "/etc/nova-kafka"
+"""Folder of the Secret with settings of Kafka's client."""
+METRICS_PORT: Final = 9464
+"""Where relays answer: /metrics, /healthz and /readyz."""
+METRICS_PORT_NAME: Final = "metrics"
 SESSION_KEY: Final = "key"
 """Key of a Secret under which the bytes are that cookies are signed with."""
 TLS_DIRECTORY: Final = "/etc/nova-tls"
@@ -73,6 +83,11 @@ def endpoints(service: str) -> str:
 def database_job(service: str) -> str:
     """Name of the Job that prepares a service's database."""
     return f"{service}-migrate"
+
+
+def relay(service: str) -> str:
+    """Name of the Deployment of relays, and of what belongs to it."""
+    return f"{service}-relay"
 
 
 def canary(service: str) -> str:

@@ -16,6 +16,11 @@ REDIS_URL: Final = r"^(rediss?|redis\+(sentinel|cluster))://[a-zA-Z0-9.:,\[\]-]+
 SERVICE: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z"
 NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
 HOST: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+HOST_AND_PORT: Final = (
+    r"^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])"
+    r":[1-9][0-9]{0,4}\Z"
+)
+TOPIC_PREFIX: Final = r"^[A-Za-z0-9._-]*\Z"
 ADDRESS: Final = r"^[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?\Z|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[0-9A-Za-z._-]+)?\Z"
 VARIABLE: Final = r"^[ -<>-~]+\Z"
 QUANTITY: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\Z"
@@ -31,6 +36,7 @@ CLAIM: Final = r"^[!-~]+\Z"
 TENANT: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"
 TABLE: Final = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?\Z"
 IDENTIFIER: Final = r"^[a-z_][a-z0-9_]*\Z"
+OPERATION: Final = r"^[_A-Za-z][_0-9A-Za-z]*[*]?\Z"
 INDEX_COLUMN: Final = r"^[a-z_][a-z0-9_]*( (asc|desc|ASC|DESC))?\Z"
 
 WORDS: Final = {
@@ -38,13 +44,15 @@ WORDS: Final = {
     HEADER: "the name of a header in lower case, such as x-request-id",
     PATH: "a path that begins with / and has no spaces",
     PRINTABLE: "printable ASCII characters",
-    URL: "a URL such as http://otel-collector:4318",
+    URL: "a URL that begins with http:// or https://, and has no spaces",
     BASE64URL: "base64url without padding, as in a JWK",
     COOKIE: "letters, digits, hyphens and underscores",
     REDIS_URL: "a URL such as redis://redis:6379/0, without name and password",
     SERVICE: "lower case letters, digits and hyphens, a letter first and no hyphen last",
     NAME: "lower case letters, digits and hyphens, no hyphen first or last",
     HOST: "a host name in lower case, such as auth-service or auth.shop.svc",
+    HOST_AND_PORT: "a host and a port such as kafka:9092",
+    TOPIC_PREFIX: "letters, digits, dots, hyphens and underscores",
     ADDRESS: "an IP address or a host name",
     VARIABLE: "printable ASCII characters without =",
     QUANTITY: "a quantity such as 100m, 0.5 or 64Mi",
@@ -54,6 +62,7 @@ WORDS: Final = {
     CLAIM: "the name of a claim, such as sub, without spaces",
     TABLE: "a table such as posts or shop.posts, in lower case",
     IDENTIFIER: "lower case letters, digits and underscores, no digit first",
+    OPERATION: "the name of a GraphQL operation, such as Feed, or its beginning and one *, such as Public*",
     INDEX_COLUMN: "a column such as user_id, or created_at desc",
     TENANT: "lower case letters, digits, hyphens, dots and underscores, a letter or digit first and last",
 }

@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--pod-monitors",
         action="store_true",
-        help="print PodMonitors too, for a cluster that has the Prometheus operator",
+        help="print PodMonitors and PrometheusRules too, for a cluster that has the Prometheus operator",
     )
     parser.set_defaults(func=run)
 
@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
             http_routes=True,  # who writes `gateway` has them
             session_persistence=True,
             pod_monitors=options.pod_monitors,
+            prometheus_rules=options.pod_monitors,
         ),
     )
     manifests: list[dict[str, Any]] = []

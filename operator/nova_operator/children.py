@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 import structlog
@@ -20,8 +20,11 @@ from nova_operator.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     JOB,
+    NETWORK_POLICY,
     OPTIONAL_CHILDREN,
     POD_DISRUPTION_BUDGET,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
     SERVICE,
     Kind,
 )
@@ -43,6 +46,13 @@ from nova_operator.session_secrets import SessionSecrets
 
 _CHECKED: Final = (CONFIG_MAP, SERVICE, POD_DISRUPTION_BUDGET)
 """What the schema of a NovaService leaves nothing to refuse in."""
+
+_OF_RELAYS: Final = (POD_DISRUPTION_BUDGET, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE)
+"""Kinds, beside Deployments, of which relays have one of their own."""
+
+ENDING: Final = 0.3
+"""Seconds after which the API server's discovery tells that a definition is being deleted, at the latest, once the
+first of its objects is gone; it was a few milliseconds each time."""
 
 log = structlog.get_logger()
 
@@ -102,6 +112,7 @@ class Children:
             if not creates:
                 await self._look_for_missing(service, desired)
                 actions = plan(service, desired, self._observe(service), settled)
+                actions = await self._as_served(actions, settled)
                 await self._rehearse(actions)
         except ConflictError as error:
             return Outcome(obstacle=Trouble(reasons.CONFLICT, str(error)))
@@ -114,7 +125,7 @@ class Children:
             return Outcome(obstacle=error.trouble)
         self._wary.discard(service.metadata.uid)
         return Outcome(
-            created=any(isinstance(a, Apply) and a.child.kind is DEPLOYMENT and a.why == "missing" for a in actions),
+            created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
             waiting=any(isinstance(action, Wait) for action in actions),
         )
 
@@ -141,6 +152,23 @@ class Children:
         namespace, name = service.metadata.namespace, service.metadata.name
         found = {key: self._mirror.get(key.kind, namespace, key.name) for key in possible_children(name)}
         return {key: manifest for key, manifest in found.items() if manifest is not None}
+
+    async def _as_served(
+        self, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
+    ) -> tuple[Action, ...]:
+        """With `Wait` for what belongs to a definition that is being deleted: its objects go first, and one that is
+        written meanwhile holds it up. It is asked of objects that were there before; others cost nothing."""
+        doubtful = [action for action in actions if _was_there(action, settled)]
+        if not doubtful:
+            return actions
+        if any(action.why == "missing" for action in doubtful):
+            await asyncio.sleep(ENDING)
+        kinds = list({action.child.kind for action in doubtful})
+        served = await asyncio.gather(*(self._cluster.serves(kind) for kind in kinds))
+        ending = {kind for kind, serves in zip(kinds, served, strict=True) if not serves}
+        if ending:
+            self._doubt()
+        return tuple(Wait(action.child) if action.child.kind in ending else action for action in actions)
 
     async def _rehearse(self, actions: tuple[Action, ...]) -> None:
         """Ask the API server whether it would take each write, before the first one is made. A single write needs no
@@ -222,8 +250,22 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
     if kind is JOB:
         return (names.database_job(service),)
     if kind is DEPLOYMENT:
-        return service, names.canary(service)
+        return service, names.canary(service), names.relay(service)
+    if kind in _OF_RELAYS:
+        return service, names.relay(service)
     return (service,)
+
+
+def _makes(service: NovaService, action: Apply) -> bool:
+    own = action.child == ChildKey(DEPLOYMENT, service.metadata.name)
+    return own and action.why == "missing"
+
+
+def _was_there(action: Action, settled: dict[ChildKey, tuple[str, str]]) -> TypeGuard[Apply]:
+    """Whether it writes an object of an optional kind that is or was there."""
+    if not isinstance(action, Apply) or action.child.kind not in OPTIONAL_CHILDREN:
+        return False
+    return action.why != "missing" or action.child in settled
 
 
 def _about(service: NovaService) -> dict[str, str]:

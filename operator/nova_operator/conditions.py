@@ -9,6 +9,8 @@
     Stalled        it does not go on unless somebody acts, in the words of kstatus; only there while it holds
     Canary         two versions run; only there while one is under way (see `rollout.telling`)
     DatabaseReady  the database is as the spec wants it; only there with spec.database (see `database`)
+    OutboxRelayReady
+                   relays bring the events of its outbox to Kafka; only there with spec.database.outbox (see `relays`)
     FieldsIgnored  fields of the spec do nothing: this operator does not know them, or the cluster has not what they
                    need; only there while it holds
 
@@ -52,6 +54,7 @@ STALLING: Final = frozenset(
 def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdicts:
     """The conditions; `upstreams` are the names that the spec gives, None where it cannot be read."""
     trouble = find_trouble(seen)
+    beside = trouble or (seen.relays and seen.relays.trouble)
     ready = _ready(seen, trouble)
     converged = _converged(seen)
     progressing = _progressing(ready, converged, trouble)
@@ -59,8 +62,8 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         "Ready": ready,
         "Progressing": progressing,
         "Converged": converged,
-        "Degraded": Verdict("True", trouble.reason, trouble.message)
-        if trouble
+        "Degraded": Verdict("True", beside.reason, beside.message)
+        if beside
         else Verdict("False", reasons.AS_EXPECTED, "; ".join(("nothing needs attention", *seen.risks))),
         "CircuitOpen": circuit_verdict(seen, upstreams),
     }
@@ -70,6 +73,8 @@ def assess(seen: Observation, upstreams: tuple[str, ...] | None = None) -> Verdi
         verdicts["Stalled"] = verdicts["Degraded"]
     if seen.database is not None:
         verdicts["DatabaseReady"] = database.verdict(seen.database)
+    if seen.relays is not None:
+        verdicts["OutboxRelayReady"] = seen.relays.verdict
     if seen.ignored or seen.without_effect:
         verdicts["FieldsIgnored"] = _ignored(seen.ignored, seen.without_effect)
     if seen.rollout is not None:

@@ -2,7 +2,9 @@
 
 Their definitions come and go with other people's charts, at any time. So the operator asks the discovery documents at
 its start and then from time to time, and at once when a write finds its kind gone; it needs no permission for that.
-A definition that is being deleted still serves reads, while its objects go; it counts as gone from then on.
+A definition that is being deleted still serves reads, while its objects go; it counts as gone from then on. A write by
+server-side apply would make an object of it all the same, for which the definition then waits up to a minute. So of an
+object that was there and is gone, `children` asks first whether its kind is still to be written to.
 
 https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
 """
@@ -17,7 +19,7 @@ import structlog
 
 from nova_operator.cluster import Cluster, ClusterError
 from nova_operator.desired.defaults import Platform
-from nova_operator.kinds import HTTP_ROUTE, POD_MONITOR
+from nova_operator.kinds import HTTP_ROUTE, POD_MONITOR, PROMETHEUS_RULE
 
 LEAST_PAUSE = 0.5
 """Seconds between two questions, however many doubts there are."""
@@ -43,10 +45,12 @@ class Discovery:
     async def platform(self, known: Platform) -> Platform:
         """`known`, with the kinds that are served now. Raises ClusterError."""
         self._doubt.clear()
-        routes, monitors = await asyncio.gather(self._cluster.serves(HTTP_ROUTE), self._cluster.serves(POD_MONITOR))
+        routes, monitors, rules = await asyncio.gather(
+            *(self._cluster.serves(kind) for kind in (HTTP_ROUTE, POD_MONITOR, PROMETHEUS_RULE))
+        )
         persistence = routes and await self._cluster.declares(HTTP_ROUTE, ("spec", "rules", "sessionPersistence"))
         return msgspec.structs.replace(
-            known, http_routes=routes, session_persistence=persistence, pod_monitors=monitors
+            known, http_routes=routes, session_persistence=persistence, pod_monitors=monitors, prometheus_rules=rules
         )
 
     async def changed(self, known: Platform) -> None:

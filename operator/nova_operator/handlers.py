@@ -13,11 +13,21 @@ from typing import Any, Final, Protocol
 import kopf
 
 from nova_operator.desired.defaults import Platform
-from nova_operator.kinds import CHILDREN, HTTP_ROUTE, NOVA_SERVICE, OPTIONAL_CHILDREN, POD, POD_MONITOR, Kind
+from nova_operator.kinds import (
+    CHILDREN,
+    HTTP_ROUTE,
+    NOVA_SERVICE,
+    OPTIONAL_CHILDREN,
+    POD,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    TOOL_POD,
+    Kind,
+)
 from nova_operator.mirror import Mirror, News, ServiceKey, service_key
 from nova_operator.watch import pauses
 
-WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD)
+WATCHED: Final = (NOVA_SERVICE, *CHILDREN, POD, TOOL_POD)
 """What every API server has; see `watched`."""
 
 BURST: Final = 0.02
@@ -68,12 +78,16 @@ class Feed:
     def _drop(self, kind: Kind, manifest: dict[str, Any]) -> News:
         if not self._mirror.drop(kind, manifest):
             return News.NONE
-        return News.PROGRESS if kind is POD else News.CHANGE
+        return News.PROGRESS if kind in {POD, TOOL_POD} else News.CHANGE
 
 
 def watched(platform: Platform) -> tuple[Kind, ...]:
     """What there is to watch on this API server."""
-    served = {HTTP_ROUTE: platform.http_routes, POD_MONITOR: platform.pod_monitors}
+    served = {
+        HTTP_ROUTE: platform.http_routes,
+        POD_MONITOR: platform.pod_monitors,
+        PROMETHEUS_RULE: platform.prometheus_rules,
+    }
     return WATCHED + tuple(kind for kind in OPTIONAL_CHILDREN if served[kind])
 
 

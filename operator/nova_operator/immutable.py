@@ -7,7 +7,8 @@
     ConfigMap, Secret everything, while `immutable: true` is set, which somebody else may have done
 
 Of the other kinds that the operator makes every field can change: PodDisruptionBudget, HorizontalPodAutoscaler,
-NetworkPolicy, Ingress, ServiceAccount, HTTPRoute and PodMonitor. Tests on an API server hold this list against it.
+NetworkPolicy, Ingress, ServiceAccount, HTTPRoute, PodMonitor and PrometheusRule. Tests on an API server hold this list
+against it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from nova_api import names
 from nova_api.v1alpha1 import API_VERSION, KIND, PLURAL
 from nova_operator.desired.metadata import Manifest
 
@@ -14,6 +15,8 @@ class Kind(msgspec.Struct, frozen=True):
     api_version: str
     kind: str
     plural: str
+    label: str = names.LABEL_SERVICE
+    """The label that names the service which an object belongs to, and by which objects are found."""
 
 
 NOVA_SERVICE = Kind(API_VERSION, KIND, PLURAL)
@@ -29,7 +32,10 @@ INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 SECRET = Kind("v1", "Secret", "secrets")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules")
 POD = Kind("v1", "Pod", "pods")
+TOOL_POD = Kind("v1", "Pod", "pods", label=names.LABEL_TOOL_OF)
+"""A pod that works for a service and is none of it: of the database's Job, and of relays."""
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 _REGISTRATION = "admissionregistration.k8s.io/v1"
@@ -49,7 +55,7 @@ CHILDREN = (
 )
 """What a service may consist of on every API server."""
 
-OPTIONAL_CHILDREN = (HTTP_ROUTE, POD_MONITOR)
+OPTIONAL_CHILDREN = (HTTP_ROUTE, POD_MONITOR, PROMETHEUS_RULE)
 """What it may have where a CustomResourceDefinition is installed; that may come and go while the operator runs."""
 
 _APPLIED = (*CHILDREN, *OPTIONAL_CHILDREN, VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)

@@ -22,7 +22,7 @@ What it needs to be allowed, in every namespace it serves (a ClusterRole, or a R
     networking.k8s.io      networkpolicies ingresses       get list watch create patch delete
     gateway.networking.k8s.io
                            httproutes                      get list watch create patch delete    (where there are some)
-    monitoring.coreos.com  podmonitors                     get list watch create patch delete    (where there are some)
+    monitoring.coreos.com  podmonitors prometheusrules     get list watch create patch delete    (where there are some)
     ""                     secrets                         create      (the key of session cookies; none is ever read)
     ""                     pods                            list watch patch
     ""                     pods/eviction                   create      (pods without sidecar, where asked to)

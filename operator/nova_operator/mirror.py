@@ -19,9 +19,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from nova_api import names
 from nova_operator.desired.metadata import Manifest
-from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, Kind
+from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.pods import PodView, view
 
 _NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
@@ -85,7 +84,7 @@ def service_key(kind: Kind, manifest: Manifest) -> ServiceKey | None:
     metadata = manifest["metadata"]
     if kind is NOVA_SERVICE:
         return ServiceKey(metadata["namespace"], metadata["name"])
-    name = (metadata.get("labels") or {}).get(names.LABEL_SERVICE)
+    name = (metadata.get("labels") or {}).get(kind.label)
     return ServiceKey(metadata["namespace"], name) if name else None
 
 
@@ -94,7 +93,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self._objects: dict[_Identity, _Entry] = {}
-        self._pods: dict[ServiceKey, dict[str, PodView]] = {}
+        self._pods: dict[tuple[Kind, ServiceKey], dict[str, PodView]] = {}
         self._asking: list[Heard] = []
 
     def __repr__(self) -> str:
@@ -105,8 +104,8 @@ class Mirror:
 
         Resource versions of one object can be compared as numbers (KEP-5504).
         """
-        if kind is POD:
-            return self._put_pod(manifest)
+        if _is_pod(kind):
+            return self._put_pod(kind, manifest)
         metadata = manifest["metadata"]
         key, uid, version = (
             (kind, metadata["namespace"], metadata["name"]),
@@ -128,8 +127,8 @@ class Mirror:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
         for heard in self._asking:
             heard.gone.add(manifest["metadata"]["uid"])
-        if kind is POD:
-            return self._drop_pod(manifest)
+        if _is_pod(kind):
+            return self._drop_pod(kind, manifest)
         metadata = manifest["metadata"]
         key = (kind, metadata["namespace"], metadata["name"])
         known = self._objects.get(key)
@@ -149,7 +148,12 @@ class Mirror:
 
     def pods(self, service: ServiceKey) -> tuple[PodView, ...]:
         """The pods of a service, by name."""
-        return tuple(sorted(self._pods.get(service, {}).values(), key=lambda pod: pod.name))
+        return tuple(sorted(self._pods.get((POD, service), {}).values(), key=lambda pod: pod.name))
+
+    def tools(self, service: ServiceKey, name: str) -> tuple[PodView, ...]:
+        """The pods of one name that work for a service, by their own names."""
+        known = self._pods.get((TOOL_POD, service), {}).values()
+        return tuple(sorted((pod for pod in known if pod.tool == name), key=lambda pod: pod.name))
 
     def services(self) -> Iterator[ServiceKey]:
         """All services."""
@@ -180,12 +184,15 @@ class Mirror:
         elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
-    def replace_pods(self, service: ServiceKey, manifests: Iterable[Manifest], heard: Heard) -> None:
-        """Take over what the API server said when it was asked for a service's pods."""
-        known = self._pods.get(service, {})
-        kept = {uid: pod for uid, pod in known.items() if (POD, service.namespace, uid) in heard.seen}
-        told = [view(manifest) for manifest in manifests if not heard.knows_better(POD, manifest)]
-        self._pods[service] = kept | {pod.uid: pod for pod in told}
+    def replace_pods(self, kind: Kind, service: ServiceKey, manifests: Iterable[Manifest], heard: Heard) -> None:
+        """Take over what the API server said when it was asked for a service's pods, or those that work for it."""
+        known = self._pods.get((kind, service), {})
+        kept = {uid: pod for uid, pod in known.items() if (kind, service.namespace, uid) in heard.seen}
+        told = [view(manifest) for manifest in manifests if not heard.knows_better(kind, manifest)]
+        if pods := kept | {pod.uid: pod for pod in told}:
+            self._pods[kind, service] = pods
+        else:
+            self._pods.pop((kind, service), None)
 
     def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], heard: Heard) -> set[ServiceKey]:
         """Take over a complete list: of one namespace, or of all for None. What is not in it is gone.
@@ -193,7 +200,7 @@ class Mirror:
         Returns the services to which that is news.
         """
         listed = {_identity(kind, manifest): manifest for manifest in manifests}
-        forget = self._forget_pods if kind is POD else self._forget
+        forget = self._forget_pods if _is_pod(kind) else self._forget
         concerned = {service for service in forget(kind, namespace, heard.seen | listed.keys()) if service is not None}
         for manifest in listed.values():
             service = service_key(kind, manifest)
@@ -205,47 +212,51 @@ class Mirror:
         gone = [key for key in self._objects if key[0] is kind and namespace in {None, key[1]} and key not in but]
         return [service_key(kind, msgspec.json.decode(self._objects.pop(key).body)) for key in gone]
 
-    def _forget_pods(self, _: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
-        services = [service for service in self._pods if namespace in {None, service.namespace}]
-        known = [(service, uid) for service in services for uid in self._pods[service]]
-        gone = [(service, uid) for service, uid in known if (POD, service.namespace, uid) not in but]
+    def _forget_pods(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
+        services = [one for of, one in self._pods if of is kind and namespace in {None, one.namespace}]
+        known = [(service, uid) for service in services for uid in self._pods[kind, service]]
+        gone = [(service, uid) for service, uid in known if (kind, service.namespace, uid) not in but]
         for service, uid in gone:
-            self._remove_pod(service, uid)
+            self._remove_pod(kind, service, uid)
         return [service for service, _ in gone]
 
     def _note_seen(self, kind: Kind, manifest: Manifest) -> None:
         for heard in self._asking:
             heard.seen.add(_identity(kind, manifest))
 
-    def _put_pod(self, manifest: Manifest) -> News:
-        service = service_key(POD, manifest)
+    def _put_pod(self, kind: Kind, manifest: Manifest) -> News:
+        service = service_key(kind, manifest)
         if service is None:
             return News.NONE
         pod = view(manifest)
-        pods = self._pods.setdefault(service, {})
+        pods = self._pods.setdefault((kind, service), {})
         known = pods.get(pod.uid)
         if known is not None and int(known.resource_version) >= int(pod.resource_version):
             return News.NONE
         pods[pod.uid] = pod
-        self._note_seen(POD, manifest)
+        self._note_seen(kind, manifest)
         return News.NONE if known is not None and _alike(known, pod) else News.PROGRESS
 
-    def _drop_pod(self, manifest: Manifest) -> bool:
-        service = service_key(POD, manifest)
-        if service is None or manifest["metadata"]["uid"] not in self._pods.get(service, {}):
+    def _drop_pod(self, kind: Kind, manifest: Manifest) -> bool:
+        service = service_key(kind, manifest)
+        if service is None or manifest["metadata"]["uid"] not in self._pods.get((kind, service), {}):
             return False
-        self._remove_pod(service, manifest["metadata"]["uid"])
+        self._remove_pod(kind, service, manifest["metadata"]["uid"])
         return True
 
-    def _remove_pod(self, service: ServiceKey, uid: str) -> None:
-        del self._pods[service][uid]
-        if not self._pods[service]:
-            del self._pods[service]
+    def _remove_pod(self, kind: Kind, service: ServiceKey, uid: str) -> None:
+        del self._pods[kind, service][uid]
+        if not self._pods[kind, service]:
+            del self._pods[kind, service]
+
+
+def _is_pod(kind: Kind) -> bool:
+    return kind is POD or kind is TOOL_POD
 
 
 def _identity(kind: Kind, manifest: Manifest) -> _Identity:
     metadata = manifest["metadata"]
-    return kind, metadata["namespace"], metadata["uid"] if kind is POD else metadata["name"]
+    return kind, metadata["namespace"], metadata["uid"] if _is_pod(kind) else metadata["name"]
 
 
 def _alike(one: PodView, other: PodView) -> bool:

@@ -14,6 +14,15 @@ from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
 from nova_operator.pods import PodView, Trouble
 from nova_operator.sidecars import SidecarReport
+from nova_operator.verdict import Verdict
+
+
+class RelayState(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to say of relays, see `relays`."""
+
+    verdict: Verdict
+    trouble: Trouble | None
+    """What somebody has to do something about, whether other relays do the work meanwhile or not."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +62,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     database: DatabaseState | None = None
     """How far the preparation of its database is; None where it has none."""
+
+    relays: RelayState | None = None
+    """The relays of its outbox; None where it has none."""
 
     ignored: tuple[str, ...] = ()
     """Paths of fields of the spec that this operator does not know."""

@@ -175,8 +175,8 @@ def _add_process(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="time between two looks for HTTPRoutes and PodMonitors, which may be installed or removed at any time "
-        "(default: %(default)s)",
+        help="time between two looks for HTTPRoutes, PodMonitors and PrometheusRules, which may be installed or "
+        "removed at any time (default: %(default)s)",
     )
 
 

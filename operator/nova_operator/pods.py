@@ -63,10 +63,21 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_image: str = ""
     """Image of its sidecar as its spec says; empty without one."""
 
+    tool: str = ""
+    """What it is, of a pod that works for a service and is none of it: the name of its Job or Deployment."""
+
+    owner: str = ""
+    """Uid of the Job that made such a pod, or of the ReplicaSet."""
+
+    unmounted: bool = False
+    """Whether it has a node and waits for its volumes, or its network; what of it, Kubernetes tells in Events alone."""
+
 
 def view(pod: Manifest) -> PodView:
     """Read a pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
+    labels = metadata.get("labels") or {}
+    tool = sys.intern(labels.get("app.kubernetes.io/name", "")) if names.LABEL_TOOL_OF in labels else ""
     leaving = "deletionTimestamp" in metadata or status.get("phase") in {"Succeeded", "Failed"}
     return PodView(
         name=metadata["name"],
@@ -76,11 +87,24 @@ def view(pod: Manifest) -> PodView:
         ready=not leaving and _condition(status, "Ready").get("status") == "True",
         leaving=leaving,
         hash_annotation=(metadata.get("annotations") or {}).get(names.ANNOTATION_CONFIG_HASH, ""),
-        trouble=None if leaving else next(_troubles(metadata["name"], status), None),
-        track=sys.intern((metadata.get("labels") or {}).get(names.LABEL_TRACK, "")),
+        trouble=None if leaving else next(_troubles(metadata["name"], status, tool=bool(tool)), None),
+        track=sys.intern(labels.get(names.LABEL_TRACK, "")),
         template_hash=sys.intern((metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE_HASH, "")),
         sidecar_image=_sidecar_image(pod.get("spec") or {}),
+        tool=tool,
+        owner=_owner(metadata) if tool else "",
+        unmounted=not leaving and _is_unmounted(status),
     )
+
+
+def _owner(metadata: Manifest) -> str:
+    return next((str(one["uid"]) for one in metadata.get("ownerReferences") or () if one.get("controller")), "")
+
+
+def _is_unmounted(status: Manifest) -> bool:
+    """https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-has-network"""
+    scheduled, started = _condition(status, "PodScheduled"), _condition(status, "PodReadyToStartContainers")
+    return (scheduled.get("status"), started.get("status")) == ("True", "False")
 
 
 def _sidecar_image(spec: Manifest) -> str:
@@ -95,21 +119,19 @@ def is_outgoing(pod: PodView, sidecar_image: str, *, replacing: bool) -> bool:
     return replacing and bool(pod.sidecar_image and sidecar_image) and pod.sidecar_image != sidecar_image
 
 
-def _troubles(pod: str, status: Manifest) -> Iterator[Trouble]:
+def _troubles(pod: str, status: Manifest, *, tool: bool) -> Iterator[Trouble]:
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason = _WAITING.get(waiting.get("reason", ""))
         if reason is None and _keeps_ending(container):
             reason = reasons.CRASH_LOOPING
         if reason is not None:
-            yield Trouble(reason, _message(reason, pod, container, quote(waiting.get("message", ""))))
+            yield Trouble(reason, _message(reason, pod, container, quote(waiting.get("message", "")), tool=tool))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("reason") == "Unschedulable":
         said = quote(scheduled.get("message", ""))
-        yield Trouble(
-            reasons.UNSCHEDULABLE,
-            f"no node takes pod {pod}: {said}; lower spec.resources or add nodes",
-        )
+        advice = "add nodes" if tool else "lower spec.resources or add nodes"
+        yield Trouble(reasons.UNSCHEDULABLE, f"no node takes pod {pod}: {said}; {advice}")
 
 
 def _keeps_ending(container: Manifest) -> bool:
@@ -119,18 +141,33 @@ def _keeps_ending(container: Manifest) -> bool:
     return often and not container.get("ready") and ended.get("exitCode", 0) != 0
 
 
-def _message(reason: str, pod: str, container: Manifest, said: str) -> str:
+def _message(reason: str, pod: str, container: Manifest, said: str, *, tool: bool) -> str:
     name = container["name"]
     if reason == reasons.IMAGE_PULL_FAILED:
-        field = "spec.sidecar.image" if name == names.SIDECAR_CONTAINER else "spec.image"
+        field = _field_of_image(name, tool=tool)
         return f"image {container.get('image')} of container {name} cannot be pulled: {said}; check {field}"
     if reason == reasons.CONTAINER_REFUSED:
-        advice = "; build the image with a numeric USER other than 0" if "non-root" in said or "NonRoot" in said else ""
-        return f"the node refuses container {name} of pod {pod}: {said}{advice}"
+        return f"the node refuses container {name} of pod {pod}: {said}{_advice(said)}"
     ended = (container.get("lastState") or {}).get("terminated") or {}
     how = f" with exit code {ended['exitCode']}" if "exitCode" in ended else ""
     killed = ", killed for memory: raise spec.resources.limits.memory" if ended.get("reason") == "OOMKilled" else ""
     return f"container {name} keeps ending{how}{killed}; see: kubectl logs {pod} -c {name} --previous"
+
+
+def _field_of_image(container: str, *, tool: bool) -> str:
+    if tool:
+        copies = container == names.MIGRATIONS_VOLUME
+        return "spec.database.migrations.image" if copies else "the operator's --data-image"
+    return "spec.sidecar.image" if container == names.SIDECAR_CONTAINER else "spec.image"
+
+
+def _advice(said: str) -> str:
+    """The kubelet's words, as they have been since Kubernetes 1.10."""
+    if "non-root" in said or "NonRoot" in said:
+        return "; build the image with a numeric USER other than 0"
+    if "not found" in said or "couldn't find key" in said:
+        return "; as soon as that is there it goes on by itself"
+    return ""
 
 
 def quote(message: str) -> str:

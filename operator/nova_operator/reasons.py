@@ -53,6 +53,11 @@ DATABASE_PREPARED: Final = "DatabasePrepared"
 DATABASE_PREPARING: Final = "DatabasePreparing"
 MIGRATION_FAILED: Final = "MigrationFailed"
 
+# OutboxRelayReady; besides, what keeps pods from running
+RELAYS_READY: Final = "RelaysReady"
+RELAYS_NOT_READY: Final = "RelaysNotReady"
+RELAYS_OFF: Final = "RelaysOff"
+
 # FieldsIgnored
 NEWER_DEFINITION: Final = "NewerDefinition"
 NO_EFFECT: Final = "NoEffect"

@@ -19,7 +19,7 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_api.v1alpha1 import NovaService
-from nova_operator import database, last_good, reasons, spec, status
+from nova_operator import database, last_good, reasons, relays, spec, status
 from nova_operator.adopter import Adopter
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
@@ -31,11 +31,11 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.effect import without_effect
 from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.desired.pod_warnings import workload_warnings
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.last_good import Stored
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.observation import Observation, is_replacing
+from nova_operator.observation import Observation, RelayState, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
@@ -172,14 +172,24 @@ class Reconciler:
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""
         with self._mirror.asking() as heard:
-            service, pods, *_ = await asyncio.gather(
+            service, pods, tools, *_ = await asyncio.gather(
                 self._cluster.get(NOVA_SERVICE, *key),
-                self._cluster.list(POD, key.namespace, f"{names.LABEL_SERVICE}={key.name}"),
+                self._pods(POD, key),
+                self._tools(key),
                 self._children.look(key),
                 self._adopter.look(key),
             )
         self._mirror.replace(NOVA_SERVICE, key.namespace, key.name, service, heard)
-        self._mirror.replace_pods(key, pods, heard)
+        self._mirror.replace_pods(POD, key, pods, heard)
+        self._mirror.replace_pods(TOOL_POD, key, tools, heard)
+
+    async def _pods(self, kind: Kind, key: ServiceKey) -> list[Manifest]:
+        return await self._cluster.list(kind, key.namespace, f"{kind.label}={key.name}")
+
+    async def _tools(self, key: ServiceKey) -> list[Manifest]:
+        """Only a service with a database has any, and that has a Job."""
+        there = self._mirror.has(JOB, key.namespace, names.database_job(key.name))
+        return await self._pods(TOOL_POD, key) if there else []
 
     async def _put_into_force(
         self, key: ServiceKey, document: Manifest, memory: _Memory
@@ -224,6 +234,8 @@ class Reconciler:
             stable=self._mirror.get(DEPLOYMENT, *key),
             canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
             config_map=self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name)),
+            relay=self._mirror.get(DEPLOYMENT, key.namespace, names.relay(key.name)),
+            pods=self._mirror.tools(key, names.database_job(key.name)),
         )
         return database.hold(desired, there)
 
@@ -248,6 +260,18 @@ class Reconciler:
     def _deployment(self, key: ServiceKey, service: NovaService | None) -> Manifest | None:
         """The service's own Deployment, or the one of workloadRef."""
         return self._mirror.get(DEPLOYMENT, key.namespace, key.name if service is None else workload_name(service))
+
+    def _relays(self, key: ServiceKey, service: NovaService, prepared: DatabaseState | None) -> RelayState | None:
+        policy = service.spec.database
+        if policy is None or policy.outbox is None:
+            return None
+        return relays.state_of(
+            key.name,
+            policy.outbox,
+            prepared=prepared,
+            deployment=self._mirror.get(DEPLOYMENT, key.namespace, names.relay(key.name)),
+            pods=self._mirror.tools(key, names.relay(key.name)),
+        )
 
     def _sidecar_image(self, service: NovaService) -> str:
         return service.spec.sidecar.image or self.defaults.sidecar_image
@@ -278,6 +302,7 @@ class Reconciler:
             obstacle=obstacle,
             refused=chosen.refused if chosen else None,
             database=prepared,
+            relays=self._relays(key, service, prepared) if service else None,
             sidecar_image=self._sidecar_image(service) if service else "",
             ignored=reading.ignored if reading else (),
             without_effect=without_effect(service, self.defaults.platform) if service and not obstacle else (),

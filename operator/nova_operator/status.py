@@ -36,7 +36,15 @@ def holds(status: NovaServiceStatus, kind: str) -> bool:
     return any(condition.type == kind and condition.status == "True" for condition in status.conditions)
 
 
-_UNDER_WAY: Final = frozenset({reasons.ROLLING_OUT, reasons.NO_PODS, reasons.CONFIG_PENDING})
+_UNDER_WAY: Final = frozenset(
+    {
+        reasons.ROLLING_OUT,
+        reasons.NO_PODS,
+        reasons.CONFIG_PENDING,
+        reasons.DATABASE_PREPARING,
+        reasons.RELAYS_NOT_READY,
+    }
+)
 """Reasons of conditions that pass by themselves."""
 
 

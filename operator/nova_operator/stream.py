@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio.client import Configuration
 
-from nova_api import names
 from nova_operator.cluster import UnavailableError
 from nova_operator.connections import Connections
 from nova_operator.kinds import Kind
@@ -56,7 +55,7 @@ class Streams:
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "labelSelector": names.LABEL_SERVICE,
+            "labelSelector": kind.label,
             "resourceVersion": version,
             "timeoutSeconds": str(self._longest),
         }

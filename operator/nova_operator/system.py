@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from nova_api import names
 from nova_operator.admission.repair import Missed
 from nova_operator.announce import Announcer
 from nova_operator.cluster import Cluster
@@ -161,7 +160,7 @@ class System:
 
     async def _read(self, kind: Kind, namespace: str | None) -> set[ServiceKey]:
         """Read all objects of a kind; returns the services to which that is news. Raises ClusterError."""
-        labels = "" if kind is NOVA_SERVICE else names.LABEL_SERVICE
+        labels = "" if kind is NOVA_SERVICE else kind.label
         with self.mirror.asking() as heard:
             listed = await self._cluster.collection(kind, namespace, labels)
         self._versions[kind, namespace] = listed.version

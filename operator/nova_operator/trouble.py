@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nova_operator import reasons
+from nova_operator import database, reasons
 from nova_operator.observation import Observation, deployment_condition, is_replacing, runs_current
 from nova_operator.pods import Trouble, is_outgoing, quote
 
@@ -17,7 +17,7 @@ def find_trouble(seen: Observation) -> Trouble | None:
     return (
         seen.obstacle
         or find_rejection(seen)
-        or _failed_database(seen)
+        or (seen.database and database.trouble(seen.database))
         or _refused_pods(seen)
         or next((pod.trouble for pod in sorted(seen.staying, key=lambda pod: pod.name) if pod.trouble), None)
         or _without_sidecar(seen)
@@ -59,12 +59,6 @@ def _kept_by_a_sidecar(seen: Observation) -> Trouble | None:
                 "is its image older than the operator?",
             )
     return None
-
-
-def _failed_database(seen: Observation) -> Trouble | None:
-    if seen.database is None or seen.database.phase != "Failed":
-        return None
-    return Trouble(reasons.MIGRATION_FAILED, seen.database.message)
 
 
 def _refused_pods(seen: Observation) -> Trouble | None:

@@ -19,6 +19,10 @@ class KafkaUnavailableError(DataError):
     """Kafka does not answer."""
 
 
+class KafkaSettingsError(DataError):
+    """Settings of Kafka's client in a file that cannot be taken; says which file and line, and no value."""
+
+
 class OutboxError(DataError):
     """An event that cannot be taken, or an outbox that is not as it must be; the message names field and rule."""
 

@@ -13,6 +13,14 @@ _SERVICES: Final = {
     "storefront": ("storefront", "a page that needs the catalog"),
     "catalog": ("catalog", "items behind a worker of limited capacity"),
     "auth": ("auth.process", "accounts, logins and tokens"),
+    "users": ("users.process", "profiles, preferences and blocks"),
+    "content": ("content.process", "posts, comments, follows and feeds"),
+    "recommendations": ("recommendations.process", "posts of people whom one does not follow yet"),
+    "messaging": ("messaging.process", "conversations over WebSockets"),
+    "media": ("media.process", "pictures and films"),
+    "notification": ("notification.process", "what people should hear of"),
+    "search": ("search.process", "posts and people, found by their words"),
+    "graphql": ("graphql.process", "one question for what several services know"),
 }
 """Name → module with `add_arguments(parser)` and `run(options)`, and what it is. Only the one asked for is imported."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from nova_data import pages
 from nova_data.database import GONE
@@ -22,11 +23,14 @@ from nova_data.errors import DownstreamError, PoolExhaustedError, WriteBackFullE
 from nova_data.pool.database import Database
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.settings import PoolSettings
+from nova_data.pool_reporter import PoolReporter
 from nova_services.correlation import Handler
 from nova_services.errors import UnavailableError
 from nova_services.logs import get_logger
 
 RETRY_AFTER: Final = 1.0
+REDIS_PATIENCE: Final = 2.0
+"""Seconds for a connection to Redis, and for an answer; a cache in front of it waits for less."""
 _AWAY: Final = (*GONE, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, DownstreamError)
 
 
@@ -50,16 +54,32 @@ async def standing(
     options: argparse.Namespace, name: str, *, settings: PoolSettings | None = None
 ) -> AsyncIterator[Standing]:
     """A database and pages with metrics while the block runs; both are there before it begins, the server need not be.
+    The sidecar hears how full the pool is (docs/pool-guard.md). `settings` are in place of --pool-size.
 
     Raises OSError where the port of the pages is taken.
     """
     registry = CollectorRegistry()
+    settings = settings or PoolSettings(size=options.pool_size)
     database = Database(options.database, name=name, settings=settings, metrics=DatabaseMetrics(registry))
     stand = Standing(name, registry, database)
     with pages.served(options.host, options.metrics_port, registry, stand.health) as port:
         get_logger().info("pages served", address=f"{options.host}:{port}")
-        async with database:
+        async with database, PoolReporter(database.guard):
             yield stand
+
+
+@asynccontextmanager
+async def redis(url: str | None) -> AsyncIterator[Any]:
+    """A client for the block, which connects when it is used; None where there is no URL. Raises ValueError for one
+    that is none."""
+    if url is None:
+        yield None
+        return
+    client = Redis.from_url(url, socket_connect_timeout=REDIS_PATIENCE, socket_timeout=REDIS_PATIENCE)
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def lasting(error: BaseException) -> float | None:

@@ -2,6 +2,7 @@
 
     given = await read(request, Credentials)            # 400 with field and rule
     post = identifier(request, "id")                    # of the path
+    asked = query(request, Question)                    # ?q=&kind=, likewise
     page = bodies.page(request)                         # ?pageSize=&pageToken=
     rows = await posts.of(author, page.size + 1, page.after(Place))
     found, following = page.cut(rows, lambda row: Place(row.created_at, row.post_id))
@@ -99,6 +100,17 @@ async def read(request: web.Request, kind: type[T]) -> T:
     except msgspec.DecodeError as error:
         raise web.HTTPBadRequest(body=_encode({"error": str(error)}), content_type="application/json") from None
     return found
+
+
+def query(request: web.Request, kind: type[T]) -> T:
+    """The parameters of the URL, as a Struct; those of others are passed over. Raises 400 with field and rule."""
+    names = [name for name, _ in request.query.items()]
+    if len(set(names)) != len(names):
+        raise InvalidError("parameters", "each once")
+    try:
+        return msgspec.convert(dict(request.query), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise web.HTTPBadRequest(body=_encode({"error": str(error)}), content_type="application/json") from None
 
 
 def answer(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

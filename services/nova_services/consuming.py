@@ -22,6 +22,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -44,32 +45,59 @@ _PRUNE_EVERY: Final = 3600.0
 
 @asynccontextmanager
 async def consuming(
-    stand: Standing, options: argparse.Namespace, topics: Sequence[str], effects: Mapping[str, Effect]
+    stand: Standing,
+    options: argparse.Namespace,
+    topics: Sequence[str],
+    effects: Mapping[str, Effect],
+    *,
+    group: str | None = None,
 ) -> AsyncIterator[Consumer]:
-    """Consume while the block runs; `topics` are without the prefix that `options` have. Raises ConsumerError at the
-    end, where the consumer could not go on."""
-    group = options.topic_prefix + stand.name
+    """Consume while the block runs; `topics` and `group` are without the prefix that `options` have, and the group is
+    the service's name unless it is given. Raises ConsumerError at the end, where the consumer could not go on."""
+    group = options.topic_prefix + (group or stand.name)
     keys = PostgresKeys(stand.database, scope=group, metrics=DedupMetrics(stand.registry))
     consumer = Consumer(
         [options.topic_prefix + topic for topic in topics],
         group=group,
         handler=lambda message: _handled(keys, effects, message),
         brokers=options.brokers,
+        slots=max(1, stand.database.places // 2),  # each has a connection, and who asks by HTTP or gRPC has the others
+        kafka=kafka_settings.from_environment(),
         metrics=ConsumerMetrics(stand.registry),
     )
-    ready = asyncio.Event()
-    task = asyncio.create_task(_run(consumer, stand.database, ready))
-    task.add_done_callback(_ended)
-    stand.checks.append(lambda: consumer.health() if ready.is_set() else {"status": "ok"})
     pruning = asyncio.create_task(_prune(stand.database))
     try:
-        yield consumer
+        async with running(stand, consumer, first=lambda: _prepare(stand.database)):
+            yield consumer
     finally:
         pruning.cancel()
+        await asyncio.wait((pruning,))
+
+
+@asynccontextmanager
+async def running(
+    stand: Standing, consumer: Consumer, *, first: Callable[[], Awaitable[object]] | None = None
+) -> AsyncIterator[None]:
+    """Run a consumer while the block runs; `first` is awaited before it begins. One that cannot go on ends the process,
+    in good order. Raises ConsumerError at the end, where it could not."""
+    ready = asyncio.Event()
+
+    async def run() -> None:
+        if first is not None:
+            await first()
+        ready.set()
+        await consumer.run()
+
+    task = asyncio.create_task(run())
+    task.add_done_callback(_ended)
+    stand.checks.append(lambda: consumer.health() if ready.is_set() else {"status": "ok"})
+    try:
+        yield
+    finally:
         consumer.stop()
         if not ready.is_set():
             task.cancel()
-        await asyncio.wait((task, pruning))
+        await asyncio.wait((task,))
         if not task.cancelled():
             task.result()
 
@@ -99,12 +127,10 @@ async def _handled(keys: PostgresKeys, effects: Mapping[str, Effect], message: M
     return done
 
 
-async def _run(consumer: Consumer, database: Database, ready: asyncio.Event) -> None:
-    """The table of keys is made first, as soon as there is a database."""
+async def _prepare(database: Database) -> None:
+    """Make the table of keys as soon as there is a database."""
     while not await _prepared(database):  # noqa: ASYNC110 - what is waited for is another machine's
         await asyncio.sleep(_PAUSE)
-    ready.set()
-    await consumer.run()
 
 
 async def _prepared(database: Database) -> bool:

@@ -35,6 +35,7 @@ _WORDS: Final = {
     202: "Taken, and done later.",
     204: "Done; there is nothing to say.",
     206: "A part of it.",
+    304: "It is as one has it.",
     400: "Something in the request is wrong: `error` names field and rule.",
     401: "Nobody is logged in.",
     403: "This one may not.",
@@ -156,11 +157,12 @@ class _Schemas:
     def __init__(self, api: Api) -> None:
         types = dict.fromkeys(kind for one in api.operations for kind in _types(one))
         found, self.components = msgspec.json.schema_components(list(types), ref_template=_REFERENCE)
-        self._schemas = dict(zip(types, found, strict=True))
+        self._schemas: dict[Any, dict[str, Any]] = dict(zip(types, found, strict=True))
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of one, usually a reference."""
-        return self._schemas[kind]
+        found: dict[str, Any] = self._schemas[kind]
+        return found
 
     def content(self, kind: Any) -> dict[str, Any]:
         """A body by its media type."""

@@ -35,8 +35,9 @@ def metrics_port(parser: argparse.ArgumentParser) -> None:
 
 
 def database(parser: argparse.ArgumentParser) -> None:
-    """--database, or DATABASE_URL, which keeps a password out of the list of processes."""
+    """--database, or DATABASE_URL, which keeps a password out of the list of processes; and --pool-size."""
     _from_environment(parser, "--database", "URL", "DATABASE_URL")
+    parser.add_argument("--pool-size", type=positive, default=10, help="most connections (default %(default)s)")
 
 
 def brokers(parser: argparse.ArgumentParser) -> None:

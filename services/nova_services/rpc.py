@@ -104,7 +104,7 @@ class _Incoming(aio.ServerInterceptor):
                 return await _answered(method, act, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
-            call,  # type: ignore[arg-type]  # typed for servers with threads; those of asyncio await it
+            call,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -160,6 +160,6 @@ class _Outgoing(aio.UnaryUnaryClientInterceptor):
             raise ValueError(f"{client_call_details.method.decode()}: expected a timeout")
         metadata = aio.Metadata(*(client_call_details.metadata or ()))
         for name, value in ((CORRELATION_ID, correlation.correlation_id()), (TRACEPARENT, correlation.traceparent())):
-            if value and name not in metadata:
-                metadata.add(name, value)
+            if value:
+                metadata[name] = value
         return await continuation(client_call_details._replace(metadata=metadata), request)

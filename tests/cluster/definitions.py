@@ -50,6 +50,10 @@ POD_MONITOR_SPEC = _object(
 )
 
 
+_ALERT = _object(alert=STRING, expr=STRING, **{"for": STRING}, labels=_LABELS, annotations=_LABELS)
+PROMETHEUS_RULE_SPEC = _object(groups=_list(_object(name=STRING, rules=_list(_ALERT))))
+
+
 def http_route_spec(*, persistence: bool) -> Object:
     """As in the standard channel, or with the session persistence of the experimental one."""
     rule = _object(**_RULE, **({"sessionPersistence": _COOKIE} if persistence else {}))
@@ -63,7 +67,8 @@ def installed(api: Api, kind: Kind, spec: Object) -> Iterator[None]:
     try:
         yield
     finally:
-        remove(api, kind)
+        if api.find(CRDS, None, _name(kind)) is not None:  # a test may have deleted it
+            remove(api, kind)
 
 
 def install(api: Api, kind: Kind, spec: Object) -> None:
@@ -81,10 +86,10 @@ def install(api: Api, kind: Kind, spec: Object) -> None:
     until(lambda: _established(api, kind))
 
 
-def remove(api: Api, kind: Kind) -> None:
-    """Delete a definition, and with it every object of its kind."""
+def remove(api: Api, kind: Kind, seconds: float = 30.0) -> None:
+    """Delete a definition, and with it every object of its kind; it is gone within so many seconds."""
     api.delete(CRDS, None, _name(kind))
-    until(lambda: api.find(CRDS, None, _name(kind)) is None, 30)
+    until(lambda: api.find(CRDS, None, _name(kind)) is None, seconds)
 
 
 def _established(api: Api, kind: Kind) -> bool:

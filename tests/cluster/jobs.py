@@ -24,11 +24,15 @@ def another_job(shop: Scene, before: Object) -> Object:
 
 def complete(shop: Scene, of: Object) -> None:
     """Let the Job's pod end well, as a kubelet reports it."""
-    selector = f"batch.kubernetes.io/job-name={of['metadata']['name']},controller-uid={of['metadata']['uid']}"
-    (pod,) = until(lambda: shop.api.list(POD, shop.namespace, selector))
     ended = {"exitCode": 0, "reason": "Completed", "finishedAt": NOW, "startedAt": NOW, "containerID": "x://1"}
     container = {"name": "database", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
-    status = {"phase": "Succeeded", "containerStatuses": [container | {"state": {"terminated": ended}}]}
+    report(shop, of, {"phase": "Succeeded", "containerStatuses": [container | {"state": {"terminated": ended}}]})
+
+
+def report(shop: Scene, of: Object, status: Object) -> None:
+    """What a kubelet says of the Job's pod."""
+    selector = f"batch.kubernetes.io/job-name={of['metadata']['name']},controller-uid={of['metadata']['uid']}"
+    (pod,) = until(lambda: shop.api.list(POD, shop.namespace, selector))
     shop.api.patch(POD, shop.namespace, pod["metadata"]["name"], {"status": status}, subresource="status")
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from nova_operator.kinds import CONFIG_MAP, HTTP_ROUTE, POD_MONITOR
-from tests.cluster.api import Api, Object, eventually, until
+from tests.cluster.api import CRDS, Api, Object, eventually, until
 from tests.cluster.definitions import POD_MONITOR_SPEC, http_route_spec, install, installed, remove
 from tests.cluster.operator_process import OperatorProcess, running
 
+DEFINITION = "httproutes.gateway.networking.k8s.io"
 GATEWAY: Object = {"gateway": {"parentRefs": [{"name": "public"}]}, "sessionAffinity": {"type": "Cookie"}}
 
 
@@ -60,24 +61,61 @@ def works_on(api: Api, namespace: str, limit: int) -> None:
     eventually(in_force, 30)
 
 
-def test_a_definition_that_is_gone_before_anybody_notices(
-    apiserver: Path, api: Api, namespace: str, tmp_path: Path
-) -> None:
-    """The next look is far away, so a write that fails has to tell."""
+LONGEST_REMOVAL = 75
+"""Seconds: the API server looks every 5 whether all objects of a definition are gone, for a minute, and then tries to
+delete them once more."""
+
+
+@pytest.fixture
+def unaware(apiserver: Path, api: Api, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """An operator whose next look for kinds is far away."""
     with (
         installed(api, HTTP_ROUTE, http_route_spec(persistence=True)),
-        running(apiserver, tmp_path / "log", f"--namespace={namespace}", "--discovery=600"),
+        running(apiserver, tmp_path / "log", f"--namespace={namespace}", "--discovery=600") as process,
     ):
-        api.service(namespace, "late", **GATEWAY)
-        until(lambda: api.find(HTTP_ROUTE, namespace, "late"))
-        remove(api, HTTP_ROUTE)
-        api.change(
-            namespace, "late", backpressure={"maxConcurrency": 103}, gateway={"path": "/new", **GATEWAY["gateway"]}
-        )
+        yield process
 
-        def in_force() -> None:
-            document = api.get(CONFIG_MAP, namespace, "late-nova")["data"]["config.json"]
-            assert '"maxConcurrency":103' in document
 
-        eventually(in_force, 30)
-        install(api, HTTP_ROUTE, http_route_spec(persistence=True))
+def written(operator: OperatorProcess, child: str) -> int:
+    """How often the operator wrote a child."""
+    return sum(line["event"] == "child applied" and line["child"] == child for line in operator.lines())
+
+
+@pytest.mark.timeout(150)  # as long as the API server may take with a definition
+def test_a_definition_that_is_gone_before_anybody_notices(api: Api, namespace: str, unaware: OperatorProcess) -> None:
+    """A write that fails has to tell."""
+    api.service(namespace, "late", **GATEWAY)
+    until(lambda: api.find(HTTP_ROUTE, namespace, "late"))
+    remove(api, HTTP_ROUTE, LONGEST_REMOVAL)
+    api.change(namespace, "late", backpressure={"maxConcurrency": 103}, gateway={"path": "/new", **GATEWAY["gateway"]})
+
+    def in_force() -> None:
+        document = api.get(CONFIG_MAP, namespace, "late-nova")["data"]["config.json"]
+        assert '"maxConcurrency":103' in document
+
+    eventually(in_force, 30)
+    assert written(unaware, "HTTPRoute/late") == 1
+
+
+@pytest.mark.timeout(150)  # as above
+def test_nothing_is_written_to_a_kind_whose_definition_is_going(
+    api: Api, namespace: str, unaware: OperatorProcess
+) -> None:
+    """One object is held, so the definition stays a while after the first ones are gone; the others must not come
+    back, or it would stay for another minute."""
+    services = [f"going-{number}" for number in range(4)]
+    for name in services:
+        api.service(namespace, name, **GATEWAY)
+    for name in services:
+        until(lambda name=name: api.find(HTTP_ROUTE, namespace, name))
+    held = {"metadata": {"name": "held", "finalizers": ["nova.dev/test"]}, "spec": {}}
+    api.create(HTTP_ROUTE, namespace, held)
+    api.delete(CRDS, None, DEFINITION)
+    until(lambda: not any(api.find(HTTP_ROUTE, namespace, name) for name in services))
+    api.change(namespace, services[0], gateway={"path": "/new", **GATEWAY["gateway"]})
+    until(lambda: unaware.said("the API server serves other kinds than before"), 30)
+    until(unaware.ready, 30)
+    assert [written(unaware, f"HTTPRoute/{name}") for name in services] == [1, 1, 1, 1]
+    assert not any(api.find(HTTP_ROUTE, namespace, name) for name in services)
+    api.patch(HTTP_ROUTE, namespace, "held", {"metadata": {"finalizers": None}})
+    until(lambda: api.find(CRDS, None, DEFINITION) is None, LONGEST_REMOVAL)

@@ -10,7 +10,7 @@ import pytest
 from nova_api import names
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE
 from tests.cluster.api import Api, eventually, until
-from tests.cluster.jobs import another_job, complete, fail, job
+from tests.cluster.jobs import another_job, complete, fail, job, report
 from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.scene import Scene, scene
 
@@ -86,6 +86,38 @@ def test_a_job_that_failed_leaves_the_version_before_and_a_retry_goes_on(shop: S
     until(lambda: image(shop) == "shop:2")
     shop.converges()
     assert "Stalled" not in shop.conditions()
+
+
+TROUBLES: Any = {
+    "no key": (
+        {"reason": "CreateContainerConfigError", "message": "couldn't find key url in Secret market/shop-db"},
+        "ContainerRefused",
+    ),
+    "no image": ({"reason": "ImagePullBackOff", "message": 'Back-off pulling image "data:9"'}, "ImagePullFailed"),
+}
+
+
+@pytest.mark.parametrize(("waiting", "reason"), TROUBLES.values(), ids=TROUBLES)
+def test_what_keeps_the_job_from_running_is_said_at_once(shop: Scene, waiting: Any, reason: str) -> None:
+    shop.create(image="shop:1", database=DATABASE)
+    first = job(shop)
+    container = {"name": "database", "image": "data:9", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"phase": "Pending", "containerStatuses": [container | {"state": {"waiting": waiting}}]}
+    report(shop, first, status)
+    shop.becomes("DatabaseReady", "False", reason)
+    assert waiting["message"] in shop.message("DatabaseReady")
+    shop.becomes("Degraded", "True", reason)
+    complete(shop, first)  # somebody has put it right
+    shop.converges()
+    shop.becomes("Degraded", "False", "AsExpected")
+
+
+def test_a_job_that_no_node_takes_says_so(shop: Scene) -> None:
+    shop.create(image="shop:1", database=DATABASE)
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    report(shop, job(shop), {"conditions": [refused]})
+    shop.becomes("DatabaseReady", "False", "Unschedulable")
+    assert "0/3 nodes" in shop.message("DatabaseReady")
 
 
 def test_a_spec_without_a_database_takes_the_job_away_and_waits_for_nothing(shop: Scene) -> None:

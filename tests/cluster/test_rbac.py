@@ -25,12 +25,14 @@ from nova_operator.kinds import (
     NOVA_SERVICE,
     POD,
     POD_MONITOR,
+    PROMETHEUS_RULE,
     SERVICE,
     SERVICE_ACCOUNT,
+    Kind,
 )
 from nova_operator.kube import path_of
 from tests.cluster.api import CRDS, REPOSITORY, Api, Object, eventually, until
-from tests.cluster.definitions import POD_MONITOR_SPEC, http_route_spec, installed
+from tests.cluster.definitions import POD_MONITOR_SPEC, PROMETHEUS_RULE_SPEC, http_route_spec, installed
 from tests.cluster.gate import Call, Gate
 from tests.cluster.jobs import complete, job
 from tests.cluster.operator_process import running
@@ -56,7 +58,7 @@ EVERYTHING: Object = {
     "gateway": {"parentRefs": [{"name": "public"}], "hostnames": ["shop.example.com"]},
     "monitoring": {"interval": "15s"},
     "sessionAffinity": {"type": "Cookie"},
-    "database": {"secretRef": "shop-db", "softDelete": {}},
+    "database": {"secretRef": "shop-db", "softDelete": {}, "outbox": {"brokers": ["kafka:9092"]}},
 }
 NOTHING: Object = {
     "replicas": 1,
@@ -73,7 +75,8 @@ NOTHING: Object = {
 @pytest.fixture(scope="module")
 def optional_kinds(api: Api) -> Iterator[None]:
     routes, monitors = http_route_spec(persistence=True), POD_MONITOR_SPEC
-    with installed(api, HTTP_ROUTE, routes), installed(api, POD_MONITOR, monitors):
+    rules = installed(api, PROMETHEUS_RULE, PROMETHEUS_RULE_SPEC)
+    with installed(api, HTTP_ROUTE, routes), installed(api, POD_MONITOR, monitors), rules:
         yield
 
 
@@ -143,21 +146,30 @@ def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None
         shop.converges()
         kinds = (*CHILDREN, HTTP_ROUTE, POD_MONITOR)
         until(lambda: all(shop.find(kind) for kind in kinds))
+        until(lambda: all(relays(shop, kind) for kind in OF_RELAYS))
         shop.change(backpressure={"maxConcurrency": 7})  # touches pods
         shop.converges()
         make_anew(api, SERVICE, namespace, shop.name, headless)
         make_anew(api, CONFIG_MAP, namespace, names.config_map(shop.name), immutable)
         make_anew(api, DEPLOYMENT, namespace, shop.name, other_selector)
         until(lambda: _is_right(shop))
-        looks = {(kind.api_version.rpartition("/")[0], kind.plural, "get") for kind in kinds}
+        looks = {(kind.api_version.rpartition("/")[0], kind.plural, "get") for kind in (*kinds, *OF_RELAYS)}
         until(lambda: looks <= used(calls))
         shop.change(**NOTHING)
         until(lambda: {kind for kind in kinds if shop.find(kind)} == {CONFIG_MAP, SERVICE, DEPLOYMENT})
+        until(lambda: not any(relays(shop, kind) for kind in OF_RELAYS))
     adopted(api, namespace, "web")
     until(lambda: is_adopted(api.deployment(namespace, "web")))
     give_back(api, namespace, "web")
     until(lambda: not has_sidecar(api.deployment(namespace, "web")))
     repair(api, namespace)
+
+
+OF_RELAYS = (DEPLOYMENT, POD_MONITOR, PROMETHEUS_RULE)
+
+
+def relays(shop: Scene, kind: Kind) -> Object | None:
+    return shop.api.find(kind, shop.namespace, names.relay(shop.name))
 
 
 def _is_right(shop: Scene) -> bool:

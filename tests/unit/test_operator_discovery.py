@@ -74,7 +74,7 @@ def test_a_doubt_is_looked_into_at_once_and_an_unreachable_server_changes_nothin
         server = Server()
         watch = Discovery(server, every=3600)  # type: ignore[arg-type]  # it asks for nothing else
         changed = asyncio.create_task(watch.changed(Platform()))
-        server.fails = 2  # both kinds of the first question
+        server.fails = 3  # all kinds of the first question
         watch.doubt()
         await server.asked.wait()
         server.served = {HTTP_ROUTE}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, TOOL_POD
 from nova_operator.mirror import Heard, Mirror, ServiceKey, service_key
 
 SHOP = ServiceKey("market", "shop")
@@ -107,7 +107,7 @@ def test_an_answer_about_pods_does_not_undo_what_was_heard_while_it_was_under_wa
         if by_list:
             assert mirror.reset(POD, "market", answer, heard) == {SHOP}
         else:
-            mirror.replace_pods(SHOP, answer, heard)
+            mirror.replace_pods(POD, SHOP, answer, heard)
         assert [(one.name, one.ready) for one in mirror.pods(SHOP)] == [("late", True), ("new", True), ("told", True)]
 
 
@@ -178,3 +178,24 @@ def test_the_services_are_known() -> None:
     mirror.put(DEPLOYMENT, thing(1))
     assert list(mirror.services()) == [SHOP]
     assert repr(mirror) == "<Mirror objects=2 pods=0>"
+
+
+def tool(version: int, name: str, *, uid: str) -> dict[str, Any]:
+    labels = {"nova.dev/tool-of": "shop", "app.kubernetes.io/name": name}
+    metadata = {"name": f"{name}-{uid}", "namespace": "market", "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": {**metadata, "labels": labels}}
+
+
+def test_pods_that_work_for_a_service_are_told_from_its_own_and_from_each_other() -> None:
+    mirror = Mirror()
+    mirror.put(POD, thing(1, uid="own"))
+    assert mirror.put(TOOL_POD, tool(2, "shop-relay", uid="a"))
+    assert mirror.put(TOOL_POD, tool(3, "shop-migrate", uid="b"))
+    assert [pod.uid for pod in mirror.pods(SHOP)] == ["own"]
+    assert [pod.uid for pod in mirror.tools(SHOP, "shop-relay")] == ["a"]
+    assert service_key(TOOL_POD, tool(1, "x", uid="c")) == SHOP
+    with mirror.asking() as heard:
+        assert mirror.reset(TOOL_POD, None, [tool(3, "shop-migrate", uid="b")], heard) == {SHOP}
+    assert mirror.tools(SHOP, "shop-relay") == ()
+    assert mirror.drop(TOOL_POD, tool(4, "shop-migrate", uid="b"))
+    assert [pod.uid for pod in mirror.pods(SHOP)] == ["own"]

@@ -63,12 +63,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: [get, list, watch, create, patch, delete]
-{{- /* Where these two are installed; elsewhere the rules mean nothing. */}}
+{{- /* Where these are installed; elsewhere the rules mean nothing. */}}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [monitoring.coreos.com]
-  resources: [podmonitors]
+  resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
 {{- /* The key that session cookies are signed with. It is created and never read: who may read one Secret by a role may
        read all of the namespace. It goes with its NovaService. */}}

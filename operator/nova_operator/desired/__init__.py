@@ -19,6 +19,7 @@ from nova_operator.desired.metadata import Manifest
 from nova_operator.desired.network_policy import network_policy
 from nova_operator.desired.pod_disruption_budget import pod_disruption_budget
 from nova_operator.desired.pod_monitor import pod_monitor
+from nova_operator.desired.relays import relays
 from nova_operator.desired.service import endpoints
 from nova_operator.desired.service import service as service_manifest
 from nova_operator.desired.service_account import service_account
@@ -45,5 +46,6 @@ def desired_state(service: NovaService, defaults: Defaults) -> tuple[Manifest, .
         autoscaler(service, defaults.platform),
         database_job(service, defaults, workload),
         workload,
+        *relays(service, defaults),
     )
     return tuple(child for child in children if child is not None)

@@ -1,7 +1,8 @@
 """The Job that prepares a service's database before new pods start: migrations, soft delete, indexes.
 
 It says in its annotations for which pod template it runs, so each rollout has one. Running it for nothing costs
-seconds, for what is there is left alone. Its pods do not carry the label by which the service finds its own.
+seconds, for what is there is left alone. Its pods do not carry the label by which the service finds its own, but one
+by which the operator finds them.
 """
 
 from __future__ import annotations
@@ -11,23 +12,25 @@ from typing import Final
 
 from nova_api import names
 from nova_api.database import DatabasePolicy
-from nova_api.model import encode_json
+from nova_api.model import builtins, encode_json
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.image_pod import RESTRICTED
-from nova_operator.desired.metadata import Manifest, child
+from nova_operator.desired.metadata import Manifest, child, tool_labels
 from nova_operator.desired.service_account import identity
 from nova_operator.desired.sidecar_container import USER
 from nova_operator.desired.track import marked_hash
 
 CONTAINER: Final = "database"
 FOLDER: Final = "/migrations"
-VOLUME: Final = "migrations"
+VOLUME: Final = names.MIGRATIONS_VOLUME
 TRIES: Final = 3
 """Pods, one after the other, that try it: what they wait for may come. What they were refused stays refused."""
 MARGIN: Final = 60
 """Seconds that a pod has beyond the time of its work, to be scheduled and to have its image pulled."""
-_LOCKED: Final[Manifest] = {**RESTRICTED, "readOnlyRootFilesystem": True, "runAsUser": USER, "runAsGroup": USER}
+LOCKED: Final[Manifest] = {**RESTRICTED, "readOnlyRootFilesystem": True, "runAsUser": USER, "runAsGroup": USER}
+TOOLS: Final = ("python3", "-P", "-m", "nova_data.main")
+"""What runs `nova-data` in an image that has it."""
 
 
 def database_job(service: NovaService, defaults: Defaults, workload: Manifest | None) -> Manifest | None:
@@ -43,7 +46,7 @@ def database_job(service: NovaService, defaults: Defaults, workload: Manifest | 
         "backoffLimit": TRIES - 1,
         "activeDeadlineSeconds": TRIES * (math.ceil(policy.timeout) + MARGIN),
         "template": {
-            "metadata": {"labels": {"app.kubernetes.io/name": name}, "annotations": annotations},
+            "metadata": {"labels": tool_labels(service, name), "annotations": annotations},
             "spec": _pod(service, policy, defaults),
         },
     }
@@ -57,7 +60,7 @@ def _pod(service: NovaService, policy: DatabasePolicy, defaults: Defaults) -> Ma
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(policy, defaults)],
+        "containers": [_container(service, policy, defaults)],
     }
     migrations = policy.migrations
     if migrations is None:
@@ -68,23 +71,23 @@ def _pod(service: NovaService, policy: DatabasePolicy, defaults: Defaults) -> Ma
         "name": VOLUME,
         "image": migrations.image,
         "command": ["cp", "-R", f"{migrations.path.rstrip('/')}/.", FOLDER],
-        "securityContext": _LOCKED,
+        "securityContext": LOCKED,
         "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER}],
     }
     return pod | {"initContainers": [copy], "volumes": [{"name": VOLUME, "emptyDir": {}}]}
 
 
-def _container(policy: DatabasePolicy, defaults: Defaults) -> Manifest:
+def _container(service: NovaService, policy: DatabasePolicy, defaults: Defaults) -> Manifest:
     """What is to be done comes as an argument, in the words of the NovaService; the URL alone is a secret."""
-    arguments = ["apply", "--spec", encode_json(policy).decode()]
+    arguments = ["apply", "--service", service.metadata.name, "--spec", _asked(policy)]
     container: Manifest = {
         "name": CONTAINER,
         "image": defaults.data_image,
-        "command": ["python3", "-P", "-m", "nova_data.main"],
+        "command": list(TOOLS),
         "args": arguments,
-        "env": [{"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": _url(policy)}}],
+        "env": [database_url(policy)],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
-        "securityContext": _LOCKED,
+        "securityContext": LOCKED,
     }
     if policy.migrations is not None:
         arguments += ["--folder", FOLDER]
@@ -92,5 +95,17 @@ def _container(policy: DatabasePolicy, defaults: Defaults) -> Manifest:
     return container
 
 
-def _url(policy: DatabasePolicy) -> Manifest:
-    return {"name": policy.secret_ref, "key": names.DATABASE_URL_KEY}
+def _asked(policy: DatabasePolicy) -> str:
+    """All but what concerns relays alone: another number of them is no reason to prepare the database again."""
+    asked = builtins(policy)
+    if policy.outbox is not None:
+        asked["outbox"] = {"brokers": asked["outbox"]["brokers"]}
+    return encode_json(asked).decode()
+
+
+def database_url(policy: DatabasePolicy) -> Manifest:
+    """The variable with the database's URL."""
+    return {
+        "name": "DATABASE_URL",
+        "valueFrom": {"secretKeyRef": {"name": policy.secret_ref, "key": names.DATABASE_URL_KEY}},
+    }

@@ -33,6 +33,9 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     pod_monitors: bool = False
     """The Prometheus operator's definitions are installed; they too may come and go."""
 
+    prometheus_rules: bool = False
+    """So is its definition of rules."""
+
     @classmethod
     def of(cls, major: str, minor: str) -> Platform:
         """From the answer of GET /version, whose minor may read like ``29+``."""

@@ -31,9 +31,25 @@ def workload_name(service: NovaService) -> str:
     return service.metadata.name if reference is None else reference.name
 
 
+def own_workload(children: tuple[Manifest, ...]) -> Manifest | None:
+    """The Deployment of the service's own pods among its children, which may have others; None where somebody else
+    made it, or it is not to be made yet."""
+    return next((one for one in children if one["kind"] == "Deployment" and _is_namesake(one)), None)
+
+
+def _is_namesake(child: Manifest) -> bool:
+    return bool(child["metadata"]["name"] == child["metadata"]["labels"][names.LABEL_SERVICE])
+
+
 def pod_labels(service: NovaService) -> dict[str, str]:
     """Labels of the pods."""
     return {**selector(service), "app.kubernetes.io/name": service.metadata.name}
+
+
+def tool_labels(service: NovaService, name: str) -> dict[str, str]:
+    """Labels of pods that work for a service and are none of it, by which they are selected, too. Not those of its own
+    pods, or its Service would lead to them."""
+    return {names.LABEL_TOOL_OF: service.metadata.name, "app.kubernetes.io/name": name}
 
 
 def child(

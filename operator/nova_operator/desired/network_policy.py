@@ -26,7 +26,9 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.destinations import in_namespace, tcp
 from nova_operator.desired.metadata import Manifest, child, selector
 
-_DNS: Final = [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+DNS: Final[list[Manifest]] = [
+    {"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")
+]
 
 
 def network_policy(service: NovaService, defaults: Defaults) -> Manifest | None:
@@ -36,8 +38,8 @@ def network_policy(service: NovaService, defaults: Defaults) -> Manifest | None:
     spec: Manifest = {
         "podSelector": {"matchLabels": selector(service)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": _distinct([_traffic(service), *_siblings(service, "from"), _status(service, defaults)]),
-        "egress": _distinct([{"ports": _DNS}, *_destinations(service), *_siblings(service, "to"), *_allowed(service)]),
+        "ingress": distinct([_traffic(service), *_siblings(service, "from"), _status(service, defaults)]),
+        "egress": distinct([{"ports": DNS}, *_destinations(service), *_siblings(service, "to"), *_allowed(service)]),
     }
     return child(service, "networking.k8s.io/v1", "NetworkPolicy", service.metadata.name, {"spec": spec})
 
@@ -77,8 +79,8 @@ def _inbound(service: NovaService) -> list[Manifest]:
     return [tcp(names.inbound_port(index)) for index in range(len(service.spec.ports))]
 
 
-def _distinct(rules: Iterable[Manifest]) -> list[Manifest]:
-    """Several upstreams may be in one namespace."""
+def distinct(rules: Iterable[Manifest]) -> list[Manifest]:
+    """Each rule once: several upstreams may be in one namespace."""
     found: list[Manifest] = []
     for rule in rules:
         if rule not in found:

@@ -21,7 +21,7 @@ def pod_monitor(service: NovaService, platform: Platform) -> Manifest | None:
         "selector": {"matchLabels": selector(service)},
         "jobLabel": names.LABEL_SERVICE,
         "podMetricsEndpoints": [
-            {"port": names.STATUS_PORT_NAME, "path": "/metrics", "interval": _milliseconds(monitoring.interval)}
+            {"port": names.STATUS_PORT_NAME, "path": "/metrics", "interval": milliseconds(monitoring.interval)}
         ],
     }
     return child(
@@ -34,7 +34,7 @@ def pod_monitor(service: NovaService, platform: Platform) -> Manifest | None:
     )
 
 
-def _milliseconds(interval: Duration) -> str:
+def milliseconds(interval: Duration) -> str:
     """A Prometheus duration has no fractions."""
     milliseconds = round(interval * 1000)
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"

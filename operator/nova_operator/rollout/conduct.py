@@ -15,9 +15,8 @@ from msgspec.structs import replace
 from nova_api import names
 from nova_api.rollout import Rollout
 from nova_api.status import RolloutStatus, TrackFigures
-from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.metadata import Manifest, own_workload
 from nova_operator.desired.track import marked_hash, marked_track
-from nova_operator.kinds import DEPLOYMENT
 from nova_operator.pods import PodView
 from nova_operator.reasons import CRASH_LOOPING
 from nova_operator.rollout.arrange import arrange
@@ -66,7 +65,7 @@ class Conductor:
 
     def decide(self, rollout: Rollout, before: RolloutStatus, scene: Scene, now: datetime) -> RolloutStatus:
         """What the status should be from now on. It must be written before `children` are."""
-        deployment = _deployment(scene.desired)
+        deployment = own_workload(scene.desired)
         if deployment is None or (rollout.strategy == "Rolling" and before == RolloutStatus()):
             return RolloutStatus()
         if is_under_way(before):
@@ -77,7 +76,7 @@ class Conductor:
 
     def children(self, rollout: Rollout, status: RolloutStatus, scene: Scene) -> tuple[Manifest, ...]:
         """The children that follow from a status."""
-        deployment = _deployment(scene.desired)
+        deployment = own_workload(scene.desired)
         if deployment is None:
             return scene.desired
         return arrange(scene.metadata["name"], scene.desired, _wanted(rollout, status, scene, deployment), scene.stable)
@@ -112,11 +111,6 @@ class Conductor:
         self._written = now
         stable, canary = _written_down(self._evidence.of("stable")), _written_down(self._evidence.of("canary"))
         return replace(after, stable_figures=stable, canary_figures=canary)
-
-
-def _deployment(desired: tuple[Manifest, ...]) -> Manifest | None:
-    """None for a service whose Deployment is somebody else's."""
-    return next((manifest for manifest in desired if manifest["kind"] == DEPLOYMENT.kind), None)
 
 
 def _seen(scene: Scene, deployment: Manifest, judgement: Judgement) -> Seen:
@@ -155,7 +149,7 @@ def _wanted(rollout: Rollout, status: RolloutStatus, scene: Scene, deployment: M
 
 def callers_share(rollout: Rollout, status: RolloutStatus, scene: Scene) -> int:
     """Share of the requests that callers send to the canary, in percent; 0 where they are not who weighs."""
-    deployment = _deployment(scene.desired)
+    deployment = own_workload(scene.desired)
     if rollout.weights != "Callers" or deployment is None or not is_under_way(status):
         return 0
     return _wanted(rollout, status, scene, deployment).canary_weight

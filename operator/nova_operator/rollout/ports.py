@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from nova_api import names, proxy
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address, ProxyConfig
-from nova_operator.desired.metadata import Manifest, resealed
+from nova_operator.desired.metadata import Manifest, own_workload, resealed
 from nova_operator.desired.track import marked_hash
 
 ADVICE: Final = (
@@ -32,7 +32,7 @@ def keep_ports(
 
     `stable` is the stable Deployment and `there` the ConfigMap, as they are in the cluster.
     """
-    deployment = next((one for one in desired if one["kind"] == "Deployment"), None)
+    deployment = own_workload(desired)
     if stable is None or there is None or deployment is None:
         return desired, False
     if marked_hash(deployment["spec"]["template"]) == marked_hash(stable["spec"]["template"]):

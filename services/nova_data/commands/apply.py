@@ -13,8 +13,8 @@ EPILOG: Final = """\
 examples:
   nova-data apply --spec '{"secretRef": "shop-db", "migrations": {"configMap": "shop-migrations"}}' --folder migrations/
 
-In order: the migrations, the outbox where soft delete writes events, soft delete, the indexes. What is there is left
-alone, so it may be run again at any time. exit codes: 0 done, 1 it failed, 2 wrong usage
+In order: the migrations, the outbox if there is to be one or soft delete writes events, soft delete, the indexes. What
+is there is left alone, so it may be run again at any time. exit codes: 0 done, 1 it failed, 2 wrong usage
 """
 
 
@@ -25,6 +25,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "apply", help=summary, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     shared.add_database(parser)
+    shared.add_service(parser)
     parser.add_argument("--spec", metavar="JSON", required=True, help="spec.database")
     parser.add_argument("--folder", metavar="FOLDER", type=Path, help="where the migrations are, if it has any")
     parser.set_defaults(func=run)

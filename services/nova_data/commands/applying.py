@@ -33,9 +33,11 @@ async def apply(given: argparse.Namespace, connection: Connection) -> int:
     if policy.migrations is not None:
         if given.folder is None:
             raise SchemaError("--spec has migrations: expected their folder in --folder")
-        done = await Migrator(connection, patience, random=random, say=say).run(read_folder(given.folder))
+        migrator = Migrator(connection, patience, random=random, say=say, service=given.service)
+        done = await migrator.run(read_folder(given.folder))
         say(f"migrations: {len(done.applied)} applied, {done.before} were applied before")
     async with alone(connection, MIGRATORS, patience, random):
+        await _outbox(policy, connection)
         await _soft_delete(policy, connection, stepper)
         findings = await build.look(connection, policy.indexes)
         await stepper.take(build.steps(findings))
@@ -43,12 +45,18 @@ async def apply(given: argparse.Namespace, connection: Connection) -> int:
     return 0
 
 
+async def _outbox(policy: DatabasePolicy, connection: Connection) -> None:
+    deletes = policy.soft_delete is not None and policy.soft_delete.events
+    if policy.outbox is None and not deletes:
+        return
+    made = await install_outbox(connection, lock_timeout=policy.lock_timeout, ahead=AHEAD)
+    say(f"outbox: {len(made)} partitions made")
+
+
 async def _soft_delete(policy: DatabasePolicy, connection: Connection, stepper: Stepper) -> None:
     wanted = policy.soft_delete
     if wanted is None:
         return
-    if wanted.events:
-        await install_outbox(connection, lock_timeout=policy.lock_timeout, ahead=AHEAD)
     wish = await manage.wish(connection, wanted.mode, events=wanted.events)
     count = await manage.install(connection, wanted.tables, wish, stepper)
     say(f"soft delete: {count} steps")

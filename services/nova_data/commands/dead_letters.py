@@ -31,7 +31,7 @@ exit codes: 0 done, 1 it failed or (list) there are some, 2 wrong usage
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `nova-data dead-letters` and its verbs."""
     summary = "messages that a consumer could not handle"
-    verbs = add_command(subparsers, "dead-letters", summary, EPILOG)
+    verbs = add_command(subparsers, "dead-letters", summary, EPILOG, intermixed=True)
 
     def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
         made = add_verb(verbs, name, summary, lambda given: work(_opened(given), given))
@@ -53,7 +53,7 @@ def _opened(given: argparse.Namespace) -> "DeadLetterList":
 
     if hasattr(given, "ids") and bool(given.ids) is given.all:
         raise SystemExit("nova-data dead-letters: expected ids, or --all")
-    return DeadLetterList(given.brokers, given.topic, dict(given.kafka))
+    return DeadLetterList(given.brokers, given.topic, {**shared.in_file(given), **dict(given.kafka)})
 
 
 def _list(there: "DeadLetterList", given: argparse.Namespace) -> int:

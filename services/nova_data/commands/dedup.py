@@ -1,18 +1,15 @@
 """`nova-data dedup`: the table of idempotency keys."""
 
 import argparse
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from nova_data.commands import options as shared
-from nova_data.commands.verbs import add_command, add_verb
+from nova_data.commands.verbs import Work, add_command, add_verb, on_database
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-    Work = Callable[[Connection, argparse.Namespace], Awaitable[int]]
 
 EPILOG: Final = """\
 examples:
@@ -30,8 +27,10 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     summary = "idempotency keys, so that an event that comes twice has its effect once"
     verbs = add_command(subparsers, "dedup", summary, EPILOG)
 
-    def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
+    def verb(name: str, work: Work, summary: str) -> argparse.ArgumentParser:
+        made = add_verb(
+            verbs, name, summary, on_database("nova-data dedup", "nova_data.dedup", work, installs=work is _install)
+        )
         shared.add_database(made)
         return made
 
@@ -47,16 +46,6 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     status.add_argument("--json", action="store_true", help="as one JSON object")
     forget.add_argument("--scope", required=True, help="of the keys: what the handler gave PostgresKeys")
     forget.add_argument("keys", nargs="+", metavar="KEY", help="idempotency keys")
-
-
-async def _connected(given: argparse.Namespace, work: "Work") -> int:
-    from nova_data.database import connected  # noqa: PLC0415 - `nova-data --help` needs no driver
-    from nova_data.dedup import installing  # noqa: PLC0415 - as above
-
-    async with connected(given.database, name="nova-data dedup") as connection:
-        if work is not _install:
-            await installing.require(connection)
-        return await work(connection, given)
 
 
 async def _install(connection: "Connection", given: argparse.Namespace) -> int:

@@ -1,21 +1,18 @@
 """`nova-data event-store`: the tables of an event store, and its trail."""
 
 import argparse
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from nova_data.commands import options as shared
-from nova_data.commands.verbs import add_command, add_verb
+from nova_data.commands.verbs import Work, add_command, add_verb, on_database
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
     from nova_data.event_store.store import Event
 
-    Work = Callable[[Connection, argparse.Namespace], Awaitable[int]]
 
 EPILOG: Final = """\
 examples:
@@ -33,8 +30,13 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     summary = "what happened, written once, and who did it"
     verbs = add_command(subparsers, "event-store", summary, EPILOG)
 
-    def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
+    def verb(name: str, work: Work, summary: str) -> argparse.ArgumentParser:
+        made = add_verb(
+            verbs,
+            name,
+            summary,
+            on_database("nova-data event-store", "nova_data.event_store", work, installs=work is _install),
+        )
         shared.add_database(made)
         return made
 
@@ -48,16 +50,6 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     audit.add_argument("--since", metavar="TIME", type=_time, help="ISO 8601, from then on")
     audit.add_argument("--until", metavar="TIME", type=_time, help="before then")
     audit.add_argument("--limit", type=shared.positive, default=100, help="default: %(default)s")
-
-
-async def _connected(given: argparse.Namespace, work: "Work") -> int:
-    from nova_data.database import connected  # noqa: PLC0415 - `nova-data --help` needs no driver
-    from nova_data.event_store import installing  # noqa: PLC0415 - as above
-
-    async with connected(given.database, name="nova-data event-store") as connection:
-        if work is not _install:
-            await installing.require(connection)
-        return await work(connection, given)
 
 
 async def _install(connection: "Connection", given: argparse.Namespace) -> int:

@@ -15,11 +15,11 @@ from nova_api.model import decode_json
 from nova_data.commands.changing import patience_of, say
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, Connection, alone
-from nova_data.schema.index_state import quoted
 from nova_data.schema.indexes import build
 from nova_data.schema.indexes.explain import explain
 from nova_data.schema.indexes.wanted import REFERENCE
 from nova_data.schema.migrate import MIGRATORS
+from nova_data.schema.statements import quoted
 from nova_data.schema.steps import Stepper
 
 

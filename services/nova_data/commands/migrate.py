@@ -36,6 +36,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where the .sql files are")
     shared.add_database(parser)
+    shared.add_service(parser)
     add_patience(parser)
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--dry-run", action="store_true", help="show the pending SQL with its locks, and change nothing")

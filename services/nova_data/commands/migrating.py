@@ -8,25 +8,25 @@ from random import Random
 
 from nova_data.commands.changing import patience_of, say
 from nova_data.errors import MigrationError
-from nova_data.schema import ledger
-from nova_data.schema.agenda import agenda
 from nova_data.schema.database import Connection
 from nova_data.schema.files import Migration, read_folder
-from nova_data.schema.ledger import Entry
-from nova_data.schema.migrate import Migrator
+from nova_data.schema.ledger import Entry, Ledger, whose
+from nova_data.schema.migrate import Migrator, pending
 from nova_data.schema.trial import foreseen, tried
 
 
 async def migrate(given: argparse.Namespace, connection: Connection) -> int:
     """Whichever of its ways was asked for. Raises MigrationError, DatabaseError."""
     folder = read_folder(given.folder)
+    ledger = Ledger(connection, await whose(connection, given.service))
     if given.status:
-        return _show(folder, await ledger.read(connection))
+        return _show(folder, (await ledger.known(folder))[1])
     if given.accept is not None:
-        return await _accept(connection, folder, given.accept)
+        return await _accept(ledger, folder, given.accept)
     if given.dry_run or given.trial:
-        return await _preview(given, connection, folder)
-    migrator = Migrator(connection, patience_of(given), random=Random(), say=say)  # noqa: S311 - jitter, no secret
+        return await _preview(given, ledger, folder)
+    random = Random()  # noqa: S311 - jitter, no secret
+    migrator = Migrator(connection, patience_of(given), random=random, say=say, service=ledger.service)
     done = await migrator.run(folder)
     if done.ahead:
         say(f"the database is ahead of this folder by {', '.join(done.ahead)}")
@@ -34,10 +34,10 @@ async def migrate(given: argparse.Namespace, connection: Connection) -> int:
     return 0
 
 
-async def _preview(given: argparse.Namespace, connection: Connection, folder: tuple[Migration, ...]) -> int:
-    todo = agenda(folder, await ledger.read(connection))
+async def _preview(given: argparse.Namespace, ledger: Ledger, folder: tuple[Migration, ...]) -> int:
+    todo, _ = await pending(ledger, folder)
     if given.trial:
-        lines: Iterable[str] = await tried(connection, todo.steps, patience_of(given))
+        lines: Iterable[str] = await tried(ledger.connection, todo.steps, patience_of(given))
     else:
         lines = foreseen(todo.steps)
     for line in lines:
@@ -46,9 +46,11 @@ async def _preview(given: argparse.Namespace, connection: Connection, folder: tu
     return 0
 
 
-async def _accept(connection: Connection, folder: tuple[Migration, ...], version: int) -> int:
+async def _accept(ledger: Ledger, folder: tuple[Migration, ...], version: int) -> int:
     migration = next((one for one in folder if one.version == version), None)
-    if migration is None or not await ledger.accept(connection, migration):
+    await ledger.install()
+    where, _ = await ledger.known(folder)
+    if migration is None or not await where.accept(migration):
         raise MigrationError(f"--accept {version}: there is no such file, or it was not applied")
     say(f"{migration.file}: its content now counts as the one that was applied")
     return 0

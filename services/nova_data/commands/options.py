@@ -3,8 +3,12 @@
 import argparse
 import math
 import os
+import re
+from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+from nova_data import kafka_settings
 
 DATABASE_VARIABLE: Final = "DATABASE_URL"
 BROKERS_VARIABLE: Final = "KAFKA_BROKERS"
@@ -24,7 +28,8 @@ def add_database(parser: argparse.ArgumentParser) -> None:
 
 
 def add_brokers(parser: argparse.ArgumentParser) -> None:
-    """Add `--brokers` and `--kafka`."""
+    """Add `--brokers`, `--kafka` and `--kafka-file`. What is secret belongs into the file, where `ps` does not show
+    it."""
     given = os.environ.get(BROKERS_VARIABLE)
     parser.add_argument(
         "--brokers",
@@ -41,6 +46,20 @@ def add_brokers(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="further setting of librdkafka; those that keep order and loss away cannot be changed",
     )
+    named = os.environ.get(kafka_settings.VARIABLE)
+    parser.add_argument(
+        "--kafka-file",
+        metavar="PATH",
+        type=Path,
+        default=Path(named) if named else None,
+        help="such settings as lines NAME=VALUE, or a folder with a file for each, as a Secret is mounted; for what is "
+        f"secret, such as sasl.password (default: ${kafka_settings.VARIABLE})",
+    )
+
+
+def in_file(given: argparse.Namespace) -> dict[str, str]:
+    """The settings in `--kafka-file`; those of `--kafka` win. Raises KafkaSettingsError."""
+    return {} if given.kafka_file is None else kafka_settings.read(given.kafka_file)
 
 
 def add_lock_timeout(parser: argparse._ActionsContainer) -> None:
@@ -51,6 +70,16 @@ def add_lock_timeout(parser: argparse._ActionsContainer) -> None:
         default=0.5,
         metavar="TIME",
         help="wait so long for a lock of a table, as writers may have to wait behind it (default: 500ms)",
+    )
+
+
+def add_service(parser: argparse.ArgumentParser) -> None:
+    """Add `--service`."""
+    parser.add_argument(
+        "--service",
+        metavar="NAME",
+        type=_service,
+        help="whose migrations they are, where services share a database (default: of the only one that has some)",
     )
 
 
@@ -80,6 +109,12 @@ def uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected a UUID, got {text!r}") from error
+
+
+def _service(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,251}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"expected the name of a service, such as shop, got {text!r}")
+    return text
 
 
 def _setting(text: str) -> tuple[str, str]:

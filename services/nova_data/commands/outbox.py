@@ -1,21 +1,18 @@
 """`nova-data outbox`: make the outbox, look at it, and help it."""
 
 import argparse
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from nova_data.commands import options as shared
-from nova_data.commands.verbs import add_command, add_verb
+from nova_data.commands.verbs import Work, add_command, add_verb, on_database
 from nova_data.errors import OutboxError
 from nova_data.outbox.partitions import AHEAD, KEEP
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-    Work = Callable[[Connection, argparse.Namespace], Awaitable[int]]
 
 EPILOG: Final = """\
 examples:
@@ -35,8 +32,10 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     summary = "events written in the transaction of what they tell of"
     verbs = add_command(subparsers, "outbox", summary, EPILOG)
 
-    def verb(name: str, work: "Work", summary: str) -> argparse.ArgumentParser:
-        made = add_verb(verbs, name, summary, lambda given: asyncio.run(_connected(given, work)))
+    def verb(name: str, work: Work, summary: str) -> argparse.ArgumentParser:
+        made = add_verb(
+            verbs, name, summary, on_database("nova-data outbox", "nova_data.outbox", work, installs=work is _install)
+        )
         shared.add_database(made)
         return made
 
@@ -58,16 +57,6 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     which.add_argument("--all", action="store_true", help="all of them")
     which.add_argument("ids", nargs="*", type=shared.uuid, default=[], metavar="ID", help="ids, as status shows them")
     discard.add_argument("ids", nargs="+", type=shared.uuid, metavar="ID", help="ids, as status shows them")
-
-
-async def _connected(given: argparse.Namespace, work: "Work") -> int:
-    from nova_data.database import connected  # noqa: PLC0415 - `nova-data --help` needs no driver
-    from nova_data.outbox import installing  # noqa: PLC0415 - as above
-
-    async with connected(given.database, name="nova-data outbox") as connection:
-        if work is not _install:
-            await installing.require(connection)
-        return await work(connection, given)
 
 
 async def _install(connection: "Connection", given: argparse.Namespace) -> int:

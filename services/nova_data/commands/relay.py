@@ -5,6 +5,7 @@ import asyncio
 import re
 import signal
 import time
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +21,11 @@ EPILOG: Final = """\
 examples:
   nova-data relay --brokers kafka:9092
   nova-data relay --brokers kafka:9092 --kafka security.protocol=SSL --kafka ssl.ca.location=/etc/kafka/ca.crt
+  nova-data relay --brokers kafka:9092 --kafka-file /etc/kafka    a file for each setting, such as sasl.password
 
 Any number may run at once: they share the work, and each event's order within its aggregate stays. The connection to
-the database must be direct, or through a pooler in session mode. /metrics and /healthz are served on --port.
+the database must be direct, or through a pooler in session mode. /metrics, /healthz and /readyz are served on --port;
+the last says whether both PostgreSQL and Kafka answer.
 
 SIGTERM finishes the round under way. exit codes: 0 ended by a signal, 1 there is no outbox, 2 wrong usage
 """
@@ -67,7 +70,8 @@ def _run(given: argparse.Namespace) -> int:
     logs.configure("nova-relay")
     registry = CollectorRegistry()
     relay = Relay(_settings(given), RelayMetrics(registry), rng=Random())  # noqa: S311 - spreads waits
-    with pages.served(given.host, given.port, registry, lambda: _health(relay, STUCK + given.publish_timeout)) as port:
+    health, ready = partial(_health, relay, STUCK + given.publish_timeout), partial(_ready, relay)
+    with pages.served(given.host, given.port, registry, health, ready) as port:
         logs.get_logger().info("listening", address=f"{given.host}:{port}")
         asyncio.run(_until_signal(relay))
     logs.get_logger().info("stopped")
@@ -96,6 +100,7 @@ def _settings(given: argparse.Namespace) -> "Settings":
         ahead=given.ahead,
         lock_timeout=given.lock_timeout,
         kafka=dict(given.kafka),
+        kafka_file=partial(shared.in_file, given),
     )
 
 
@@ -107,6 +112,11 @@ def _health(relay: "Relay", longest: float) -> dict[str, Any]:
         "breaker": relay.breaker.state,
         "idleSeconds": round(idle, 1),
     }
+
+
+def _ready(relay: "Relay") -> dict[str, Any]:
+    """Whether it can work. One that cannot takes part in nothing, and a rollout waits for it."""
+    return {"status": "waiting" if relay.waits_for else "ok", "waitsFor": relay.waits_for}
 
 
 def _attempts(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from nova_data import kafka_settings
 from nova_data.consumer import dead_letters as letters
 from nova_data.consumer.message import Headers
 from nova_data.errors import ConsumerError, KafkaUnavailableError
@@ -73,8 +74,14 @@ class DeadLetterList:
         self._producer: Producer | None = None
 
     def read(self) -> dict[str, DeadLetter]:
-        """All entries by id, oldest first. Raises ConsumerError where there is no such topic, KafkaUnavailableError."""
-        client = Consumer({**self._settings, "group.id": "nova-dead-letters", "enable.partition.eof": True})
+        """All entries by id, oldest first. Raises ConsumerError where there is no such topic, and for settings that
+        Kafka's client does not take; KafkaUnavailableError."""
+        try:
+            client = Consumer({**self._settings, "group.id": "nova-dead-letters", "enable.partition.eof": True})
+        except KafkaException as error:
+            texts = {name: value for name, value in self._settings.items() if isinstance(value, str)}
+            said = kafka_settings.without(error.args[0].str(), texts)
+            raise ConsumerError(f"kafka: {said}") from None  # whose words may have a secret in them
         try:
             return self._read(client)
         except KafkaException as error:

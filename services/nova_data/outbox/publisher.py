@@ -18,13 +18,14 @@ Memory is bounded by the round: the producer is never given more.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from nova_data import kafka_settings
 from nova_data.errors import KafkaUnavailableError, OutboxError
 from nova_data.outbox.event import Event
 
@@ -75,16 +76,24 @@ Outcome = KafkaError | None
 
 
 class Publisher:
-    """A producer and its successors. `settings` are librdkafka's and may set anything but what keeps the order.
+    """A producer and its successors. `settings` are librdkafka's and may set anything but what keeps the order; `file`
+    reads more of them, for each producer anew.
 
     Raises OutboxError for others.
     """
 
-    def __init__(self, brokers: str, settings: Mapping[str, Any], *, name: str) -> None:
-        if taken := FIXED.keys() & settings.keys() | {"bootstrap.servers"} & settings.keys():
-            raise OutboxError(f"kafka: {', '.join(sorted(taken))}: set by the relay itself")
+    def __init__(
+        self,
+        brokers: str,
+        settings: Mapping[str, Any],
+        *,
+        name: str,
+        file: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        _refuse_settled(settings)
         own = {"bootstrap.servers": brokers, "client.id": name, "logger": _SILENT, "error_cb": self._complained}
-        self._settings = {**DEFAULTS, **settings, **FIXED, **own}
+        self._settings = {**settings, **FIXED, **own}
+        self._file = file
         self._producer: Producer | None = None
         self._broken = False
         self.complaint = ""
@@ -153,12 +162,16 @@ class Publisher:
             self._complained(error.args[0])
 
     def open(self) -> Producer:
-        """The producer; a new one where there is none. Raises OutboxError for settings that librdkafka refuses."""
+        """The producer; a new one where there is none. Raises OutboxError for settings that librdkafka refuses, and
+        KafkaSettingsError for a file that cannot be read."""
         if self._producer is None:
+            in_file = self._file()
+            _refuse_settled(in_file)
             try:
-                self._producer = Producer(self._settings)
+                self._producer = Producer({**DEFAULTS, **in_file, **self._settings})
             except KafkaException as error:
-                raise OutboxError(f"kafka: {error.args[0].str()}") from error
+                said = kafka_settings.without(error.args[0].str(), in_file)
+                raise OutboxError(f"kafka: {said}") from None  # whose words may have a secret in them
             self.producers += 1
         return self._producer
 
@@ -173,6 +186,11 @@ class Publisher:
 def own_fault(outcome: KafkaError) -> bool:
     """Whether an event was refused for what it is, or where it goes, so that trying for ever helps nobody."""
     return outcome.code() in OWN_FAULT
+
+
+def _refuse_settled(settings: Mapping[str, Any]) -> None:
+    if taken := settings.keys() & (FIXED.keys() | {"bootstrap.servers"}):
+        raise OutboxError(f"kafka: {', '.join(sorted(taken))}: set by the relay itself")
 
 
 def _note(outcomes: dict[int, Outcome], position: int, error: KafkaError | None, _message: Any) -> None:

@@ -90,6 +90,8 @@ class Settings:
     lock_timeout: float = 0.5
     kafka: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of librdkafka."""
+    kafka_file: Callable[[], Mapping[str, str]] = dict
+    """Reads such settings, for each producer anew: a password that is exchanged is found when the old one fails."""
 
 
 class Relay:
@@ -108,8 +110,10 @@ class Relay:
         self._metrics = metrics
         self._rng = rng
         self._clock = clock
-        self._publisher = Publisher(settings.brokers, settings.kafka, name=settings.name)
+        self._publisher = Publisher(settings.brokers, settings.kafka, name=settings.name, file=settings.kafka_file)
         self.breaker = Breaker(rng)
+        self._reached = False
+        """Whether Kafka has answered yet."""
         self._stopping = False
         self.turned = clock()
         """The last instant at which it was seen to work, or to wait for a reason."""
@@ -148,6 +152,13 @@ class Relay:
                 self._forget()
         await self._publisher.abandon()
 
+    @property
+    def waits_for(self) -> str:
+        """What does not answer, so that it cannot work: PostgreSQL or Kafka. Empty when it can."""
+        if self._session is None:
+            return "PostgreSQL"
+        return "" if self._reached and self.breaker.state == "closed" else "Kafka"
+
     def stop(self) -> None:
         """Finish the round and leave."""
         self._stopping = True
@@ -159,7 +170,7 @@ class Relay:
         while not self._stopping:
             self.turned = self._clock()
             self._wake.clear()
-            if self.breaker.state != "closed" and not await self._probe(session):
+            if (self.breaker.state != "closed" or not self._reached) and not await self._probe(session):
                 continue
             await self._keep_house(session)
             there = await self._round(session)
@@ -170,7 +181,8 @@ class Relay:
         await session.leave()
 
     async def _probe(self, session: Session) -> bool:
-        """While the breaker is not closed: own nothing, and ask Kafka now and then. Whether it is back."""
+        """Before the first round, and while the breaker is not closed: own nothing, and ask Kafka now and then. Whether
+        it answers."""
         if session.slots:
             await session.leave()
             self._show(session)
@@ -188,7 +200,11 @@ class Relay:
         self.breaker.succeeded()
         self._balance_at = 0.0
         self._metrics.breaker.show(self.breaker)
-        get_logger().info("kafka is back")
+        if self._reached:
+            get_logger().info("kafka is back")
+        else:
+            get_logger().info("kafka reached")
+        self._reached = True
         return True
 
     async def _keep_house(self, session: Session) -> None:

@@ -30,8 +30,3 @@ async def index_state(connection: Connection, table: str, index: str) -> State:
     if found["valid"]:
         return "valid"
     return "building" if found["building"] else "invalid"
-
-
-def quoted(*names: str) -> str:
-    """Names as an identifier, parted by dots: ``"shop"."posts"``."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names if name)

@@ -19,14 +19,14 @@ import asyncpg
 import msgspec
 
 from nova_data.errors import MigrationError
-from nova_data.schema import ledger
-from nova_data.schema.agenda import Step, agenda
+from nova_data.schema.agenda import Agenda, Step, agenda
 from nova_data.schema.database import ANSWER, LATE, NO_LOCK, Connection, alone, bound, oldest_transaction, said
 from nova_data.schema.files import Migration
-from nova_data.schema.index_state import index_state, quoted
+from nova_data.schema.index_state import index_state
+from nova_data.schema.ledger import NOBODY, Ledger, whose
 from nova_data.schema.locks import advice, holds_up, makes, waits_harmlessly
 from nova_data.schema.patience import Patience
-from nova_data.schema.statements import Statement
+from nova_data.schema.statements import Statement, quoted
 
 MIGRATORS: Final = 1
 """What the advisory lock of migrators is called."""
@@ -51,12 +51,21 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Migrator:
-    """Applies a folder to one database. `say` is told of every step, in a line for people."""
+    """Applies a folder to one database, as the service that is named (see `ledger`). `say` is told of every step, in a
+    line for people."""
 
     def __init__(
-        self, connection: Connection, patience: Patience, *, random: Random, say: Say = lambda _: None
+        self,
+        connection: Connection,
+        patience: Patience,
+        *,
+        random: Random,
+        say: Say = lambda _: None,
+        service: str | None = None,
     ) -> None:
         self._connection = connection
+        self._service = service
+        self._ledger = Ledger(connection, service or NOBODY)
         self._patience = patience
         self._random = random
         self._say = say
@@ -65,8 +74,11 @@ class Migrator:
     async def run(self, folder: tuple[Migration, ...]) -> Done:
         """Apply what the database has not. Raises MigrationError, DatabaseError; what was applied before that stays."""
         async with alone(self._connection, MIGRATORS, self._patience, self._random):
-            await ledger.install(self._connection)
-            todo = agenda(folder, await ledger.read(self._connection))
+            self._ledger = Ledger(self._connection, await whose(self._connection, self._service))
+            await self._ledger.install()
+            todo, claims = await pending(self._ledger, folder)
+            if claims:
+                await self._ledger.claim()
             for step in todo.steps:
                 await self._apply(step)
         return Done(applied=tuple(step.migration.file for step in todo.steps), before=todo.applied, ahead=todo.ahead)
@@ -87,7 +99,7 @@ class Migrator:
                         await self._execute(attempt, statement)
                     seconds = time.monotonic() - started
                     await self._connection.execute(_OWN_SESSION, timeout=ANSWER)
-                    await ledger.write(self._connection, migration, "applied", done=0, seconds=seconds)
+                    await self._ledger.write(migration, "applied", done=0, seconds=seconds)
             except NO_LOCK as error:
                 await self._wait(attempt, error)
             except asyncpg.PostgresError as error:
@@ -99,7 +111,7 @@ class Migrator:
         migration, done, started = step.migration, step.done, time.monotonic()
         attempt = _Attempt(migration, self._patience)
         while done < len(migration.statements):
-            await ledger.write(self._connection, migration, "running", done=done)
+            await self._ledger.write(migration, "running", done=done)
             try:
                 attempt.begin()
                 statement = migration.statements[done]
@@ -113,7 +125,7 @@ class Migrator:
                 done += 1
         seconds = time.monotonic() - started
         await self._connection.execute(_OWN_SESSION, timeout=ANSWER)
-        await ledger.write(self._connection, migration, "applied", done=done, seconds=seconds)
+        await self._ledger.write(migration, "applied", done=done, seconds=seconds)
 
     async def _execute(self, attempt: _Attempt, statement: Statement) -> None:
         """Run one statement within what is left of the times."""
@@ -154,11 +166,25 @@ class Migrator:
 
     async def _note(self, attempt: _Attempt, done: int, words: str) -> None:
         statement = attempt.statement.number if attempt.statement else None
-        await ledger.write(self._connection, attempt.migration, "failed", done=done, statement=statement, error=words)
+        await self._ledger.write(attempt.migration, "failed", done=done, statement=statement, error=words)
 
     @property
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
+
+
+async def pending(ledger: Ledger, folder: tuple[Migration, ...]) -> tuple[Agenda, bool]:
+    """What is to be done, and whether it follows from what is nobody's yet, which is to be claimed first. Raises
+    MigrationError."""
+    where, entries = await ledger.known(folder)
+    if where is ledger:
+        return agenda(folder, entries), False
+    try:
+        return agenda(folder, entries), True
+    except MigrationError as error:
+        raise MigrationError(
+            f"{error}; or, if that is of another service, run its migrations first: the ledger does not name it yet"
+        ) from error
 
 
 class _Attempt:

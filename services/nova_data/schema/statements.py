@@ -70,3 +70,8 @@ def _statement(data: bytes, number: int, raw: Any) -> Statement:
 def spelled(relation: Any) -> str:
     """The name of a table or index as it stands in the statement: ``posts`` or ``shop.posts``."""
     return f"{relation.schemaname}.{relation.relname}" if relation.schemaname else str(relation.relname)
+
+
+def quoted(*names: str) -> str:
+    """Names as an identifier, parted by dots: ``"shop"."posts"``."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names if name)

@@ -23,8 +23,9 @@ import msgspec
 
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, LATE, NO_LOCK, Connection, bound, oldest_transaction, said
-from nova_data.schema.index_state import index_state, quoted
+from nova_data.schema.index_state import index_state
 from nova_data.schema.patience import Patience
+from nova_data.schema.statements import quoted
 
 Kind = Literal["short", "long", "batch", "index", "drop"]
 

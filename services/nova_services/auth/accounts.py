@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from nova_data.outbox.writer import outbox
 from nova_data.pool.database import Database
 from nova_services.auth.tokens import SESSION_SECONDS, digest
+from nova_services.erasing import Place, erase
 
 _SESSION: Final = """
 SELECT session.id, session.account_id, token.used_at IS NOT NULL AS used,
@@ -19,6 +20,12 @@ FROM sessions session JOIN refresh_tokens token ON token.session_id = session.id
 WHERE token.digest = $1
 """
 _LOCK: Final = "SELECT id FROM sessions WHERE id = (SELECT session_id FROM refresh_tokens WHERE digest = $1) FOR UPDATE"
+_EXPIRED: Final = """
+DELETE FROM sessions WHERE id = ANY (ARRAY(
+    SELECT id FROM sessions WHERE expires_at < now() - make_interval(secs => $1)
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)) RETURNING id
+"""
 _INSERT_TOKEN: Final = "INSERT INTO refresh_tokens (digest, session_id) VALUES ($1, $2)"  # noqa: S105 - SQL
 
 
@@ -67,6 +74,26 @@ class Accounts:
             row = await connection.fetchrow("SELECT id, password_hash FROM accounts WHERE email = $1", email)
         return None if row is None else Account(row["id"], row["password_hash"])
 
+    async def password_hash(self, user: UUID) -> str | None:
+        """Of a user, None where there is no such account."""
+        async with self._database.acquire() as connection:
+            found: str | None = await connection.fetchval("SELECT password_hash FROM accounts WHERE id = $1", user)
+        return found
+
+    async def erase(self, user: UUID) -> UUID | None:
+        """Remove an account with all it has, for good, and tell everybody by the event user-erased; its id, by which
+        every service notes what it has removed. None where there is no such account."""
+        async with self._database.transaction() as connection:
+            if await connection.fetchval("SELECT id FROM accounts WHERE id = $1 FOR UPDATE", user) is None:
+                return None
+            reference = uuid4()
+            await erase(connection, user, (Place("sessions", "account_id"), Place("accounts", "id")), str(reference))
+            async with outbox(connection) as events:
+                await events.append("user", user, "user-erased", {"userId": str(user)}, event_id=reference)
+            return reference
+
+    # --- sessions
+
     async def open_session(self, user: UUID, token: str) -> UUID:
         """A session that this refresh token belongs to."""
         session = uuid4()
@@ -110,3 +137,30 @@ class Accounts:
                 everywhere,
             )
             return len(ended)
+
+    async def revoke_all(self, user: UUID) -> int:
+        """End all sessions of a user; returns how many were open."""
+        async with self._database.transaction() as connection:
+            ended = await connection.fetch(
+                "UPDATE sessions SET revoked_at = now() WHERE revoked_at IS NULL AND expires_at > now()"
+                " AND account_id = $1 RETURNING id",
+                user,
+            )
+            return len(ended)
+
+    async def session_holds(self, user: UUID, session: UUID) -> bool:
+        """Whether it is the user's, and neither ended nor expired."""
+        async with self._database.acquire() as connection:
+            found = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM sessions WHERE id = $1 AND account_id = $2"
+                " AND revoked_at IS NULL AND expires_at > now())",
+                session,
+                user,
+            )
+        return found is True
+
+    async def remove_expired(self, *, keep: float, most: int) -> int:
+        """Remove sessions that expired more than `keep` seconds ago, `most` of them, with their tokens; how many went.
+        Those that somebody else is at are left for the next time."""
+        async with self._database.transaction() as connection:
+            return len(await connection.fetch(_EXPIRED, keep, most))

@@ -1,4 +1,4 @@
-"""What is counted of people: how many came, how many came in, and how often a token was copied."""
+"""What is counted of people: how many came, came in and left, and how often a token was copied."""
 
 from typing import Final
 
@@ -8,11 +8,13 @@ _RESULTS: Final = {
     "registrations": ("created", "taken"),
     "logins": ("ok", "refused"),
     "refreshes": ("ok", "refused", "reused"),
+    "erasures": ("erased", "refused"),
 }
 _WORDS: Final = {
     "registrations": "Accounts that were asked for.",
     "logins": "Logins by password.",
     "refreshes": "Refresh tokens that came.",
+    "erasures": "Accounts that their users asked to remove.",
 }
 
 
@@ -26,12 +28,17 @@ class AuthMetrics:
         for name, results in _RESULTS.items():
             for result in results:
                 self._counters[name].labels(result)
-        self._revoked = Counter("nova_auth_sessions_revoked", "Sessions that their users ended.", registry=registry)
+        self._revoked = Counter("nova_auth_sessions_revoked", "Sessions that were ended.", registry=registry)
+        self._swept = Counter("nova_auth_sessions_removed", "Sessions that had expired.", registry=registry)
 
     def count(self, name: str, result: str) -> None:
-        """One more registration, login or refresh with this result. Raises KeyError for another name."""
+        """One more registration, login, refresh or erasure with this result. Raises KeyError for another name."""
         self._counters[name].labels(result).inc()
 
     def revoked(self, sessions: int) -> None:
         """So many were ended."""
         self._revoked.inc(sessions)
+
+    def swept(self, sessions: int) -> None:
+        """So many were removed since they had expired."""
+        self._swept.inc(sessions)

@@ -4,6 +4,7 @@
     POST /login      {"email", "password"}              200 tokens; 401
     POST /refresh    {"refreshToken"}                   200 tokens, the old one is spent; 401
     POST /logout     {"refreshToken", "everywhere"}     204, whether or not it was a token (RFC 7009 section 2.2)
+    DELETE /account  {"password"}                       200 {"reference"}: all of it is removed, everywhere; 401
     GET  /.well-known/jwks.json                         the keys, for sidecars
     GET  /healthz                                       200 while the process serves
 
@@ -26,7 +27,8 @@ from nova_services.auth.metrics import AuthMetrics
 from nova_services.auth.passwords import LONGEST, SHORTEST, Passwords
 from nova_services.auth.tokens import ACCESS_SECONDS, Issuer, refresh_token
 from nova_services.backing import unavailable
-from nova_services.bodies import read
+from nova_services.bodies import answer, read
+from nova_services.identity import viewer
 from nova_services.logs import get_logger
 from nova_services.web import application
 
@@ -52,6 +54,18 @@ class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
     refresh_token: Annotated[str, Meta(min_length=1, max_length=128)]
     everywhere: bool = False
+
+
+class Password(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Asked for once more, since a token may be somebody else's by now."""
+
+    password: Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+
+
+class Erased(msgspec.Struct, frozen=True, rename="camel"):
+    """By which it is found that, and when, everything was removed: it says of whom to nobody."""
+
+    reference: UUID
 
 
 class Auth:
@@ -80,6 +94,7 @@ class Auth:
             web.post("/login", self._login),
             web.post("/refresh", self._refresh),
             web.post("/logout", self._logout),
+            web.delete("/account", self._erase),
             web.get("/.well-known/jwks.json", self._jwks),
         )
         made.middlewares.append(unavailable)
@@ -117,6 +132,15 @@ class Auth:
         given = await read(request, Refresh)
         self._metrics.revoked(await self._accounts.revoke(given.refresh_token, everywhere=given.everywhere))
         return web.Response(status=204)
+
+    async def _erase(self, request: web.Request) -> web.Response:
+        user, given = viewer(request), await read(request, Password)
+        right = await self._passwords.matches(given.password, await self._accounts.password_hash(user))
+        reference = await self._accounts.erase(user) if right else None
+        self._metrics.count("erasures", "refused" if reference is None else "erased")
+        if reference is None:
+            return _refused("the password is wrong")
+        return answer(Erased(reference), headers=_PRIVATE)
 
     async def _jwks(self, _request: web.Request) -> web.Response:
         return web.json_response(published(self._keys.keys()), headers=_PUBLIC)

@@ -10,10 +10,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
 
 from nova_services.auth.keys import ALGORITHM, SigningKey, signer
 
@@ -21,6 +23,14 @@ ACCESS_SECONDS: Final = 300
 """How long an access token holds, and so for how long one goes on that was stolen or belongs to an ended session."""
 SESSION_SECONDS: Final = 30 * 86400
 """How long a login can be refreshed."""
+
+
+class Claimed(NamedTuple):
+    """What an access token says; `expires` in seconds since the epoch."""
+
+    user: UUID
+    session: UUID
+    expires: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +53,16 @@ class Issuer:
             "exp": int(now) + ACCESS_SECONDS,
         }
         return jwt.encode({"alg": ALGORITHM, "kid": key.kid}, claims, key.pair)
+
+    def read(self, keys: Sequence[SigningKey], token: str, *, now: float) -> Claimed | None:
+        """What a token says that this issuer has made and that has not expired; of any other one nothing. There are
+        many ways not to be a token, and the difference is nobody's business."""
+        try:
+            claims = jwt.decode(token, KeySet([key.pair for key in keys]), algorithms=[ALGORITHM]).claims
+            found = Claimed(UUID(claims["sub"]), UUID(claims["sid"]), float(claims["exp"]))
+        except (JoseError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return found if claims.get("iss") == self.name and found.expires > now else None
 
 
 def refresh_token() -> str:

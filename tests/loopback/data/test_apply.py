@@ -63,10 +63,19 @@ def test_all_that_a_spec_asks_for_is_there_afterwards(database: Database, tmp_pa
     assert "0 applied, 4 were applied before" in again.stdout
 
 
+def test_an_outbox_alone_is_made(database: Database) -> None:
+    spec = json.dumps({"secretRef": "d", "outbox": {"brokers": ["kafka:9092"]}})
+    done = database.command("apply", "--service", "shop", "--spec", spec)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "outbox: 8 partitions made" in done.stdout
+    database.sql("SELECT nova_outbox_append('order', '7', 'order-paid', '{}')")
+    assert database.value("SELECT count(*) FROM outbox_events") == 1
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"secretRef": "d"}, "at least one of migrations, softDelete and indexes must be set"),
+        ({"secretRef": "d"}, "at least one of migrations, softDelete, outbox and indexes must be set"),
         ({"secretRef": "d", "migrations": {"configMap": "m"}}, "expected their folder in --folder"),
         ({"secretRef": "d", "softDelete": {"tables": ["nowhere"]}}, "table nowhere: there is none of that name"),
     ],

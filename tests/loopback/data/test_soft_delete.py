@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -324,3 +325,59 @@ def test_a_large_table_is_changed_while_writers_wait_no_longer_than_the_lock_tim
     assert found.waits  # the lock was not to be had at once
     assert found.writes
     assert found.refused == 0
+
+
+def test_a_view_of_the_apps_own_is_neither_taken_nor_dropped(social: Database) -> None:
+    social.sql("CREATE VIEW active_posts AS SELECT id, count(*) OVER () AS all_of_them FROM posts")
+    before = catalog(social)
+    with pytest.raises(SchemaError, match=r"public\.active_posts is there already and is not Nova's; rename it first"):
+        install(social)
+    assert catalog(social) == before
+    social.sql("ALTER VIEW active_posts RENAME TO counted_posts")
+    install(social)
+    social.sql("DROP VIEW active_posts; CREATE VIEW active_posts AS SELECT id FROM posts WHERE id > 0")
+    undo(social)
+    assert social.value("SELECT count(*) FROM active_posts") == social.value("SELECT count(*) FROM posts")
+
+
+def test_a_view_from_before_the_comment_is_known_and_gets_it(soft: Database) -> None:
+    soft.sql("COMMENT ON VIEW active_posts IS NULL")
+    assert missing(soft) == ["posts: view"]
+    assert install(soft) == 1
+    assert soft.value("SELECT obj_description('active_posts'::regclass)") == "nova: rows that are not deleted"
+    assert missing(soft) == []
+
+
+def test_row_level_security_that_hides_a_row_from_update_is_said(soft: Database) -> None:
+    role = f"moderator_{uuid4().hex[:8]}"
+    soft.sql(
+        f"CREATE ROLE {role}; GRANT SELECT, UPDATE, DELETE ON posts TO {role};"
+        f"GRANT SELECT, INSERT ON outbox_events TO {role}; GRANT USAGE ON SEQUENCE outbox_events_position TO {role};"
+        "ALTER TABLE posts ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY reads ON posts FOR SELECT USING (true); CREATE POLICY deletes ON posts FOR DELETE USING (true);"
+    )
+
+    async def delete(connection: Any) -> None:
+        await connection.execute(f"SET ROLE {role}")
+        await connection.execute("DELETE FROM posts WHERE id = 1")
+
+    try:
+        with pytest.raises(
+            asyncpg.InsufficientPrivilegeError, match="cannot be soft deleted: it is hidden from UPDATE"
+        ):
+            soft.do(delete)
+        soft.sql("CREATE POLICY changes ON posts FOR UPDATE USING (true)")
+        soft.do(delete)
+        soft.do(delete)  # what is deleted already is no error
+        assert soft.value("SELECT deleted_at IS NOT NULL FROM posts WHERE id = 1")
+    finally:
+        soft.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_the_view_follows_columns_that_are_renamed_and_added(soft: Database) -> None:
+    (column,) = soft.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'posts'::regclass AND attnum = 2")
+    soft.sql(f"ALTER TABLE posts RENAME {column[0]} TO renamed; ALTER TABLE posts ADD added int")
+    assert missing(soft) == ["posts: view"]
+    assert install(soft) == 1
+    assert soft.rows("SELECT renamed, added FROM active_posts LIMIT 1")[0][1] is None
+    assert missing(soft) == []

@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from tests.crowd import CROWD
+
 Line = dict[str, Any]
+PATIENCE = 40.0
+"""Seconds for a line: a crowded machine takes its time to start a process."""
 
 
 class Answer(NamedTuple):
@@ -28,26 +33,42 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
+        self.grpc_port = 0
+        """Where it is asked by gRPC, 0 where it is not."""
+        self.metrics_port = 0
+        """Where its pages are, 0 where it has none."""
         self._lines: queue.Queue[Line] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.port = int(self.line("listening")["address"].rpartition(":")[2])
+        self.port = _port(self.line("listening"))
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(json.loads(line))
+        for text in self.process.stdout:
+            line = json.loads(text)
+            if line["event"] == "grpc listening":
+                self.grpc_port = _port(line)
+            elif line["event"] == "pages served":
+                self.metrics_port = _port(line)
+            self._lines.put(line)
 
     def line(self, event: str, **fields: Any) -> Line:
         """The next line with this event and these fields; earlier ones are dropped."""
         while True:
-            line = self._lines.get(timeout=10)
+            line = self._lines.get(timeout=PATIENCE)
             if line["event"] == event and fields.items() <= line.items():
                 return line
 
+    def lines_until(self, event: str, **fields: Any) -> list[Line]:
+        """All lines that were not looked at yet, up to the next one with this event and these fields."""
+        found: list[Line] = []
+        while not found or found[-1]["event"] != event or not fields.items() <= found[-1].items():
+            found.append(self._lines.get(timeout=PATIENCE))
+        return found
+
     def call(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
         """One request on a connection of its own. Underscores in header names stand for hyphens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * CROWD)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, None if body is None else json.dumps(body), named)
@@ -56,6 +77,14 @@ class Service:
             return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, _parse(text))
         finally:
             connection.close()
+
+    def metric(self, series: str) -> float:
+        """The value of a series, named as on the page of metrics. Raises AssertionError where it is not there."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5 * CROWD) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(f"{series} "):
+                    return float(line.rpartition(" ")[2])
+        raise AssertionError(f"no series {series}")
 
     def terminate(self) -> None:
         """Send SIGTERM, as the kubelet does."""
@@ -66,6 +95,10 @@ class Service:
         self.terminate()
         self.process.wait(timeout=40)
         self._reader.join(timeout=5)
+
+
+def _port(line: Line) -> int:
+    return int(line["address"].rpartition(":")[2])
 
 
 def _parse(text: bytes) -> Any:

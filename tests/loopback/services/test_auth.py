@@ -1,5 +1,6 @@
 """auth as it runs in a pod: a process, a real PostgreSQL with its migrations, and its tokens judged by others."""
 
+import asyncio
 import json
 import os
 import time
@@ -7,17 +8,27 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jwt.api_jwk import PyJWKSet
+from nova.auth.v1.auth_pb2 import IntrospectTokenRequest, IntrospectTokenResponse, RevokeSessionsRequest
+from nova.auth.v1.auth_pb2_grpc import AuthServiceStub
+from prometheus_client import CollectorRegistry
 
+from nova_data.pool.database import Database as Pool
+from nova_services.auth.accounts import Accounts
 from nova_services.auth.keys import read
+from nova_services.auth.metrics import AuthMetrics
+from nova_services.auth.sweeping import sweep, sweeping
 from tests.loopback.conftest import StartApp, StartSidecar
 from tests.loopback.data.database import Database
 from tests.loopback.data.outboxes import relaying
@@ -31,6 +42,8 @@ from .process import Answer, Service, running
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/auth/migrations"
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"
+PORTS = ("--metrics-port", "0", "--grpc-port", "0")
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def write_key(folder: Path, day: str) -> None:
@@ -60,8 +73,8 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def auth(database: Database, keys: Path) -> Iterator[Service]:
-    words = ("--keys", str(keys), "--issuer", ISSUER, "--audience", "shop", "--metrics-port", "0")
-    with running("auth", *words, DATABASE_URL=database.url) as service:
+    words = ("--keys", str(keys), "--issuer", ISSUER, "--audience", "shop")
+    with running("auth", *words, *PORTS, DATABASE_URL=database.url) as service:
         yield service
 
 
@@ -278,12 +291,166 @@ def test_the_event_comes_to_kafka_with_the_id_of_the_request(auth: Service, data
     assert set(json.loads(messages[user].value())) == {"userId", "registeredAt"}
 
 
+@contextmanager
+def calling(auth: Service) -> Iterator[AuthServiceStub]:
+    """auth as other services ask it, by the library's other half: blocking calls."""
+    with grpc.insecure_channel(f"127.0.0.1:{auth.grpc_port}") as channel:
+        yield AuthServiceStub(channel)
+
+
+def introspected(auth: Service, token: str) -> IntrospectTokenResponse:
+    with calling(auth) as asked:
+        return asked.IntrospectToken(IntrospectTokenRequest(access_token=token), timeout=5)
+
+
+def test_a_token_holds_until_its_session_ends(auth: Service, email: str) -> None:
+    first = login(auth, email).body
+    said, known = claims(auth, first["accessToken"]), introspected(auth, first["accessToken"])
+    assert (known.active, known.user_id, known.session_id) == (True, said["sub"], said["sid"])
+    assert known.expires_at.ToSeconds() == said["exp"]
+    auth.call("/logout", "POST", {"refreshToken": first["refreshToken"]})
+    assert introspected(auth, first["accessToken"]) == IntrospectTokenResponse()
+
+
+def test_what_is_no_token_of_ours_does_not_hold(auth: Service, email: str) -> None:
+    given = login(auth, email).body
+    said, header = claims(auth, given["accessToken"]), jwt.get_unverified_header(given["accessToken"])
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    forged = jwt.encode(said, stranger, algorithm="ES256", headers={"kid": header["kid"]})
+    unsigned = jwt.encode(said, "", algorithm="none", headers={"kid": header["kid"]})
+    for token in (forged, unsigned, given["refreshToken"], given["accessToken"][:-9], "a.b.c", "....", "\x00é"):
+        assert introspected(auth, token) == IntrospectTokenResponse()
+    with pytest.raises(grpc.RpcError) as refused:
+        introspected(auth, "")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "access_token: expected 1 to 8192 characters"
+
+
+def test_a_service_ends_all_sessions_of_a_user(auth: Service, email: str) -> None:
+    one, two = (login(auth, email).body for _ in range(2))
+    user = claims(auth, one["accessToken"])["sub"]
+    with calling(auth) as asked:
+        metadata = (("correlation-id", "goodbye-1"),)
+        answers = [
+            asked.RevokeSessions(RevokeSessionsRequest(user_id=user), timeout=5, metadata=metadata).revoked
+            for _ in range(2)
+        ]
+    assert answers == [2, 0]
+    assert refresh(auth, one["refreshToken"]).status == refresh(auth, two["refreshToken"]).status == 401
+    line = auth.line("call", correlation_id="goodbye-1")
+    assert (line["path"], line["grpc_status"]) == ("/nova.auth.v1.AuthService/RevokeSessions", 0)
+
+
+def leave(auth: Service, user: str, password: str = PASSWORD, **headers: str) -> Answer:
+    """As the sidecar hands it on, which has verified the token."""
+    return auth.call("/account", "DELETE", {"password": password}, x_nova_subject=user, **headers)
+
+
+def test_who_leaves_is_gone_and_everybody_is_told(auth: Service, database: Database) -> None:
+    address = f"{uuid.uuid4().hex}@example.org"
+    user = register(auth, address).body["userId"]
+    token = login(auth, address).body
+    assert leave(auth, user, "another horse battery").status == 401
+    assert login(auth, address).status == 200
+    answer = leave(auth, user, x_correlation_id="leaving-1", traceparent=TRACE)
+    assert answer.status == 200
+    query = "SELECT id::text, payload::text, headers->>'correlation-id', headers->>'traceparent' FROM outbox_events"
+    ((event, payload, correlation, trace),) = database.rows(
+        f"{query} WHERE aggregate_id = '{user}' AND event_type = 'user-erased'"
+    )
+    assert (event, json.loads(payload)) == (answer.body["reference"], {"userId": user})
+    assert (correlation, trace) == ("leaving-1", TRACE)
+    for table, column in (("accounts", "id"), ("sessions", "account_id")):
+        assert database.value(f"SELECT count(*) FROM {table} WHERE {column} = '{user}'") == 0
+    ((removed, note),) = database.rows(
+        f"SELECT removed::text, e::text FROM nova_erasures e WHERE reference = '{event}'"
+    )
+    assert json.loads(removed) == {"sessions": 2, "accounts": 1}
+    assert user not in note
+    assert login(auth, address).status == refresh(auth, token["refreshToken"]).status == 401
+    assert not introspected(auth, token["accessToken"]).active
+    assert leave(auth, user).status == 401
+    assert register(auth, address).status == 201
+
+
+def test_who_is_nobody_cannot_leave(auth: Service, email: str) -> None:
+    for headers in ({}, {"x_nova_subject": "anna"}):
+        answer = auth.call("/account", "DELETE", {"password": PASSWORD}, **headers)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert login(auth, email).status == 200
+
+
+def test_sessions_that_are_long_over_are_removed_some_at_a_time(database: Database, email: str, auth: Service) -> None:
+    user = database.value(f"SELECT id FROM accounts WHERE email = '{email}'")
+    ended = f"INSERT INTO sessions (id, account_id, expires_at) SELECT gen_random_uuid(), '{user}', now() - interval "
+    database.sql(f"{ended} '2 days' FROM generate_series(1, 7); {ended} '1 hour'")
+    database.sql(
+        "INSERT INTO refresh_tokens (digest, session_id)"
+        f" SELECT id::text::bytea, id FROM sessions WHERE account_id = '{user}'"
+    )
+    kept = login(auth, email).body["refreshToken"]
+    counts = []
+
+    async def sweep_thrice() -> None:
+        async with Pool(database.url, name="sweeps") as pool, pool.transaction() as other:
+            accounts = Accounts(pool)
+            old = "SELECT id FROM sessions WHERE account_id = $1 AND expires_at < now() - interval '1 day'"
+            await other.fetch(f"{old} LIMIT 1 FOR UPDATE", user)  # somebody is at one of them
+            counts.extend([await sweep(accounts, batch=2, most=2), await sweep(accounts, batch=2, most=2)])
+
+    asyncio.run(sweep_thrice())
+    assert counts == [4, 2]
+    left = database.value(f"SELECT count(*) FROM sessions WHERE account_id = '{user}'")
+    assert left == 3  # the busy one, the one of an hour ago, and the one that is open
+    assert refresh(auth, kept).status == 200
+
+
+def test_a_sweep_that_fails_is_followed_by_another(database: Database) -> None:
+    registry = CollectorRegistry()
+
+    class Failing(Accounts):
+        """Fails once."""
+
+        def __init__(self, pool: Pool) -> None:
+            super().__init__(pool)
+            self.sweeps = 0
+            self.again = asyncio.Event()
+
+        async def remove_expired(self, *, keep: float, most: int) -> int:
+            self.sweeps += 1
+            if self.sweeps == 1:
+                raise ConnectionError("gone")
+            removed = await super().remove_expired(keep=keep, most=most)
+            self.again.set()
+            return removed
+
+    async def go_on() -> None:
+        async with Pool(database.url, name="sweeps") as pool:
+            accounts = Failing(pool)
+            task = asyncio.create_task(sweeping(accounts, AuthMetrics(registry), every=0.02, random=Random(1)))
+            async with asyncio.timeout(5):
+                await accounts.again.wait()
+            task.cancel()
+
+    asyncio.run(go_on())
+
+
+def test_the_trace_of_a_request_goes_with_its_event(auth: Service, database: Database) -> None:
+    user = register(auth, f"{uuid.uuid4().hex}@example.org", traceparent=TRACE).body["userId"]
+    other = register(auth, f"{uuid.uuid4().hex}@example.org", traceparent="00-not-a-trace").body["userId"]
+    query = "SELECT aggregate_id, headers->>'traceparent' FROM outbox_events"
+    assert dict(database.rows(f"{query} WHERE aggregate_id IN ('{user}', '{other}')")) == {user: TRACE, other: None}
+
+
 def test_without_its_database_it_says_so_and_lives(keys: Path) -> None:
     nowhere = "postgresql://auth@127.0.0.1:1/auth"
-    with running("auth", "--keys", str(keys), "--metrics-port", "0", DATABASE_URL=nowhere) as service:
+    with running("auth", "--keys", str(keys), *PORTS, DATABASE_URL=nowhere) as service:
         answer = login(service, "anna@example.org")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert service.call("/healthz").status == 200
+        with calling(service) as auth, pytest.raises(grpc.RpcError) as away:
+            auth.RevokeSessions(RevokeSessionsRequest(user_id=str(uuid.uuid4())), timeout=5)
+        assert (away.value.code(), away.value.details()) == (grpc.StatusCode.UNAVAILABLE, "a store is not available")
 
 
 def test_it_counts_who_came(database: Database, keys: Path) -> None:
@@ -293,7 +460,7 @@ def test_it_counts_who_came(database: Database, keys: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
 
-    words = ("--keys", str(keys), "--metrics-port", str(port))
+    words = ("--keys", str(keys), "--metrics-port", str(port), "--grpc-port", "0")
     with running("auth", *words, DATABASE_URL=database.url) as service:
         assert 'nova_auth_refreshes_total{result="reused"} 0.0' in pages()
         address = f"{uuid.uuid4().hex}@example.org"

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ HOST = "127.0.0.1"
 
 
 class Server:
-    """One node with no topics; `stop` kills it, `start` starts it again at the same port with what it had.
+    """One node with no topics; `stop` kills it, `start` starts it again at the same port with what it had. `settings`
+    are the node's, beside those of `nova services`, and `client` what a client needs to be let in.
 
     Raises tests.bench.tools.Unavailable where there is no Java, or its libraries cannot be had.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, *, client: Mapping[str, str] | None = None) -> None:
+        self._client = dict(client or {})
         for name in ("javac", "mvn"):
             program(name)
         self.port, controller = free_ports(2)
@@ -34,6 +37,8 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             kafka.prepare(self._folder, port=self.port, controller=controller, console=Console(quiet=True))
+            with (self._folder / "server.properties").open("a") as file:
+                file.writelines(f"{name}={value}\n" for name, value in (settings or {}).items())
             self._command = kafka.command(self._folder, Console(quiet=True))
             self.start()
         except CommandError as error:
@@ -84,13 +89,19 @@ class Server:
     def make_topic(self, name: str, *, partitions: int = 4, **settings: str) -> str:
         """Make a topic with such settings (underscores stand for dots), and return its name."""
         wanted = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in settings.items()})
-        admin = AdminClient({"bootstrap.servers": self.url})
+        admin = AdminClient({"bootstrap.servers": self.url, **self._client})
         admin.create_topics([wanted])[name].result(timeout=20)
         return name
 
+    def make_topics(self, *names: str, partitions: int = 4) -> None:
+        """Make several at once, which takes as long as one."""
+        admin = AdminClient({"bootstrap.servers": self.url})
+        for made in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
+            made.result(timeout=20)
+
     def reader(self, *topics: str, **settings: Any) -> "Reader":
         """Reads topics from their beginning."""
-        return Reader(self.url, topics, settings)
+        return Reader(self.url, topics, {**self._client, **settings})
 
 
 class Reader:

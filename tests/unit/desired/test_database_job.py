@@ -17,6 +17,7 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest
 from nova_operator.immutable import stuck
 from nova_operator.observation import Observation
+from nova_operator.pods import PodView, view
 
 DEFAULTS = Defaults(sidecar_image="sidecar:test", sidecar_requests={"cpu": "50m"}, data_image="data:test")
 DATABASE: Any = {"secretRef": "shop-db", "migrations": {"configMap": "shop-migrations"}}
@@ -62,7 +63,8 @@ def test_the_job_passes_pod_security_restricted_and_gets_its_url_from_the_secret
 
 
 def test_the_service_does_not_find_the_jobs_pods_among_its_own() -> None:
-    assert job()["spec"]["template"]["metadata"]["labels"] == {"app.kubernetes.io/name": "shop-migrate"}
+    labels = job()["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"nova.dev/tool-of": "shop", "app.kubernetes.io/name": "shop-migrate"}
 
 
 def test_what_is_to_be_done_reaches_the_tools_in_the_words_of_the_spec() -> None:
@@ -74,9 +76,10 @@ def test_what_is_to_be_done_reaches_the_tools_in_the_words_of_the_spec() -> None
     (container,) = job(database=database)["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python3", "-P", "-m", "nova_data.main"]
     words = container["args"]
-    assert (words[0], words[1], words[3:]) == ("apply", "--spec", ["--folder", "/migrations"])
-    assert decode_json(words[2].encode(), DatabasePolicy) == convert(database, DatabasePolicy)
-    assert json.loads(words[2])["lockTimeout"] == "250ms"
+    assert words[:4] == ["apply", "--service", "shop", "--spec"]
+    assert words[5:] == ["--folder", "/migrations"]
+    assert decode_json(words[4].encode(), DatabasePolicy) == convert(database, DatabasePolicy)
+    assert json.loads(words[4])["lockTimeout"] == "250ms"
 
 
 def test_files_come_from_a_config_map_or_are_copied_out_of_an_image() -> None:
@@ -191,12 +194,88 @@ def test_the_version_before_keeps_its_ports_while_it_serves_on() -> None:
     assert [port.app.port for port in document.inbound] == [8080]
 
 
+# --- what keeps it from running
+
+
+def pod(owner: str = "j-1", **status: Any) -> PodView:
+    """One of the Job's, as the operator sees it."""
+    metadata = {
+        "name": "shop-migrate-x",
+        "uid": "p-1",
+        "resourceVersion": "1",
+        "labels": {"nova.dev/tool-of": "shop", "app.kubernetes.io/name": "shop-migrate"},
+        "ownerReferences": [{"uid": owner, "controller": True}],
+    }
+    return view({"metadata": metadata, "status": status})
+
+
+def waiting(reason: str, message: str, container: str = "database") -> Any:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return [{"name": container, "image": "data:test", "state": state}]
+
+
+NO_KEY = "couldn't find key url in Secret market/shop-db"
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        (
+            {"containerStatuses": waiting("CreateContainerConfigError", NO_KEY)},
+            reasons.CONTAINER_REFUSED,
+            f"{NO_KEY}; as soon as that is there it goes on by itself",
+        ),
+        (
+            {"containerStatuses": waiting("ImagePullBackOff", "no such host")},
+            reasons.IMAGE_PULL_FAILED,
+            "image data:test of container database cannot be pulled: no such host; check the operator's --data-image",
+        ),
+        (
+            {"initContainerStatuses": waiting("ErrImagePull", "no such host", "migrations")},
+            reasons.IMAGE_PULL_FAILED,
+            "check spec.database.migrations.image",
+        ),
+        ({"conditions": [UNSCHEDULABLE]}, reasons.UNSCHEDULABLE, "0/3 nodes; add nodes"),
+    ],
+    ids=["key", "image", "image of the files", "node"],
+)
+def test_what_keeps_its_pod_from_running_is_said_at_once(status: Any, reason: str, words: str) -> None:
+    said = conditions(running(), pod(**status))
+    for kind in ("DatabaseReady", "Ready"):
+        assert said[kind][:2] == ("False", reason)
+        assert words in said[kind][2]
+        assert "the version before serves on" in said[kind][2]
+    assert said["Degraded"][:2] == ("True", reason)
+    assert "Stalled" not in said  # it goes on by itself
+
+
+def test_files_that_cannot_be_mounted_are_named_while_it_waits() -> None:
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    waits = pod(conditions=[scheduled, {"type": "PodReadyToStartContainers", "status": "False"}])
+    said = conditions(running(), waits)
+    assert said["DatabaseReady"][:2] == ("False", reasons.DATABASE_PREPARING)
+    assert "is ConfigMap/shop-migrations there? see: kubectl describe pod shop-migrate-x" in said["DatabaseReady"][2]
+
+
+@pytest.mark.parametrize(
+    "other", [pod("j-0", conditions=[UNSCHEDULABLE]), pod(phase="Failed")], ids=["before", "ended"]
+)
+def test_pods_of_the_job_before_and_pods_that_ended_say_nothing(other: PodView) -> None:
+    assert conditions(running(), other)["DatabaseReady"][1] == reasons.DATABASE_PREPARING
+
+
+def running() -> Manifest:
+    """The Job as the API server gives it back."""
+    return {**there(NEW_JOB), "metadata": {**NEW_JOB["metadata"], "uid": "j-1"}}
+
+
 # --- what is said of it
 
 
-def conditions(state: Manifest | None) -> dict[str, tuple[str, str, str]]:
+def conditions(state: Manifest | None, *pods: PodView) -> dict[str, tuple[str, str, str]]:
     desired = desired_state(NEW, DEFAULTS)
-    _, found = hold(desired, scene(state, OLD))
+    _, found = hold(desired, scene(state, OLD, pods=pods))
     counts = {"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}
     seen = Observation(
         replicas=3,

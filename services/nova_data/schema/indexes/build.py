@@ -16,8 +16,9 @@ import msgspec
 from nova_api.database import Index
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, Connection
-from nova_data.schema.index_state import index_state, quoted
+from nova_data.schema.index_state import index_state
 from nova_data.schema.indexes.wanted import MARK, mark_of, name_of, sql_of, table_of
+from nova_data.schema.statements import quoted
 from nova_data.schema.steps import Step
 
 State = Literal["there", "missing", "invalid", "building", "another"]

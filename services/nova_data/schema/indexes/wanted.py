@@ -11,8 +11,7 @@ from typing import Final
 
 from nova_api.database import Index
 from nova_data.errors import SchemaError
-from nova_data.schema.index_state import quoted
-from nova_data.schema.statements import SqlError, statements
+from nova_data.schema.statements import SqlError, quoted, statements
 
 MARK: Final = "nova: "
 LONGEST_NAME: Final = 50

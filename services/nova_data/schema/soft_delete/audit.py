@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from nova_data.schema.database import Connection
-from nova_data.schema.index_state import quoted
 from nova_data.schema.soft_delete import facts
 from nova_data.schema.soft_delete.objects import NOBODY
+from nova_data.schema.statements import quoted
 
 ANSWER = 30.0
 """Seconds for a table."""

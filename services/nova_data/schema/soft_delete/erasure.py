@@ -29,9 +29,9 @@ import msgspec
 
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, LATE, Connection, bound, said
-from nova_data.schema.index_state import quoted
 from nova_data.schema.patience import Patience
 from nova_data.schema.soft_delete.objects import NOBODY
+from nova_data.schema.statements import quoted
 
 BATCH: Final = 500
 """Rows of one transaction, without what refers to them."""

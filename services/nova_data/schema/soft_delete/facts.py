@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 from nova_data.errors import SchemaError
 from nova_data.schema.database import ANSWER, Connection
-from nova_data.schema.index_state import quoted
+from nova_data.schema.statements import quoted
 
 LONGEST_NAME: Final = 48
 """Characters of a table's name: PostgreSQL cuts names at 63, and those that are made of it must fit."""
@@ -57,6 +58,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     view: tuple[str, ...] | None
     """Columns of the active view, None where there is none."""
 
+    view_is_marked: bool = False
+    """Whether its comment says that it is Nova's."""
+
+    view_is_ours: bool = False
+    """Whether it is: views from before the comment are known by what they select."""
+
     grants: tuple[tuple[str, str], ...] = ()
     """Who may do what with the table, where the view does not allow it yet."""
 
@@ -77,6 +84,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 MARK: Final = "nova: was ON DELETE CASCADE"
 """Comment of a foreign key that soft delete made RESTRICT; by it the way back is found."""
+VIEW_MARK: Final = "nova: rows that are not deleted"
+"""Comment of an active view that is Nova's."""
+_PLAIN: Final = re.compile(r"\s*SELECT [^()]* FROM \S+\s+WHERE \(?(\S+\.)?deleted_at IS NULL\)?;?\s*")
+"""What PostgreSQL says of a view of all rows of one table that are not deleted."""
 
 
 async def read(connection: Connection, names: tuple[str, ...]) -> Facts:
@@ -113,6 +124,7 @@ async def _table(connection: Connection, name: str) -> Table:
         raise SchemaError(f"table {name}: expected a primary key, by which a deleted row is known")
     schema = str(row["schema"])
     view = quoted(schema, f"active_{bare}")
+    marked, ours = await _owner_of_view(connection, view)
     return Table(
         schema=schema,
         name=bare,
@@ -123,8 +135,18 @@ async def _table(connection: Connection, name: str) -> Table:
         triggers=await _pairs(connection, _TRIGGERS, oid),
         functions=await _pairs(connection, _FUNCTIONS, schema),
         view=await _names(connection, _VIEW, view) or None,
+        view_is_marked=marked,
+        view_is_ours=ours,
         grants=tuple((r[0], r[1]) for r in await connection.fetch(_GRANTS, oid, view, timeout=ANSWER)),
     )
+
+
+async def _owner_of_view(connection: Connection, view: str) -> tuple[bool, bool]:
+    row = await connection.fetchrow(_VIEW_SAYS, view, timeout=ANSWER)
+    if row is None:
+        return False, False
+    marked = row["comment"] == VIEW_MARK
+    return marked, marked or (row["relkind"] == "v" and _PLAIN.fullmatch(row["says"]) is not None)
 
 
 async def _names(connection: Connection, query: str, argument: object) -> tuple[str, ...]:
@@ -172,6 +194,10 @@ _FUNCTIONS: Final = (
 _VIEW: Final = (
     "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
     " ORDER BY attnum"
+)
+_VIEW_SAYS: Final = (
+    "SELECT relkind::text AS relkind, obj_description(oid, 'pg_class') AS comment,"
+    " CASE WHEN relkind = 'v' THEN pg_get_viewdef(oid) ELSE '' END AS says FROM pg_class WHERE oid = to_regclass($1)"
 )
 _GRANTS: Final = """\
 WITH given AS (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from nova_data.schema.index_state import quoted
-from nova_data.schema.soft_delete.facts import ForeignKey, Table
+from nova_data.schema.soft_delete.facts import VIEW_MARK, ForeignKey, Table
+from nova_data.schema.statements import quoted
 
 Mode = Literal["Convert", "Refuse"]
 """What becomes of DELETE: a soft deletion, or an error that says how to delete."""
@@ -93,6 +93,11 @@ def view_sql(table: Table, *, invoker: bool) -> str:
     return f"CREATE OR REPLACE VIEW {view(table)}{secured} AS SELECT * FROM {table.sql} WHERE deleted_at IS NULL"
 
 
+def view_mark_sql(table: Table) -> str:
+    """Its comment, by which it is told from one of the app's own."""
+    return f"COMMENT ON VIEW {view(table)} IS '{VIEW_MARK}'"
+
+
 # --- functions and triggers
 
 
@@ -103,7 +108,8 @@ def delete_function(table: Table) -> str:
 
 def delete_body(table: Table, mode: Mode) -> str:
     """Its body. PostgreSQL lets a row be changed in place of its deletion as long as the deletion is then dropped
-    (RETURN NULL)."""
+    (RETURN NULL). The row is locked by then, so one that is not found is hidden: row level security may allow DELETE
+    and not UPDATE, and without a word nothing would happen."""
     if mode == "Refuse":
         return f"""
 BEGIN
@@ -118,6 +124,11 @@ BEGIN
     UPDATE {table.sql} SET deleted_at = now(),
         deleted_by = coalesce(nullif(current_setting('nova.actor', true), '')::uuid, '{NOBODY}')
     WHERE {this} AND deleted_at IS NULL;
+    IF NOT FOUND AND OLD.deleted_at IS NULL THEN
+        RAISE EXCEPTION 'a row of {_text(table.name)} cannot be soft deleted: it is hidden from UPDATE'
+            USING ERRCODE = 'insufficient_privilege',
+            HINT = 'let row level security, or the trigger that keeps it, allow UPDATE of deleted_at and deleted_by';
+    END IF;
     RETURN NULL;
 END"""
 

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 import msgspec
 
 from nova_data.errors import SchemaError
-from nova_data.schema.index_state import quoted
 from nova_data.schema.soft_delete import objects
 from nova_data.schema.soft_delete.facts import MARK, Facts, ForeignKey, Table
 from nova_data.schema.soft_delete.objects import Mode
+from nova_data.schema.statements import quoted
 from nova_data.schema.steps import Step
 
 _TYPES = {"deleted_at": "timestamp with time zone", "deleted_by": "uuid"}
@@ -61,7 +61,7 @@ def undo(facts: Facts, *, drop_columns: bool) -> tuple[Step, ...]:
     before, after = _keys(facts, tables)
     names = {table.sql: table for table in tables}
     return (
-        *(_drop_view(table) for table in tables if table.view),
+        *(_drop_view(table) for table in tables if table.view and table.view_is_ours),
         *(step for key in after for step in _replace(facts, key, "CASCADE")),
         *(step for table in reversed(tables) for step in _drop_triggers(table)),
         *(step for key in before for step in _replace(facts, key, "CASCADE")),
@@ -153,11 +153,23 @@ def _triggers(table: Table, wish: Wish) -> Iterator[Step]:
 
 
 def _view(table: Table, wish: Wish) -> Iterator[Step]:
+    if table.view and not table.view_is_ours:
+        raise SchemaError(
+            f"table {table.name}: {_plain(objects.view(table))} is there already and is not Nova's; rename it first"
+        )
     columns = (*table.columns, *(name for name in _TYPES if name not in table.columns))
-    sql = [] if table.view == columns else [objects.view_sql(table, invoker=wish.invoker)]
+    sql = [] if table.view == columns else [*_renamed(table, columns), objects.view_sql(table, invoker=wish.invoker)]
+    sql += [] if table.view_is_marked else [objects.view_mark_sql(table)]
     sql += [f"GRANT {privilege} ON {objects.view(table)} TO {who}" for who, privilege in table.grants]
     if sql:
         yield Step(what=f"{table.name}: view", sql=tuple(sql))
+
+
+def _renamed(table: Table, columns: tuple[str, ...]) -> Iterator[str]:
+    """A view keeps the names that columns had when it was made, and cannot be replaced by one with others."""
+    for old, new in zip(table.view or (), columns, strict=False):
+        if old != new:
+            yield f"ALTER VIEW {objects.view(table)} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
 
 
 def _replace(facts: Facts, key: ForeignKey, action: str) -> Iterator[Step]:

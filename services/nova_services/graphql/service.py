@@ -1,0 +1,109 @@
+"""graphql over HTTP (graphql.github.io/graphql-over-http/draft).
+
+    POST /graphql          {"query", "operationName", "variables", "extensions"}    200 data and errors
+    GET  /schema.graphql   what can be asked
+    GET  /openapi.json     this, for programs
+    GET  /healthz          200 while the process serves
+
+Who asks is `x-nova-subject`, which the sidecar sets; without it there is what everybody may see. A request that cannot
+be read is answered 400 with field and rule, one that is no application/json 415: no other site's form can be one. Once
+it is read the answer is 200, and its errors stand beside its data.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from graphql import GraphQLError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionResult
+
+from nova_services import bodies
+from nova_services.errors import InvalidError
+from nova_services.graphql import schema
+from nova_services.graphql.api import API, SCHEMA_KIND
+from nova_services.graphql.asked import Asked
+from nova_services.graphql.calls import Calls, Patience
+from nova_services.graphql.documents import Documents
+from nova_services.graphql.errors import Code, failure, told
+from nova_services.graphql.metrics import GraphqlMetrics, Result
+from nova_services.graphql.types import Context
+from nova_services.graphql.upstreams import Upstreams
+from nova_services.identity import HEADER, viewer
+from nova_services.openapi import publish
+from nova_services.web import application
+
+_UNKNOWN: Final = failure(Code.UNKNOWN_DOCUMENT, "PersistedQueryNotFound")
+"""By these words clients know that they must send the document."""
+_NO_OPERATION: Final = failure(
+    Code.BAD_USER_INPUT, "operationName: expected an operation of the document, to be run once"
+)
+
+
+class Gateway:
+    """The service."""
+
+    def __init__(self, upstreams: Upstreams, metrics: GraphqlMetrics, patience: Patience) -> None:
+        self._upstreams = upstreams
+        self._metrics = metrics
+        self._patience = patience
+        self._documents = Documents()
+        self._text = schema.text()
+
+    def application(self) -> web.Application:
+        """The web application."""
+        made = application(web.post("/graphql", self._graphql), web.get("/schema.graphql", self._schema))
+        publish(made, API)
+        return made
+
+    async def _graphql(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/json":
+            return web.json_response({"error": "content-type: expected application/json"}, status=415)
+        asked = await bodies.read(request, Asked)
+        if not asked.query and not asked.digest:
+            raise InvalidError("query", "a document")
+        document = self._documents.resolve(asked.query, asked.digest)
+        if document is None:
+            return self._answer("unknown_document", {"errors": told([_UNKNOWN])})
+        return await self._run(asked, document, self._context(request))
+
+    async def _run(self, asked: Asked, document: str, context: Context) -> web.Response:
+        try:
+            found = await schema.SCHEMA.execute(
+                document,
+                variable_values=asked.variables,
+                operation_name=asked.operation_name,
+                context_value=context,
+            )
+        except (CannotGetOperationTypeError, InvalidOperationTypeError):
+            return self._answer("failed", {"errors": told([_NO_OPERATION])})
+        self._metrics.loaded(context.people.loads, context.people.calls)
+        body: dict[str, Any] = {"errors": told(found.errors)} if found.errors else {}
+        if found.data is not None or not _before(found.errors or []):
+            body["data"] = found.data
+        return self._answer(_result(found), body)
+
+    def _context(self, request: web.Request) -> Context:
+        asks: UUID | None = viewer(request) if HEADER in request.headers else None
+        authorization = request.headers.get("authorization")
+        session = self._upstreams.session
+        calls = Calls(session, self._metrics, self._patience, viewer=asks, authorization=authorization)
+        return Context(self._upstreams, calls)
+
+    def _answer(self, result: Result, body: dict[str, Any]) -> web.Response:
+        self._metrics.ended(result)
+        return bodies.answer(body)
+
+    async def _schema(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._text, content_type=SCHEMA_KIND, headers={"cache-control": "max-age=60"})
+
+
+def _before(errors: list[GraphQLError]) -> bool:
+    """Whether nothing was run, so that there is no data to speak of."""
+    return all(error.path is None for error in errors)
+
+
+def _result(found: ExecutionResult) -> Result:
+    if not found.errors:
+        return "ok"
+    return "partial" if found.data and any(value is not None for value in found.data.values()) else "failed"

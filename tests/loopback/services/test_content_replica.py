@@ -1,0 +1,99 @@
+"""content with a replica: a streaming one, which is made to stand still."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.loopback.data.database import Database
+from tests.loopback.support.kafkaserver import Server as Kafka
+from tests.loopback.support.postgresserver import Server as Postgres
+from tests.loopback.support.waiting import eventually
+
+from .social import Content, Person, prepared, serving
+from .userspeer import UsersPeer
+
+ROUTE = 'nova_data_split_reads_total{database="content",route="%s"}'
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Postgres, Postgres]]:
+    primary = Postgres()
+    try:
+        replica = Postgres(primary)
+        try:
+            yield primary, replica
+        finally:
+            replica.close()
+    finally:
+        primary.close()
+
+
+@pytest.fixture(scope="module")
+def content(pair: tuple[Postgres, Postgres], kafka: Kafka) -> Iterator[Content]:
+    primary, replica = pair
+    database = prepared(Database(primary))
+    prefix = f"replica-{uuid.uuid4().hex[:8]}."
+    kafka.make_topic(f"{prefix}user")
+    url = f"{replica.url.rpartition('/')[0]}/{database.url.rpartition('/')[2]}"
+    users = UsersPeer()
+    try:
+        with serving(database, kafka, prefix, users.address, "--replica", url) as service:
+            eventually(lambda: service.person().feed() == [] and service.metric(ROUTE % "replica") > 0, within=20)
+            yield service
+    finally:
+        users.close()
+
+
+@contextmanager
+def still(replica: Postgres) -> Iterator[None]:
+    """It receives, and does not replay."""
+    replica.sql("SELECT pg_wal_replay_pause()")
+    eventually(lambda: replica.sql("SELECT pg_get_wal_replay_pause_state()") == "paused", within=10)
+    try:
+        yield
+    finally:
+        replica.sql("SELECT pg_wal_replay_resume()")
+
+
+def texts(reader: Person, author: Person, **headers: str) -> list[str]:
+    answer = reader.call("GET", f"/users/{author.id}/posts", **headers)
+    assert answer.status == 200
+    return [post["text"] for post in answer.body["posts"]]
+
+
+def test_feeds_are_read_from_the_replica(content: Content) -> None:
+    before = content.metric(ROUTE % "replica")
+    anna = content.person()
+    for _ in range(10):
+        assert anna.feed() == []
+    assert content.metric(ROUTE % "replica") == before + 10
+
+
+def test_who_has_written_reads_it_and_others_read_it_later(content: Content, pair: tuple[Postgres, Postgres]) -> None:
+    anna, ben = content.person(), content.person()
+    with still(pair[1]):
+        written = anna.call("POST", "/posts", {"text": "mine"})
+        cookie = written.headers["set-cookie"]
+        assert {"HttpOnly", "Max-Age=60", "SameSite=Lax"} <= set(cookie.split("; "))
+        seen = cookie.partition(";")[0]
+        assert texts(anna, anna, cookie=seen) == ["mine"]
+        # one who has written nothing is served what the replica has
+        assert texts(ben, anna) == []
+        # what an event has told of is found by its id, wherever it is
+        assert ben.sees(written.body)
+    eventually(lambda: texts(ben, anna) == ["mine"], within=20)
+
+
+def test_a_replica_that_dies_costs_nobody_an_answer(content: Content, pair: tuple[Postgres, Postgres]) -> None:
+    anna, ben = content.person(), content.person()
+    ben.follow(anna)
+    post = anna.post()
+    eventually(lambda: ben.feed() == [post], within=20)
+    pair[1].stop()
+    try:
+        for _ in range(5):
+            assert ben.feed() == [post]
+    finally:
+        pair[1].start()
