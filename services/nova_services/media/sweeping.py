@@ -3,8 +3,8 @@
 An upload writes its content first, so content that is young may get its row at any moment. Any number of processes may
 sweep at once.
 
-Where most contents have no row, it is the database that is wrong, a new one or another one's, and not the contents: then
-nothing is removed, and a line says so.
+Where most contents have no row, it is the database that is wrong, a new one or another one's, and not the contents:
+then nothing is removed, and a line says so.
 """
 
 import asyncio
