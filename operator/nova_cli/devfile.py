@@ -26,16 +26,25 @@ class Elsewhere(NamedTuple):
 
 
 def load(
-    path: Path, name: str | None, elsewhere: Mapping[str, Elsewhere], certificates: Path = Path("tls")
+    path: Path,
+    name: str | None,
+    elsewhere: Mapping[str, Elsewhere],
+    certificates: Path = Path("tls"),
+    redis: Address | None = None,
 ) -> Document:
     """The sidecar's document for the NovaService called `name`, or the only one, of a YAML file.
 
-    `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret. Raises
-    ConfigError, whose path is that of the NovaService where the fault lies there.
+    `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret, `redis`
+    is where that of `spec.redis` is on this machine. Raises ConfigError, whose path is that of the NovaService where
+    the fault lies there.
     """
-    service = choose(parse(read(path)), name)
-    config = redirect(resolve(convert(service, NovaService), place="local"), elsewhere)
-    return document(encode(with_certificates(config, certificates)))
+    config = redirect(resolved(path, name), elsewhere)
+    return document(encode(with_redis(with_certificates(config, certificates), redis)))
+
+
+def resolved(path: Path, name: str | None) -> ProxyConfig:
+    """What the file says, before anything of it is sent elsewhere. Raises ConfigError as `load` does."""
+    return resolve(convert(choose(parse(read(path)), name), NovaService), place="local")
 
 
 def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
@@ -90,6 +99,17 @@ def with_certificates(config: ProxyConfig, parent: Path) -> ProxyConfig:
             port, tls=msgspec.structs.replace(port.tls, directory=str(folder.resolve()))
         )
     return msgspec.structs.replace(config, outbound=tuple(outbound))
+
+
+def with_redis(config: ProxyConfig, there: Address | None) -> ProxyConfig:
+    """The same document with the Redis of request policies there, without a login; without it with none, since one
+    sidecar has nobody to share with. Raises ConfigError where the service has no Redis."""
+    if there is None:
+        return msgspec.structs.replace(config, store=None)
+    if config.store is None:
+        raise ConfigError("$.spec.redis", "expected it to be set, since --redis says where it is")
+    store = msgspec.structs.replace(config.store, url=f"redis://{there.host}:{there.port}/0")
+    return msgspec.structs.replace(config, store=store)
 
 
 def _name(service: dict[str, Any]) -> str:

@@ -59,6 +59,13 @@ class Service:
             if line["event"] == event and fields.items() <= line.items():
                 return line
 
+    def lines_until(self, event: str, **fields: Any) -> list[Line]:
+        """All lines that were not looked at yet, up to the next one with this event and these fields."""
+        found: list[Line] = []
+        while not found or found[-1]["event"] != event or not fields.items() <= found[-1].items():
+            found.append(self._lines.get(timeout=PATIENCE))
+        return found
+
     def call(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
         """One request on a connection of its own. Underscores in header names stand for hyphens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * CROWD)
