@@ -23,7 +23,8 @@ GRACE: Final = 3600.0
 
 async def sweep(shelf: Shelf, records: Records, metrics: MediaMetrics, *, now: datetime, grace: float = GRACE) -> int:
     """Look once; how much was removed. Raises what the two do."""
-    removed = 0
+    removed = await shelf.tidy(now - timedelta(seconds=grace))
+    metrics.swept.inc(removed)
     async for some in shelf.listed():
         old = [media for media, came in some if came < now - timedelta(seconds=grace)]
         for media in set(old) - await records.known(old):

@@ -57,6 +57,13 @@ class Service:
             if line["event"] == event and fields.items() <= line.items():
                 return line
 
+    def until(self, event: str, **fields: Any) -> list[Line]:
+        """All lines up to the next one with this event and these fields."""
+        found: list[Line] = []
+        while not (found and found[-1]["event"] == event and fields.items() <= found[-1].items()):
+            found.append(self._lines.get(timeout=PATIENCE))
+        return found
+
     def call(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
         """One request on a connection of its own. Underscores in header names stand for hyphens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
