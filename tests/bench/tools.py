@@ -20,7 +20,7 @@ PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "nghttpd": "ng
 #: the same for tests that need a load or a reference of their own
 PACKAGES |= {"h2load": "nghttp2-client"}
 #: the same for tests that keep state elsewhere
-PACKAGES |= {"redis-server": "redis-server", "pg_isready": "postgresql"}
+PACKAGES |= {"redis-server": "redis-server", "pg_isready": "postgresql", "clickhouse-server": "clickhouse-server"}
 PACKAGES |= {"node": "nodejs", "npm": "npm"}
 #: the same for the oracles of tests/oracles
 PACKAGES |= {"javac": "default-jdk-headless", "mvn": "maven"}

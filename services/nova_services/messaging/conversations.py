@@ -12,8 +12,12 @@ Nothing is lost and nothing comes twice, because of two counters and the locks o
 * **A client id** is made by the sender. A message that comes again with it is the one that there is.
 
 A number alone is therefore all that a client, a process or Redis may forget and find again.
+
+A message wakes all of its readers at once, and senders of one conversation wait for each other. Neither may take all
+connections of the pool, so both take turns: who waits for one keeps nobody else waiting.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -29,6 +33,10 @@ MOST_MEMBERS: Final = 50
 AWAY_AFTER: Final = 45.0
 """Seconds after which somebody without a WebSocket counts as away."""
 
+_SENDING: Final = 4
+"""Connections that senders have at most, of the 10 of a pool."""
+_READING: Final = 3
+"""The same of those who read their streams."""
 _LOCK: Final = """
 SELECT id FROM conversations
 WHERE id = $1 AND EXISTS (SELECT FROM members WHERE conversation_id = $1 AND user_id = $2) FOR NO KEY UPDATE
@@ -125,6 +133,8 @@ class Conversations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._sending = asyncio.Semaphore(_SENDING)
+        self._reading = asyncio.Semaphore(_READING)
 
     # --- conversations
 
@@ -161,7 +171,7 @@ class Conversations:
         Raises NotFoundError for who is no member.
         """
         key = (draft.conversation, draft.sender, draft.client)
-        async with self._database.transaction() as connection:
+        async with self._sending, self._database.transaction() as connection:
             if await connection.fetchval(_LOCK, draft.conversation, draft.sender) is None:
                 raise NotFoundError(_NONE)
             if await connection.fetchval(_MEMBER, draft.conversation, draft.sender) is None:
@@ -187,7 +197,7 @@ class Conversations:
 
     async def stream(self, user: UUID, place: int, *, limit: int) -> list[tuple[int, Message]]:
         """What a user has not read, in order, each with its place."""
-        async with self._database.acquire() as connection:
+        async with self._reading, self._database.acquire() as connection:
             rows = await connection.fetch(_STREAM, user, place, limit)
         return [(row[0], Message(*tuple(row)[1:])) for row in rows]
 

@@ -10,9 +10,8 @@
 503 with Retry-After while the database is away, and for WebSockets while the process ends.
 """
 
-import asyncio
-import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Final
 from uuid import UUID
@@ -20,11 +19,11 @@ from uuid import UUID
 from aiohttp import web
 
 from nova_services import bodies
+from nova_services.background import background
 from nova_services.backing import unavailable
 from nova_services.bodies import answer, identifier
 from nova_services.errors import InvalidError, UnavailableError
 from nova_services.identity import viewer
-from nova_services.logs import get_logger
 from nova_services.messaging import forms, frames
 from nova_services.messaging.api import API
 from nova_services.messaging.chat import ANSWER, PATIENCE, Chat
@@ -87,16 +86,12 @@ class Messaging:
     # --- for the life of the process
 
     async def _watching(self, _application: web.Application) -> AsyncIterator[None]:
-        work = [watch(self._conversations, self._hub, self._metrics, every=self._look_every)]
-        if self._wakeups is not None:
-            work.append(self._wakeups.run())
-        tasks = [asyncio.create_task(one) for one in work]
-        for task in tasks:
-            task.add_done_callback(_ended)
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with AsyncExitStack() as stack:
+            looking = watch(self._conversations, self._hub, self._metrics, every=self._look_every)
+            await stack.enter_async_context(background(looking, "streams"))
+            if self._wakeups is not None:
+                await stack.enter_async_context(background(self._wakeups.run(), "wake-ups"))
+            yield
 
     def _wake_all(self) -> None:
         for reader in self._hub.readers():
@@ -175,13 +170,6 @@ class Messaging:
         finally:
             self._hub.leave(chat)
             self._chats.discard(chat)
-
-
-def _ended(task: "asyncio.Task[None]") -> None:
-    """Without these a process would be slow and say nothing: it ends in good order, and another one begins."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger().error("wake-ups failed", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
 
 
 def _after(request: web.Request) -> int | None:

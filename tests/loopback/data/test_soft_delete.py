@@ -372,3 +372,12 @@ def test_row_level_security_that_hides_a_row_from_update_is_said(soft: Database)
         assert soft.value("SELECT deleted_at IS NOT NULL FROM posts WHERE id = 1")
     finally:
         soft.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_the_view_follows_columns_that_are_renamed_and_added(soft: Database) -> None:
+    (column,) = soft.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'posts'::regclass AND attnum = 2")
+    soft.sql(f"ALTER TABLE posts RENAME {column[0]} TO renamed; ALTER TABLE posts ADD added int")
+    assert missing(soft) == ["posts: view"]
+    assert install(soft) == 1
+    assert soft.rows("SELECT renamed, added FROM active_posts LIMIT 1")[0][1] is None
+    assert missing(soft) == []

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import yaml
 
@@ -21,9 +21,11 @@ TOPICS = ("user", "profile", "post", "comment", "follow", "message", "media")
 
 
 class Shape(NamedTuple):
-    """What a service needs: an outbox, topics, and flags that are not where others are."""
+    """What a service needs, and what of it is not as with the others."""
 
-    outbox: bool = True
+    peers: tuple[str, ...] = ()
+    """Services that it calls by gRPC; where they are not started, they are away."""
+    database: bool = True
     topics: bool = True
     grpc: bool = True
     flags: tuple[str, ...] = ()
@@ -32,21 +34,28 @@ class Shape(NamedTuple):
 SHAPES = {
     "auth": Shape(topics=False),
     "users": Shape(),
+    "content": Shape(peers=("users",)),
+    # neither computed nor kept: what there is comes from content
+    "recommendations": Shape(
+        peers=("content",),
+        database=False,
+        grpc=False,
+        flags=("--analytics", f"http://{NOBODY}", "--redis", f"redis://{NOBODY}"),
+    ),
+    "messaging": Shape(),
+    "notification": Shape(),
     "media": Shape(grpc=False),
-    "search": Shape(outbox=False, grpc=False),
+    "search": Shape(grpc=False),
 }
 
 
 @contextmanager
-def tables(postgres: Postgres, name: str, *, outbox: bool) -> Iterator[Database]:
+def tables(postgres: Postgres, name: str) -> Iterator[Database]:
     """A database as the operator's Job leaves it before a rollout of the example."""
     made = Database(postgres)
     spec = yaml.safe_load((ROOT / f"examples/backend/{name}.yaml").read_text())["spec"]["database"]
     folder = ROOT / f"services/nova_services/{name}/migrations"
-    for words in (
-        *([("outbox", "install")] if outbox else []),
-        ("apply", "--spec", json.dumps(spec), "--folder", folder),
-    ):
+    for words in (("outbox", "install"), ("apply", "--spec", json.dumps(spec), "--folder", folder)):
         done = made.command(*words)
         assert done.returncode == 0, done.stderr
     yield made
@@ -78,16 +87,20 @@ class Backend:
         return self._topics
 
     def start(self, name: str, *words: str) -> Service:
-        """Start a service with a database, with more on its command line."""
+        """Start a service, with more on its command line."""
         shape = SHAPES[name]
         given = ["--metrics-port", "0", *words, *shape.flags]
+        for peer in shape.peers:
+            given += [f"--{peer}-address", self._address(peer)]
         if shape.grpc:
             given += ["--grpc-port", "0"]
         if shape.topics:
             given += self.topics.words
-        database = self._stack.enter_context(tables(self._postgres, name, outbox=shape.outbox))
-        self.databases[name] = database
-        self.services[name] = self._stack.enter_context(running(name, *given, DATABASE_URL=database.url))
+        environment = {}
+        if shape.database:
+            self.databases[name] = self._stack.enter_context(tables(self._postgres, name))
+            environment["DATABASE_URL"] = self.databases[name].url
+        self.services[name] = self._stack.enter_context(running(name, *given, **environment))
         return self.services[name]
 
     def start_graphql(self) -> Service:
@@ -98,11 +111,13 @@ class Backend:
         return self.services["graphql"]
 
     def _addresses(self) -> list[str]:
-        found: dict[str, Any] = {}
-        for name in ("users", "content", "messaging", "notification"):
-            one = self.services.get(name)
-            found[f"--{name}-address"] = f"127.0.0.1:{one.grpc_port}" if one else NOBODY
+        found = {f"--{name}-address": self._address(name) for name in ("users", "content", "messaging", "notification")}
         for name in ("content", "search", "recommendations"):
             one = self.services.get(name)
             found[f"--{name}-url"] = f"http://127.0.0.1:{one.port}" if one else f"http://{NOBODY}"
         return [word for pair in found.items() for word in pair]
+
+    def _address(self, name: str) -> str:
+        """Of its gRPC."""
+        one = self.services.get(name)
+        return f"127.0.0.1:{one.grpc_port}" if one else NOBODY

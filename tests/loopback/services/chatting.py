@@ -110,6 +110,8 @@ class Client:
         """The conversation of each message, by client id."""
         self.waiting: dict[str, Frame] = {}
         """Frames without an answer yet, by client id."""
+        self._said: set[str] = set()
+        """Of them, those that this WebSocket has taken."""
         self._conversations = conversations
         self._ports = ports
         self._random = random
@@ -152,11 +154,11 @@ class Client:
             await asyncio.gather(talking, return_exceptions=True)
 
     async def _say(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        said: set[str] = set()
+        self._said.clear()
         while True:
             for identity, frame in tuple(self.waiting.items()):
-                if identity not in said:
-                    said.add(identity)
+                if identity not in self._said:
+                    self._said.add(identity)
                     await socket.send_str(json.dumps(frame))
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.02)
@@ -167,3 +169,6 @@ class Client:
             self.heard.append(frame)
         elif frame["type"] == "sent" and self.waiting.pop(frame["clientId"], None):
             self.sent.append(frame["clientId"])
+        elif frame["type"] == "error":
+            assert "retryAfter" in frame, frame
+            self._said.discard(frame["clientId"])  # it is sent again

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from tests.crowd import CROWD
+
 Line = dict[str, Any]
 PATIENCE = 40.0
 """Seconds for a line: a crowded machine takes its time to start a process."""
@@ -57,16 +59,16 @@ class Service:
             if line["event"] == event and fields.items() <= line.items():
                 return line
 
-    def until(self, event: str, **fields: Any) -> list[Line]:
-        """All lines up to the next one with this event and these fields."""
+    def lines_until(self, event: str, **fields: Any) -> list[Line]:
+        """All lines that were not looked at yet, up to the next one with this event and these fields."""
         found: list[Line] = []
-        while not (found and found[-1]["event"] == event and fields.items() <= found[-1].items()):
+        while not found or found[-1]["event"] != event or not fields.items() <= found[-1].items():
             found.append(self._lines.get(timeout=PATIENCE))
         return found
 
     def call(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
         """One request on a connection of its own. Underscores in header names stand for hyphens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * CROWD)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, None if body is None else json.dumps(body), named)
@@ -78,7 +80,7 @@ class Service:
 
     def metric(self, series: str) -> float:
         """The value of a series, named as on the page of metrics. Raises AssertionError where it is not there."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5 * CROWD) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith(f"{series} "):
                     return float(line.rpartition(" ")[2])

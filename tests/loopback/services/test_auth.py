@@ -306,7 +306,7 @@ def test_a_body_that_breaks_off_is_nobodys_failure(auth: Service) -> None:
         rude.sendall(b"POST /refresh HTTP/1.1\r\nhost: auth\r\ncontent-length: 99\r\n\r\n{")
     refused = auth.call("/refresh", "POST", {"refreshToken": "x"}, x_correlation_id="after-it")
     assert refused.status == 401
-    events = {line["event"] for line in auth.until("request", correlation_id="after-it")}
+    events = {line["event"] for line in auth.lines_until("request", correlation_id="after-it")}
     assert events.isdisjoint({"request failed", "database unreachable"})
 
 

@@ -11,9 +11,7 @@ import pytest
 from graphql import build_schema
 
 from tests.loopback.support.peer import Listener
-from tests.loopback.support.ports import free_ports
 
-from .pages import metric
 from .process import Answer, Service, running
 
 NOBODY = "127.0.0.1:1"
@@ -29,13 +27,8 @@ def addresses(**given: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pages() -> int:
-    return free_ports(1)[0]
-
-
-@pytest.fixture(scope="module")
-def gateway(pages: int) -> Iterator[Service]:
-    with running("graphql", "--metrics-port", str(pages), *addresses()) as service:
+def gateway() -> Iterator[Service]:
+    with running("graphql", "--metrics-port", "0", *addresses()) as service:
         yield service
 
 
@@ -171,9 +164,9 @@ def test_a_service_that_does_not_answer_is_waited_for_as_long_as_was_said() -> N
     assert 0.3 <= taken < 3.0
 
 
-def test_it_counts_how_operations_end_and_whom_it_asked(gateway: Service, pages: int) -> None:
+def test_it_counts_how_operations_end_and_whom_it_asked(gateway: Service) -> None:
     def counted(*series: str) -> list[float]:
-        return [metric(pages, f"nova_graphql_{one}") for one in series]
+        return [gateway.metric(f"nova_graphql_{one}") for one in series]
 
     series = (
         'operations_total{result="ok"}',

@@ -6,7 +6,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import grpc
@@ -255,6 +255,19 @@ def test_a_redis_that_comes_back_is_used_again(database: Database, tmp_path: Any
                 assert hear(his, within=1.5)["text"] == "again"
     finally:
         server.stop()
+
+
+def test_a_full_room_in_which_all_talk_at_once_leaves_the_pool_room(database: Database) -> None:
+    with messaging(database) as service, ExitStack() as stack:
+        people = [person() for _ in range(40)]
+        conversation = begin(service, people[0], *people[1:])
+        sockets = [stack.enter_context(ready(service, user)) for user in people]
+        for socket in sockets:
+            send(socket, conversation, "all at once")
+        for socket in sockets:
+            frames = [hear(socket) for _ in range(41)]
+            assert [frame["after"] for frame in frames if frame["type"] == "message"] == list(range(1, 41))
+            assert [frame["type"] for frame in frames].count("sent") == 1
 
 
 def test_a_client_that_does_not_read_is_closed_and_reads_on_when_it_is_back(database: Database) -> None:

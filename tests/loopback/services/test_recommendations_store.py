@@ -1,7 +1,7 @@
 """The analytics in chdb, which is ClickHouse's engine, and the client of ClickHouse's HTTP interface.
 
-The client speaks to a small endpoint of this test's own, behind which chdb executes what came: that proves the requests
-and the statements, and nothing of a ClickHouse server's own HTTP.
+The client speaks to a small endpoint of this test's own, behind which chdb executes what came: that proves the
+requests, and the statements with an engine of today. A server's own HTTP is in test_recommendations_clickhouse.py.
 """
 
 import asyncio

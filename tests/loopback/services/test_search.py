@@ -17,12 +17,10 @@ from nova_services.search.documents import Erased, Person, Post
 from nova_services.search.index import Index
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
-from tests.loopback.support.ports import free_ports
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.waiting import eventually
 
 from .events import Topics
-from .pages import metric
 from .process import Answer, Service, running
 
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/search/migrations"
@@ -50,13 +48,8 @@ def topics(kafka: Kafka) -> Topics:
 
 
 @pytest.fixture(scope="module")
-def pages() -> int:
-    return free_ports(1)[0]
-
-
-@pytest.fixture(scope="module")
-def search(database: Database, topics: Topics, pages: int) -> Iterator[Service]:
-    words = (*topics.words, "--metrics-port", str(pages))
+def search(database: Database, topics: Topics) -> Iterator[Service]:
+    words = (*topics.words, "--metrics-port", "0")
     with running("search", *words, DATABASE_URL=database.url) as service:
         yield service
 
@@ -195,10 +188,10 @@ def test_a_post_that_is_deleted_before_it_comes_stays_away(search: Service, anna
 
 
 def test_an_event_that_comes_twice_has_its_effect_once(
-    search: Service, anna: Writer, topics: Topics, pages: int, word: str
+    search: Service, anna: Writer, topics: Topics, word: str
 ) -> None:
     def indexed() -> float:
-        return metric(pages, 'nova_search_indexed_total{event="post-created"}')
+        return search.metric('nova_search_indexed_total{event="post-created"}')
 
     before, post = indexed(), anna.payload(word)
     event = topics.send("post", "post-created", post["postId"], post)
@@ -271,11 +264,14 @@ def test_an_index_that_is_emptied_is_filled_from_the_topics(kafka: Kafka, postgr
     emptying = [sys.executable, "-m", "nova_services", "search", *words, "--host", "127.0.0.1", "--rebuild"]
     subprocess.run(emptying, env=database.environment, check=True, timeout=20, capture_output=True)
     assert database.value("SELECT count(*) FROM posts") == 0
+    for _ in range(100):
+        post = anna.payload("nothing")
+        topics.send("post", "post-created", post["postId"], post)
     with running("search", *words, DATABASE_URL=database.url) as search:
-        eventually(lambda: found(search, word) == [kept], within=20)
-        for _ in range(5):
+        for _ in range(105):
             search.line("event handled", repeated=False)
         assert found(search, word) == [kept]
+        assert search.metric("nova_consumer_outages_total") == 0  # it leaves connections for others, and has its own
     database.drop()
 
 
@@ -305,20 +301,20 @@ def test_a_parameter_that_comes_twice_is_refused(search: Service) -> None:
 
 
 def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_taken(
-    search: Service, anna: Writer, topics: Topics, pages: int, word: str
+    search: Service, anna: Writer, topics: Topics, word: str
 ) -> None:
     topics.send("post", "post-created", "x", {"postId": "x", "text": word})
     series = f'nova_consumer_dead_lettered_total{{reason="rejected",topic="{topics.prefix}post"}}'
-    eventually(lambda: metric(pages, series) == 1, within=20)
+    eventually(lambda: search.metric(series) == 1, within=20)
     assert found(search, word) == []
     post = anna.post(word)
     assert found(search, word) == [post]
 
 
-def test_it_counts_what_is_asked_and_what_in_vain(search: Service, anna: Writer, pages: int, word: str) -> None:
+def test_it_counts_what_is_asked_and_what_in_vain(search: Service, anna: Writer, word: str) -> None:
     def counted() -> tuple[float, float]:
-        return metric(pages, 'nova_search_queries_total{kind="posts"}'), metric(
-            pages, 'nova_search_empty_total{kind="posts"}'
+        return search.metric('nova_search_queries_total{kind="posts"}'), search.metric(
+            'nova_search_empty_total{kind="posts"}'
         )
 
     queries, empty = counted()

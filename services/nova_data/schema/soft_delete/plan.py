@@ -158,11 +158,18 @@ def _view(table: Table, wish: Wish) -> Iterator[Step]:
             f"table {table.name}: {_plain(objects.view(table))} is there already and is not Nova's; rename it first"
         )
     columns = (*table.columns, *(name for name in _TYPES if name not in table.columns))
-    sql = [] if table.view == columns else [objects.view_sql(table, invoker=wish.invoker)]
+    sql = [] if table.view == columns else [*_renamed(table, columns), objects.view_sql(table, invoker=wish.invoker)]
     sql += [] if table.view_is_marked else [objects.view_mark_sql(table)]
     sql += [f"GRANT {privilege} ON {objects.view(table)} TO {who}" for who, privilege in table.grants]
     if sql:
         yield Step(what=f"{table.name}: view", sql=tuple(sql))
+
+
+def _renamed(table: Table, columns: tuple[str, ...]) -> Iterator[str]:
+    """A view keeps the names that columns had when it was made, and cannot be replaced by one with others."""
+    for old, new in zip(table.view or (), columns, strict=False):
+        if old != new:
+            yield f"ALTER VIEW {objects.view(table)} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
 
 
 def _replace(facts: Facts, key: ForeignKey, action: str) -> Iterator[Step]:
