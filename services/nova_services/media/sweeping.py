@@ -38,6 +38,8 @@ def suspect(orphans: int, known: int) -> bool:
 
 async def sweep(shelf: Shelf, records: Records, metrics: MediaMetrics, *, now: datetime, grace: float = GRACE) -> int:
     """Look once; how much was removed. Raises SuspectError, and what the two do."""
+    removed = await shelf.tidy(now - timedelta(seconds=grace))
+    metrics.swept.inc(removed)
     orphans: list[UUID] = []
     known = 0
     async for some in shelf.listed():
@@ -50,7 +52,7 @@ async def sweep(shelf: Shelf, records: Records, metrics: MediaMetrics, *, now: d
     for media in orphans:
         await shelf.remove(media)
         metrics.swept.inc()
-    return len(orphans)
+    return removed + len(orphans)
 
 
 async def sweeping(
