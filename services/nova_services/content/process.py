@@ -1,7 +1,7 @@
 """content as one process: HTTP, gRPC, and the consumer that hears of people who are erased.
 
-There is a pool of the primary and one of each replica, each of --pool-size. The process starts while its database, Kafka or users are away,
-and each of them is met with what the service says it does without it.
+There is a pool of the primary and one of each replica, each of --pool-size. The process starts while its database,
+Kafka or users are away, and each of them is met with what the service says it does without it.
 """
 
 import argparse
