@@ -9,7 +9,6 @@
 503 with Retry-After while the database or the store of contents is away.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Final
@@ -17,6 +16,7 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
+from nova_services.background import background
 from nova_services.backing import unavailable
 from nova_services.bodies import answer, identifier
 from nova_services.errors import ForbiddenError, NotFoundError, UnavailableError
@@ -68,10 +68,8 @@ class Media:
 
     async def _sweeping(self, _application: web.Application) -> AsyncIterator[None]:
         work = sweeping(self._shelf, self._records, self._metrics, self._random, every=self._sweep_every)
-        task = asyncio.create_task(work)
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(work, "sweeping"):
+            yield
 
     # --- requests
 

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Final
@@ -20,11 +19,11 @@ from uuid import UUID
 from aiohttp import web
 
 from nova_services import bodies
+from nova_services.background import ending_with
 from nova_services.backing import unavailable
 from nova_services.bodies import answer, identifier
 from nova_services.errors import InvalidError, UnavailableError
 from nova_services.identity import viewer
-from nova_services.logs import get_logger
 from nova_services.messaging import forms, frames
 from nova_services.messaging.api import API
 from nova_services.messaging.chat import ANSWER, PATIENCE, Chat
@@ -90,9 +89,9 @@ class Messaging:
         work = [watch(self._conversations, self._hub, self._metrics, every=self._look_every)]
         if self._wakeups is not None:
             work.append(self._wakeups.run())
-        tasks = [asyncio.create_task(one) for one in work]
+        tasks = [asyncio.create_task(one, name="wake-ups") for one in work]
         for task in tasks:
-            task.add_done_callback(_ended)
+            task.add_done_callback(ending_with)  # without them the process would be slow and say nothing
         yield
         for task in tasks:
             task.cancel()
@@ -175,13 +174,6 @@ class Messaging:
         finally:
             self._hub.leave(chat)
             self._chats.discard(chat)
-
-
-def _ended(task: "asyncio.Task[None]") -> None:
-    """Without these a process would be slow and say nothing: it ends in good order, and another one begins."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger().error("wake-ups failed", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
 
 
 def _after(request: web.Request) -> int | None:
