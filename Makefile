@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 COMPILED := $(patsubst %,tests/loopback/test_%.py,http1_basic smuggling http2_frames grpc_policies limiter breaker drain reload websocket)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak bench-data protos crds images chart clean
+.PHONY: help venv demo demo-backend demo-down test test-unit test-loopback test-cluster test-e2e lint bench bench-operator bench-soak bench-data protos crds images chart clean
 
 help:  ## list the verbs
 	@echo "usage: make VERB"
@@ -34,6 +34,9 @@ venv: $(STAMP)  ## the development environment, in .venv
 
 demo: $(STAMP)  ## bring up a cluster, install Nova, run the examples and show what they gain
 	@$(BIN)/nova demo
+
+demo-backend: $(STAMP)  ## the reference backend with PostgreSQL, Redis and Kafka on the same cluster, and a walk through it
+	@$(BIN)/nova demo backend
 
 demo-down: $(STAMP)  ## remove the demo and its cluster
 	@$(BIN)/nova demo down
@@ -66,6 +69,7 @@ lint: $(STAMP)  ## format, lint, types, import rules and generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m nova_api.schema --check
+	$(BIN)/python -m nova_services.schemas --check
 
 bench: $(STAMP)  ## requests per second, latency and memory beside Envoy, HAProxy and nginx
 	$(BIN)/python -m tests.bench

@@ -603,7 +603,7 @@ BAD: dict[str, Bad] = {
     "counted together without a Redis": _rule(
         with_spec(rateLimit={"mode": "Enforce", "limits": [{"name": "all", "rate": 1, "scope": "Global"}]}),
         "spec",
-        "scope Global needs redis, in which all pods count together",
+        "rateLimit.limits and tenancy: scope Global needs redis, in which all pods count together",
     ),
     "a burst of no rate": _rule(
         with_spec(tenancy={"tenants": [{"name": "acme", "burst": 3}]}),

@@ -36,6 +36,7 @@ CLAIM: Final = r"^[!-~]+\Z"
 TENANT: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"
 TABLE: Final = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?\Z"
 IDENTIFIER: Final = r"^[a-z_][a-z0-9_]*\Z"
+OPERATION: Final = r"^[_A-Za-z][_0-9A-Za-z]*[*]?\Z"
 INDEX_COLUMN: Final = r"^[a-z_][a-z0-9_]*( (asc|desc|ASC|DESC))?\Z"
 
 WORDS: Final = {
@@ -43,7 +44,7 @@ WORDS: Final = {
     HEADER: "the name of a header in lower case, such as x-request-id",
     PATH: "a path that begins with / and has no spaces",
     PRINTABLE: "printable ASCII characters",
-    URL: "a URL such as http://otel-collector:4318",
+    URL: "a URL that begins with http:// or https://, and has no spaces",
     BASE64URL: "base64url without padding, as in a JWK",
     COOKIE: "letters, digits, hyphens and underscores",
     REDIS_URL: "a URL such as redis://redis:6379/0, without name and password",
@@ -61,6 +62,7 @@ WORDS: Final = {
     CLAIM: "the name of a claim, such as sub, without spaces",
     TABLE: "a table such as posts or shop.posts, in lower case",
     IDENTIFIER: "lower case letters, digits and underscores, no digit first",
+    OPERATION: "the name of a GraphQL operation, such as Feed, or its beginning and one *, such as Public*",
     INDEX_COLUMN: "a column such as user_id, or created_at desc",
     TENANT: "lower case letters, digits, hyphens, dots and underscores, a letter or digit first and last",
 }

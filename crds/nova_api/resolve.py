@@ -22,7 +22,7 @@ from nova_api.proxy import (
     Tls,
 )
 from nova_api.redis_url import place
-from nova_api.request_policies.jwt import JwtIssuer
+from nova_api.request_policies.jwt import Jwk, JwtIssuer
 from nova_api.units import Duration
 from nova_api.upstream import Upstream
 from nova_api.v1alpha1 import NovaService, NovaServiceSpec, counts_globally, knows_clients, tells_of_tokens
@@ -31,6 +31,8 @@ Place = Literal["pod", "local"]
 
 _LONGEST_LABEL: Final = 63
 """Characters between two dots of a host name (RFC 1035 section 2.3.4)."""
+_COORDINATE: Final = {"P-256": 43, "P-384": 64, "P-521": 88, "Ed25519": 43}
+"""Characters of a coordinate in base64url, by curve."""
 
 
 def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
@@ -53,7 +55,7 @@ def resolve(service: NovaService, place: Place = "pod") -> ProxyConfig:
         ),
         backpressure=spec.backpressure,
         affinity=_affinity(service, local=local),
-        store=_store(spec.redis, "$.spec.redis") if spec.redis is not None and not local else None,
+        store=_store(spec.redis, "$.spec.redis", local=local) if spec.redis is not None else None,
         cache=spec.cache,
         coalescing=spec.coalescing,
         idempotency=spec.idempotency,
@@ -161,7 +163,11 @@ def _affinity(service: NovaService, *, local: bool) -> Affinity | None:
             directory="" if local else names.SESSION_DIRECTORY,
         ),
         siblings="" if local else f"{names.endpoints(metadata.name)}.{metadata.namespace}.svc",
-        store=_store(spec.redis, "$.spec.sessionAffinity.redis") if spec.redis is not None and stored else None,
+        store=(
+            _store(spec.redis, "$.spec.sessionAffinity.redis", local=local)
+            if spec.redis is not None and stored
+            else None
+        ),
     )
 
 
@@ -173,12 +179,12 @@ def _pods(spec: NovaServiceSpec) -> int:
     return max(1, spec.autoscaling.min_replicas if spec.autoscaling is not None else spec.replicas)
 
 
-def _store(redis: RedisStore, path: str) -> Store:
+def _store(redis: RedisStore, path: str, *, local: bool) -> Store:
     try:
         place(redis.url)
     except ValueError as error:
         raise ConfigError(f"{path}.url", str(error)) from error
-    directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret else ""
+    directory = f"{names.STORE_DIRECTORY}/{redis.secret}" if redis.secret and not local else ""
     return Store(url=redis.url, directory=directory, timeout=redis.timeout)
 
 
@@ -188,6 +194,8 @@ def _jwt(service: NovaService, *, local: bool) -> Jwt | None:
         return None
     for index, issuer in enumerate(policy.issuers):
         _refuse_unreachable(issuer, f"$.spec.jwt.issuers[{index}].jwksUrl")
+        for number, key in enumerate(issuer.keys):
+            _refuse_cut_short(key, f"$.spec.jwt.issuers[{index}].keys[{number}]")
     return Jwt(
         **{name: getattr(policy, name) for name in type(policy).__struct_fields__},
         directories=tuple(f"{names.TLS_DIRECTORY}/{one.secret}" if one.secret else "" for one in policy.issuers),
@@ -205,6 +213,14 @@ def _refuse_unreachable(issuer: JwtIssuer, path: str) -> None:
         usable = False
     if not usable:
         raise ConfigError(path, "expected a host, and perhaps a port from 1 to 65535, after http:// or https://")
+
+
+def _refuse_cut_short(key: Jwk, path: str) -> None:
+    """Coordinates have all the octets of their curve (RFC 7518 section 6.2.1.2, RFC 8037 section 2); a key with others
+    verifies nothing, so every token would be refused."""
+    for name, value in (("x", key.x), ("y", key.y)):
+        if key.crv is not None and value is not None and len(value) != _COORDINATE[key.crv]:
+            raise ConfigError(f"{path}.{name}", f"expected {_COORDINATE[key.crv]} characters, as {key.crv} has them")
 
 
 def _upstream_timeout(upstream: Upstream) -> TimeoutPolicy:

@@ -300,7 +300,7 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             cel="has(self.redis) || ((self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
             " || self.rateLimit.limits.all(l, l.scope == 'Local'))"
             " && (self.tenancy.mode == 'Off' || self.tenancy.scope == 'Local'))",
-            message="scope Global needs redis, in which all pods count together",
+            message="rateLimit.limits and tenancy: scope Global needs redis, in which all pods count together",
             holds=lambda s: s.redis is not None or not counts_globally(s),
         ),
         Rule(

@@ -16,7 +16,7 @@ from nova_api import names
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address, ProxyConfig
 from nova_cli.child import Child
-from nova_cli.devfile import Elsewhere, load
+from nova_cli.devfile import Elsewhere, load, resolved
 from nova_cli.documents import DocumentError
 from nova_cli.errors import CommandError
 from nova_sidecar.config import Document, Reloader
@@ -40,11 +40,13 @@ EPILOG = """\
 examples:
   nova dev -f orders.yaml -- python app.py
   nova dev -f orders.yaml --upstream auth=127.0.0.1:9001 -- npm start
+  nova dev -f orders.yaml --redis 127.0.0.1:6379 -- ./orders
   nova dev -f billing.yaml --upstream ledger=tls://127.0.0.1:8443 -- ./billing
   nova dev -f everything.yaml --name orders               the app is started elsewhere
 
 Names are those of this machine here: where an upstream's host, such as auth-service, is not known, say with --upstream
-where to find it.
+where to find it. spec.redis is left alone unless --redis says where it is: one sidecar has nobody to share with. What
+`kubectl apply` would warn of, `nova render -f FILE` says.
 """
 
 
@@ -53,7 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "dev",
         help="run the sidecar for a NovaService beside a local process, without a cluster",
-        usage="nova dev -f FILE [--name NAME] [--upstream NAME=HOST:PORT]... [--tls-directory DIR] [-- COMMAND...]",
+        usage="nova dev -f FILE [--name NAME] [--upstream NAME=HOST:PORT]... [--redis HOST:PORT]\n"
+        "                [--tls-directory DIR] [-- COMMAND...]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -74,7 +77,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=Path,
         default=Path("tls"),
         metavar="DIR",
-        help="folder with one folder per Secret of upstreams[].tls: DIR/SECRET/ca.crt, tls.crt, tls.key (default: tls)",
+        help="folder with one folder per Secret of upstreams[].tls and jwt.issuers[]: DIR/SECRET/ca.crt, tls.crt, "
+        "tls.key (default: tls)",
+    )
+    parser.add_argument(
+        "--redis",
+        type=_address,
+        metavar="HOST:PORT",
+        help="use the Redis there, without a login, for what request policies share by spec.redis; without it none is "
+        "used",
     )
     parser.add_argument("command", nargs="*", metavar="COMMAND", help="the app, after --")
     parser.set_defaults(func=run)
@@ -82,15 +93,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the app ends or somebody interrupts; returns the exit code."""
-    reload = partial(load, name=options.name, elsewhere=dict(options.upstream), certificates=options.tls_directory)
+    reload = partial(
+        load,
+        name=options.name,
+        elsewhere=dict(options.upstream),
+        certificates=options.tls_directory,
+        redis=options.redis,
+    )
     try:
+        shares = resolved(options.file, options.name).store is not None
         document = reload(options.file)
     except ConfigError as error:
         raise DocumentError(f"{options.file}: {error}") from error
     sink = LineSink(STDERR)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_Session(options.file, document, sink).run(options.command, reload))
+            return runner.run(_Session(options.file, document, sink, shares=shares).run(options.command, reload))
     finally:
         sink.drain(1.0)
 
@@ -98,8 +116,9 @@ def run(options: argparse.Namespace) -> int:
 class _Session:
     """One run: a sidecar, perhaps an app, and the signals that end both."""
 
-    def __init__(self, file: Path, document: Document, sink: LineSink) -> None:
+    def __init__(self, file: Path, document: Document, sink: LineSink, *, shares: bool) -> None:
         self._file = file
+        self._shares = shares
         self._document = document
         self._sink = sink
         self._child: Child | None = None
@@ -118,7 +137,7 @@ class _Session:
             control = sidecar.admin.control
             variables = environment(self._document.config)
             variables[names.CONTROL_VARIABLE] = names.upstream_url("http", control.host, control.port)
-            print(summary(sidecar, variables, self._file), file=sys.stderr, flush=True)
+            print(summary(sidecar, variables, self._file, shares=self._shares), file=sys.stderr, flush=True)
             return await self._serve(sidecar, command, variables)
         finally:
             await sidecar.close()
@@ -173,8 +192,8 @@ def environment(config: ProxyConfig) -> dict[str, str]:
     return variables
 
 
-def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
-    """What listens where, for the person who started it."""
+def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path, *, shares: bool) -> str:
+    """What listens where, for the person who started it; `shares` where the service has a Redis."""
     config, admin = sidecar.proxy.config, sidecar.admin.control
     rows = [
         (port.name, names.upstream_url(port.protocol, *sidecar.proxy.inbound_addresses[port.name]), port.app)
@@ -189,16 +208,27 @@ def summary(sidecar: Sidecar, variables: Mapping[str, str], file: Path) -> str:
     lines += [
         f"  {'admin':{width}}  {names.upstream_url('http', admin.host, admin.port)}  (/status /stats /config /metrics)"
     ]
+    if shares:
+        used = config.store.url if config.store is not None else "left alone; --redis HOST:PORT uses one"
+        lines += [f"  {'redis':{width}}  {used}"]
     lines += [f"  {name}={value}" for name, value in variables.items()]
     lines += [f"  an edit of {file} is taken over; Ctrl-C ends it"]
     return "\n".join(lines)
 
 
+def _address(text: str) -> Address:
+    """Read ``HOST:PORT``."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdigit() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+    return Address(host=host, port=int(port))
+
+
 def _elsewhere(text: str) -> tuple[str, Elsewhere]:
     """Read ``NAME=HOST:PORT`` or ``NAME=tls://HOST:PORT``."""
-    name, equals, address = text.partition("=")
+    name, _, address = text.partition("=")
     plain = address.removeprefix("tls://")
-    host, colon, port = plain.rpartition(":")
-    if not (name and equals and host and colon and port.isdigit() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"expected NAME=HOST:PORT, got {text!r}")
-    return name, Elsewhere(Address(host=host, port=int(port)), tls=plain != address)
+    try:
+        return name, Elsewhere(_address(plain if name else ""), tls=plain != address)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected NAME=HOST:PORT, got {text!r}") from None

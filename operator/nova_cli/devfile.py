@@ -26,16 +26,25 @@ class Elsewhere(NamedTuple):
 
 
 def load(
-    path: Path, name: str | None, elsewhere: Mapping[str, Elsewhere], certificates: Path = Path("tls")
+    path: Path,
+    name: str | None,
+    elsewhere: Mapping[str, Elsewhere],
+    certificates: Path = Path("tls"),
+    redis: Address | None = None,
 ) -> Document:
     """The sidecar's document for the NovaService called `name`, or the only one, of a YAML file.
 
-    `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret. Raises
-    ConfigError, whose path is that of the NovaService where the fault lies there.
+    `elsewhere` sends upstreams to other addresses than the file says, `certificates` has a folder per Secret, `redis`
+    is where that of `spec.redis` is on this machine. Raises ConfigError, whose path is that of the NovaService where
+    the fault lies there.
     """
-    service = choose(parse(read(path)), name)
-    config = redirect(resolve(convert(service, NovaService), place="local"), elsewhere)
-    return document(encode(with_certificates(config, certificates)))
+    config = redirect(resolved(path, name), elsewhere)
+    return document(encode(with_redis(with_certificates(config, certificates), redis)))
+
+
+def resolved(path: Path, name: str | None) -> ProxyConfig:
+    """What the file says, before anything of it is sent elsewhere. Raises ConfigError as `load` does."""
+    return resolve(convert(choose(parse(read(path)), name), NovaService), place="local")
 
 
 def choose(documents: list[Any], name: str | None) -> dict[str, Any]:
@@ -77,19 +86,40 @@ def with_certificates(config: ProxyConfig, parent: Path) -> ProxyConfig:
     missing: without it, the machine's own authorities would count and nobody would know."""
     outbound = list(config.outbound)
     for index, port in enumerate(outbound):
-        if port.tls is None or not port.tls.directory:
-            continue
-        folder = parent / Path(port.tls.directory).name
-        if not folder.is_dir():
-            raise ConfigError(
-                f"$.spec.upstreams[{index}].tls.secret",
-                f"expected its files (ca.crt, tls.crt, tls.key) in the folder {folder}, which is not there; "
-                "make it, name another parent with --tls-directory, or send the upstream elsewhere with --upstream",
-            )
-        outbound[index] = msgspec.structs.replace(
-            port, tls=msgspec.structs.replace(port.tls, directory=str(folder.resolve()))
+        if port.tls is not None and port.tls.directory:
+            path = f"$.spec.upstreams[{index}].tls.secret"
+            folder = _folder(parent, port.tls.directory, path, ", or send the upstream elsewhere with --upstream")
+            outbound[index] = msgspec.structs.replace(port, tls=msgspec.structs.replace(port.tls, directory=folder))
+    jwt = config.jwt
+    if jwt is not None:
+        directories = tuple(
+            _folder(parent, directory, f"$.spec.jwt.issuers[{index}].secret") if directory else ""
+            for index, directory in enumerate(jwt.directories)
         )
-    return msgspec.structs.replace(config, outbound=tuple(outbound))
+        jwt = msgspec.structs.replace(jwt, directories=directories)
+    return msgspec.structs.replace(config, outbound=tuple(outbound), jwt=jwt)
+
+
+def _folder(parent: Path, directory: str, path: str, otherwise: str = "") -> str:
+    folder = parent / Path(directory).name
+    if not folder.is_dir():
+        raise ConfigError(
+            path,
+            f"expected its files (ca.crt, tls.crt, tls.key) in the folder {folder}, which is not there; "
+            f"make it, or name another parent with --tls-directory{otherwise}",
+        )
+    return str(folder.resolve())
+
+
+def with_redis(config: ProxyConfig, there: Address | None) -> ProxyConfig:
+    """The same document with the Redis of request policies there, without a login; without it with none, since one
+    sidecar has nobody to share with. Raises ConfigError where the service has no Redis."""
+    if there is None:
+        return msgspec.structs.replace(config, store=None)
+    if config.store is None:
+        raise ConfigError("$.spec.redis", "expected it to be set, since --redis says where it is")
+    store = msgspec.structs.replace(config.store, url=f"redis://{there.host}:{there.port}/0")
+    return msgspec.structs.replace(config, store=store)
 
 
 def _name(service: dict[str, Any]) -> str:

@@ -61,6 +61,7 @@ async def consuming(
         group=group,
         handler=lambda message: _handled(keys, effects, message),
         brokers=options.brokers,
+        slots=max(1, stand.database.places // 2),  # each has a connection, and who asks by HTTP or gRPC has the others
         kafka=kafka_settings.from_environment(),
         metrics=ConsumerMetrics(stand.registry),
     )

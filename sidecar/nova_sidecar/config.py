@@ -149,7 +149,7 @@ class Reloader:
     """Keeps a running sidecar at its file: takes over what is good, refuses what is not and keeps the old one.
 
     `load` turns the file into a document and `apply` puts it into force, all or nothing; both raise ConfigError.
-    `notify` is called after each document that was applied or refused.
+    `notify` is called after each document that was applied or refused, and when a refused file is right again.
     `applied` and `refused` count reloads, `generation` the documents that ran, the first included.
     """
 
@@ -218,7 +218,7 @@ class Reloader:
             return
         self._suspect = None
         if found.hash == self.document.hash:
-            self._seen, self.refusal = signature, None
+            self._mended(signature)
             return
         try:
             await self._apply(found)
@@ -230,6 +230,13 @@ class Reloader:
             self._refuse(Refusal("$", rule, found.hash), signature)
         else:
             self._accept(found, signature)
+
+    def _mended(self, signature: "_Signature") -> None:
+        """The file says what runs already: nothing to apply, and a refusal that was told is over."""
+        refused, self._seen, self.refusal = self.refusal, signature, None
+        if refused is not None:
+            get_logger().info("configuration is the one in force again", hash=self.document.hash)
+            self._tell()
 
     def _accept(self, found: Document, signature: "_Signature") -> None:
         self._seen, self.refusal, self.document = signature, None, found

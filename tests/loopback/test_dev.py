@@ -21,6 +21,7 @@ from .conftest import StartApp
 from .support.message import request
 from .support.peer import Peer
 from .support.ports import free_ports
+from .support.redisservers import Server
 from .support.waiting import eventually, holds
 
 NOVA = Path(sysconfig.get_path("scripts")) / "nova"
@@ -195,6 +196,34 @@ def test_it_says_what_listens_where(scene: Scene) -> None:
     connection.close()
 
 
+GLOBAL = """\
+  redis: {url: "redis://redis.data:6379/0"}
+  rateLimit: {mode: Enforce, limits: [{name: all, by: All, rate: 5, period: 1h, scope: Global}]}
+"""
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "left alone"])
+def test_a_redis_on_this_machine(scene: Scene, tmp_path: Path, used: bool) -> None:
+    server = Server(tmp_path)
+    try:
+        scene.file.write_text(scene.file.read_text() + GLOBAL)
+        dev = scene.with_app(*(["--redis", f"127.0.0.1:{server.port}"] if used else []))
+        assert (f"redis://127.0.0.1:{server.port}/0" in dev.err.read_text()) is used
+        assert ("left alone; --redis HOST:PORT uses one" in dev.err.read_text()) is not used
+        assert scene.get()[0] == 200
+        assert bool(server.keys()) is used
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("value", ["6379", ":6379", "host:", "host:0"])
+def test_a_wrong_redis_option(scene: Scene, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["dev", "-f", str(scene.file), "--redis", value])
+    assert ended.value.code == 2
+    assert "expected HOST:PORT" in capsys.readouterr().err
+
+
 def test_output_and_exit_code_are_the_apps(scene: Scene) -> None:
     dev = scene.start("--", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert dev.process.wait(10) == 7
@@ -281,6 +310,9 @@ def test_a_wrong_edit_is_reported_and_the_old_one_stays(
     assert said
     assert "what ran before goes on" in dev.err.read_text()
     assert scene.get()[0] == 200
+
+    scene.write()  # as it was, which is not silence: who has mended it waits for a word
+    dev.says("orders.yaml: taken over", within=3)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,9 @@ def test_the_old_document_back_in_place_ends_the_error(sidecar: Sidecar) -> None
     eventually(lambda: status(sidecar)["lastError"] is None, within=2)
     assert status(sidecar)["generation"] == 1
     assert sidecar.metric("nova_config_stale") == 0
+    assert [line["hash"] for line in sidecar.log if line["event"] == "configuration is the one in force again"] == [
+        digest(encode(good))
+    ]
 
 
 def test_a_good_one_after_a_bad_one(sidecar: Sidecar) -> None:

@@ -20,6 +20,10 @@ def test_aliases_are_written_out() -> None:
     ]
 
 
+def test_keys_are_the_same_by_kind_and_text() -> None:
+    assert parse('{1: a, "1": b}\n---\n{on: a, "on": b}\n') == [{1: "a", "1": "b"}, {True: "a", "on": "b"}]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -39,6 +43,8 @@ def test_aliases_are_written_out() -> None:
         ("a: " + "9" * 5000, "dates and numbers"),
         (b"a: \xff", "expected YAML"),
         ("kind: a\n\tspec: b", "line 2, column 1"),
+        ("a: 1\nb: {c: 1, d: 2, c: 3}", r"line 2, column 17 \(the key c comes twice\)"),
+        ("a: 1\n---\nb: 1\nb: 2", r"line 4, column 1 \(the key b comes twice\)"),
         ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
     ],
 )

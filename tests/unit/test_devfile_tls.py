@@ -45,6 +45,27 @@ def test_a_folder_that_is_missing_is_named(file: Path, tmp_path: Path) -> None:
     assert "--tls-directory" in raised.value.rule
 
 
+JWT = """
+  jwt:
+    issuers:
+      - {issuer: "https://a", audiences: [shop], jwksUrl: "https://a/keys"}
+      - {issuer: "https://b", audiences: [shop], jwksUrl: "https://b/keys", secret: b-ca}
+"""
+
+
+def test_an_issuers_host_is_known_by_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(DOCUMENT.partition("  upstreams:")[0] + JWT)
+    with pytest.raises(ConfigError, match="--tls-directory") as raised:
+        load(file, None, {}, tmp_path)
+    assert raised.value.path == "$.spec.jwt.issuers[1].secret"
+
+    (tmp_path / "b-ca").mkdir()
+    jwt = load(file, None, {}, tmp_path).config.jwt
+    assert jwt is not None
+    assert jwt.directories == ("", str(tmp_path / "b-ca"))
+
+
 def test_an_upstream_that_is_sent_elsewhere_is_called_plainly(file: Path, tmp_path: Path) -> None:
     elsewhere = {"stock": Elsewhere(Address(host="127.0.0.1", port=7000))}
     _, stock = load(file, None, elsewhere, tmp_path / "tls").config.outbound

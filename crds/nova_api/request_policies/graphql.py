@@ -10,7 +10,7 @@ from nova_api.policies import Mode
 from nova_api.units import Duration
 
 PathPattern = Annotated[str, Meta(pattern=patterns.PATH, max_length=256)]
-OperationName = Annotated[str, Meta(pattern=r"^[_A-Za-z][_0-9A-Za-z]*[*]?$", max_length=128)]
+OperationName = Annotated[str, Meta(pattern=patterns.OPERATION, max_length=128)]
 QueryClass = Literal["PUBLIC", "USER_DATA", "SEARCH", "NO_CACHE"]
 
 

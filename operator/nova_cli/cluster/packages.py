@@ -15,9 +15,12 @@ from nova_cli.errors import CommandError, MissingRequirementError
 
 NODE = ("containerd", "runc", "containernetworking-plugins", "iptables", "conntrack", "iproute2", "openssl")
 IMAGES = ("buildah", "mmdebstrap")
+KAFKA = ("openjdk-17-jre-headless", "maven")
 _EVIDENCE = {
     "containernetworking-plugins": "/usr/lib/cni/ptp",
     "iproute2": "ip",
+    "maven": "mvn",
+    "openjdk-17-jre-headless": "java",
 }
 _POLICY = Path("/usr/sbin/policy-rc.d")
 

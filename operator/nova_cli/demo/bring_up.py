@@ -11,7 +11,7 @@ from nova_cli.cluster.process import run
 from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
 from nova_cli.demo.claim import STOREFRONT
-from nova_cli.demo.stage import Stage
+from nova_cli.demo.stage import CLIENT, Stage
 from nova_cli.errors import CommandError
 from nova_cli.images.build import build
 from nova_cli.repository import find_repository
@@ -33,6 +33,14 @@ metadata:
 
 def bring_up(cluster: Provider, console: Console) -> Stage:
     """A running cluster with Nova and the examples in it, ready for traffic. Raises CommandError saying what failed."""
+    stage, version = put_up(cluster, console)
+    with console.step("apply examples/ and wait for Ready"):
+        apply_examples(stage, find_repository() / "examples", version)
+    return stage
+
+
+def put_up(cluster: Provider, console: Console) -> tuple[Stage, str]:
+    """A running cluster with Nova in it, and the version of its images. Raises CommandError saying what failed."""
     repository = find_repository()
     with ThreadPoolExecutor(max_workers=2) as pool:
         images = pool.submit(build, console, IMAGES, repository)
@@ -43,9 +51,7 @@ def bring_up(cluster: Provider, console: Console) -> Stage:
     version = hashlib.sha256("".join(archive.name for archive in archives).encode()).hexdigest()[:12]
     with console.step("install charts/nova with Helm"):
         install(stage, repository / "charts" / "nova", toolchain.helm(console), version)
-    with console.step("apply examples/ and wait for Ready"):
-        apply_examples(stage, repository / "examples", version)
-    return stage
+    return stage, version
 
 
 def install(stage: Stage, chart: Path, helm: Path, version: str) -> None:
@@ -59,7 +65,7 @@ def install(stage: Stage, chart: Path, helm: Path, version: str) -> None:
             f"--kubeconfig={stage.kubeconfig}",
             "upgrade", "--install", RELEASE, chart,
             f"--namespace={SYSTEM_NAMESPACE}", "--create-namespace",
-            "--set=operator.image.tag=dev", "--set=sidecar.image.tag=dev",
+            "--set=operator.image.tag=dev", "--set=sidecar.image.tag=dev", "--set=data.image.tag=dev",
             f"--set-string=operator.podAnnotations.nova\\.dev/build={version}",
             "--wait", "--timeout=120s",
         ],
@@ -68,12 +74,9 @@ def install(stage: Stage, chart: Path, helm: Path, version: str) -> None:
 
 
 def apply_examples(stage: Stage, examples: Path, version: str) -> None:
-    """Apply the examples and the client pod, and wait for them; the namespace enforces Pod Security *restricted*."""
-    stale = _stale(stage, version)
-    stage.kubectl("apply", "-f", "-", text=NAMESPACE_MANIFEST.format(name=stage.namespace, version=version))
-    if stale:
-        stage.kubectl("delete", "pod", "client", "--ignore-not-found")
-    stage.kubectl("apply", "-f", str(Path(__file__).with_name("client.yaml")))
+    """Apply the examples and the client pod, and wait for them."""
+    stale = open_namespace(stage, version)
+    stage.kubectl("apply", "-f", str(Path(__file__).with_name("direct.yaml")))
     for service in SERVICES:
         stage.kubectl("apply", "-f", str(examples / f"{service}.yaml"))
     if stale:
@@ -86,6 +89,17 @@ def apply_examples(stage: Stage, examples: Path, version: str) -> None:
     # kube-proxy gives a Service its endpoints up to a second after they are ready, and refuses connections until then
     if not stage.eventually(lambda: stage.call(STOREFRONT)[0]["status"] == 200, within=30):
         raise CommandError("the storefront does not answer although it is Ready; see its pods' logs")
+
+
+def open_namespace(stage: Stage, version: str) -> bool:
+    """Make the stage's namespace, which enforces Pod Security *restricted*, and the client in it; whether pods of an
+    earlier run may be there that have images of other content."""
+    stale = _stale(stage, version)
+    stage.kubectl("apply", "-f", "-", text=NAMESPACE_MANIFEST.format(name=stage.namespace, version=version))
+    if stale:
+        stage.kubectl("delete", "pod", CLIENT, "--ignore-not-found")
+    stage.kubectl("apply", "-f", str(Path(__file__).with_name("client.yaml")))
+    return stale
 
 
 def _stale(stage: Stage, version: str) -> bool:

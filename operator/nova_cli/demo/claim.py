@@ -7,7 +7,7 @@ them, also when it fails, so that claims run alone and in any order.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from nova_api import names
 from nova_cli.demo.stage import Stage
@@ -24,13 +24,16 @@ class Verdict:
     figures: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim with the name it is chosen by."""
+S = TypeVar("S", bound=Stage)
+
+
+@dataclass(frozen=True)
+class Claim(Generic[S]):
+    """A claim about what is on a stage, with the name it is chosen by."""
 
     name: str
     title: str
-    check: Callable[[Stage], Verdict]
+    check: Callable[[S], Verdict]
 
 
 def runs_everywhere(stage: Stage, service: str) -> bool:

@@ -98,19 +98,30 @@ class Stage:
         """The same for as long as the block takes: load runs when it begins, and ends when what it is given is called,
         which returns the report. At most ten minutes."""
         options = [f"--rate={rate}", f"--seconds={LONGEST_LOAD}", "--until-eof", *(["--fresh"] if fresh else [])]
-        command = self.command("exec", "--stdin", CLIENT, "--", *CLIENT_PROGRAM, "run", *options, url)
+        with self.meanwhile(*CLIENT_PROGRAM, "run", *options, url) as end:
+            yield end
+
+    @contextmanager
+    def meanwhile(self, *words: str, opening: str = "") -> Iterator[Callable[[], dict[str, Any]]]:
+        """A program in the client pod that runs for as long as the block takes, and has said a line when it begins. It
+        gets `opening` by standard input, whose end tells it to end; what is given returns the JSON that it prints then.
+        """
+        command = self.command("exec", "--stdin", CLIENT, "--", *words)
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603 - no shell
 
             def end() -> dict[str, Any]:
                 output, errors = process.communicate(timeout=60)
                 if process.returncode != 0:
-                    raise CommandError(f"load on {url}: {errors.strip()[-2000:]}")
+                    raise CommandError(f"{' '.join(words[:4])}: {errors.strip()[-2000:]}")
                 report: dict[str, Any] = json.loads(output)
                 return report
 
             try:
-                assert process.stdout is not None  # noqa: S101 - it is a pipe
+                assert process.stdin is not None  # noqa: S101 - it is a pipe
+                assert process.stdout is not None  # noqa: S101 - as above
+                process.stdin.write(opening)
+                process.stdin.flush()
                 process.stdout.readline()
                 yield end
             finally:

@@ -49,7 +49,7 @@ def shipped_base(dockerfile: Path) -> Base:
 
 def local_base(console: Console) -> Base:
     """A base of this machine's own distribution, made with mmdebstrap where no registry can be reached. Made once."""
-    suite = _codename(Path("/etc/os-release").read_text())
+    suite = codename()
     key = content_key([], "2", suite, PACKAGES, BUILD_PACKAGES, *_UNUSED)
     folder = cache_root() / "images" / f"base-{key}"
 
@@ -60,23 +60,24 @@ def local_base(console: Console) -> Base:
             with console.step(f"make the base image {reference} ({suite}, once)"):
                 run(["mmdebstrap", "--variant=minbase", f"--include={packages}", *excluded, suite, archive])
                 (scratch / "python").write_text(_python_version(archive))
-                _import(archive, reference, buildah)
+                import_root_file_system(archive, reference, buildah)
                 archive.unlink()
 
     publish(folder, make)
     return Base(LOCAL_REFERENCE, (folder / "python").read_text(), key, folder / "storage")
 
 
-def _import(archive: Path, reference: str, buildah: Buildah) -> None:
-    """Turn a root file system into an image."""
+def import_root_file_system(archive: Path, reference: str, buildah: Buildah) -> None:
+    """Turn the root file system in `archive` into the image `reference` of buildah's storage."""
     recipe = archive.with_name("Dockerfile")
     recipe.write_text(f"FROM scratch\nADD {archive.name} /\nENV PATH={PATH}\n")
     folder = archive.parent
     buildah.run("bud", "--tag", reference, "--file", str(recipe), str(folder), keep=folder)
 
 
-def _codename(os_release: str) -> str:
-    match = re.search(r"^VERSION_CODENAME=\"?([a-z]+)", os_release, re.MULTILINE)
+def codename(os_release: Path = Path("/etc/os-release")) -> str:
+    """Of this machine's Debian or Ubuntu, such as `bookworm`. Raises CommandError on others."""
+    match = re.search(r"^VERSION_CODENAME=\"?([a-z]+)", os_release.read_text(), re.MULTILINE)
     if match is None or not shutil.which("mmdebstrap"):
         raise CommandError("a base image can be made on Debian and Ubuntu only; start Docker to build images elsewhere")
     return match[1]

@@ -62,7 +62,7 @@ class Image:
 IMAGES = (
     Image("operator", ("crds/nova_api", "operator/nova_operator")),
     Image("sidecar", ("crds/nova_api", "sidecar/nova_sidecar")),
-    Image("services", ("crds/nova_api", "services/nova_services", "services/nova_data")),
+    Image("services", ("crds/nova_api", "services/nova_services", "services/nova_data", "services/protos/nova")),
 )
 
 

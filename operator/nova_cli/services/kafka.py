@@ -19,11 +19,11 @@ POM: Final = Path(__file__).with_name("pom.xml")
 PACKAGES: Final = "openjdk-17-jre-headless maven"
 STARTED: Final = "Kafka Server started"
 """What the broker logs when it takes requests."""
-_CLUSTER: Final = "bm92YS1sb29wYmFjay0xMg"
+CLUSTER: Final = "bm92YS1sb29wYmFjay0xMg"
 """16 bytes in base64url, as the format asks for; any will do."""
-_JAVA: Final = ("-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+JAVA: Final = ("-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 """A small heap, and the compiler that is soon done: a developer's broker starts more often than it is busy."""
-_LOGGING: Final = """\
+LOGGING: Final = """\
 status = error
 appender.out.type = Console
 appender.out.name = out
@@ -71,10 +71,11 @@ def libraries(console: Console) -> Path:
 def prepare(folder: Path, *, port: int, controller: int, console: Console) -> None:
     """Write the configuration of a node into `folder`, and format its storage unless it has some."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "server.properties").write_text(_properties(folder, port, controller))
-    (folder / "log4j2.properties").write_text(_LOGGING)
+    settings = properties(folder / "data", listens="127.0.0.1", port=port, controller=controller)
+    (folder / "server.properties").write_text(settings)
+    (folder / "log4j2.properties").write_text(LOGGING)
     if not (folder / "data" / "meta.properties").exists():
-        tool = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(folder / "server.properties")]
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(folder / "server.properties")]
         run([*_java(folder, console), *tool], timeout=120)
 
 
@@ -92,20 +93,25 @@ def ready(log: Path, since: int) -> bool:
 
 def _java(folder: Path, console: Console) -> list[str]:
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
-    return ["java", *_JAVA, logging, "-cp", f"{libraries(console)}/*"]
+    return ["java", *JAVA, logging, "-cp", f"{libraries(console)}/*"]
 
 
-def _properties(folder: Path, port: int, controller: int) -> str:
-    """Of one node: everything that is copied elsewhere by default has one copy, and little is set up in advance."""
+def properties(
+    data: Path, *, listens: str, port: int, controller: int, known: str = "127.0.0.1", session: int = 2000
+) -> str:
+    """The configuration of one node with its log in `data`, which listens on the address `listens` and tells clients
+    the host `known`; `session` is in milliseconds. Everything that is copied elsewhere by default has one copy, and
+    little is set up in advance.
+    """
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": f"PLAINTEXT://{listens}:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{known}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": folder / "data",
+        "log.dirs": data,
         "num.partitions": 4,
         "num.network.threads": 2,
         "num.io.threads": 4,
@@ -118,7 +124,7 @@ def _properties(folder: Path, port: int, controller: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        "broker.session.timeout.ms": 2000,  # a killed node is let in again when its last session is over
+        "broker.session.timeout.ms": session,  # a killed node is let in again when its last session is over
         "broker.heartbeat.interval.ms": 500,
         "controlled.shutdown.enable": "false",  # there is nobody to take over
     }

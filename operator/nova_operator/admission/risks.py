@@ -175,6 +175,20 @@ def _quotas_that_promise_nothing(spec: NovaServiceSpec) -> Iterator[str]:
         yield "tenancy.tenants: weights are turns of who waits, and below backpressure.threshold 1.0 nobody does"
 
 
+def _shared_with_nobody(spec: NovaServiceSpec) -> Iterator[str]:
+    if spec.redis is not None:
+        return
+    if spec.cache.mode != "Off" and spec.cache.tier == "Redis":
+        yield "cache.tier: without redis there is no tier, and each pod has its own cache"
+    policy = spec.idempotency
+    if policy.mode == "Off":
+        return
+    if policy.on_store_loss == "Refuse":
+        yield "idempotency.onStoreLoss: without redis there is no store to lose, so nothing is ever refused for it"
+    if (spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas) > 1:
+        yield "idempotency: without redis a repetition that meets another pod acts again"
+
+
 def _retries_without_breaker(upstream: Outbound) -> Iterator[str]:
     breaker: BreakerPolicy = upstream.circuit_breaker
     retry: RetryPolicy = upstream.retry
@@ -227,5 +241,6 @@ _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _rates_that_are_passed,
     _claims_of_nobody,
     _quotas_that_promise_nothing,
+    _shared_with_nobody,
 )
 _UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)

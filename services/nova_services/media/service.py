@@ -68,7 +68,7 @@ class Media:
 
     async def _sweeping(self, _application: web.Application) -> AsyncIterator[None]:
         work = sweeping(self._shelf, self._records, self._metrics, self._random, every=self._sweep_every)
-        async with background(work, "sweeping"):
+        async with background(work, "sweep"):
             yield
 
     # --- requests

@@ -10,8 +10,8 @@
 503 with Retry-After while the database is away, and for WebSockets while the process ends.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Final
 from uuid import UUID
@@ -19,7 +19,7 @@ from uuid import UUID
 from aiohttp import web
 
 from nova_services import bodies
-from nova_services.background import ending_with
+from nova_services.background import background
 from nova_services.backing import unavailable
 from nova_services.bodies import answer, identifier
 from nova_services.errors import InvalidError, UnavailableError
@@ -86,16 +86,12 @@ class Messaging:
     # --- for the life of the process
 
     async def _watching(self, _application: web.Application) -> AsyncIterator[None]:
-        work = [watch(self._conversations, self._hub, self._metrics, every=self._look_every)]
-        if self._wakeups is not None:
-            work.append(self._wakeups.run())
-        tasks = [asyncio.create_task(one, name="wake-ups") for one in work]
-        for task in tasks:
-            task.add_done_callback(ending_with)  # without them the process would be slow and say nothing
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with AsyncExitStack() as stack:
+            looking = watch(self._conversations, self._hub, self._metrics, every=self._look_every)
+            await stack.enter_async_context(background(looking, "streams"))
+            if self._wakeups is not None:
+                await stack.enter_async_context(background(self._wakeups.run(), "wake-ups"))
+            yield
 
     def _wake_all(self) -> None:
         for reader in self._hub.readers():

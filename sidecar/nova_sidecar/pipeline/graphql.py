@@ -29,6 +29,7 @@ from nova_api.request_policies.graphql import GraphqlPolicy, QueryLimits
 from nova_sidecar.graphql.classes import Classes, Use
 from nova_sidecar.graphql.document import Document, Operation, QueryError, read, read_all
 from nova_sidecar.graphql.request import Query, foreign, of_body, of_url, persisted_as, variables_of
+from nova_sidecar.graphql.result import result
 from nova_sidecar.pipeline.asking import Plan
 from nova_sidecar.pipeline.cache_desk import CacheDesk, Outcome
 from nova_sidecar.pipeline.caching import CacheFilter, counts_of
@@ -68,16 +69,6 @@ KINDS: Final = ("public", "user_data", "search", "no_cache")
 _RESPONSE_JSON: Final = b"application/graphql-response+json"
 
 
-class Result(msgspec.Struct):
-    """What of an answer's body decides whether it is kept."""
-
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    errors: msgspec.Raw | None = None
-
-
-_results: Final = msgspec.json.Decoder(Result)
-
-
 class GraphqlPlan(Plan):
     """See `Plan`. `seconds`: how long the answer is used; `own` where it is one subject's."""
 
@@ -114,10 +105,10 @@ class GraphqlPlan(Plan):
     def accepts(self, body: bytes) -> bool:
         """An answer with data and without errors."""
         try:
-            result = _results.decode(body)
+            found = result(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        return result.errors is None and bytes(result.data).strip() != b"null"
+        return found.errors is None and bytes(found.data).strip() != b"null"
 
 
 class Read:

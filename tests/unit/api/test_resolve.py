@@ -171,3 +171,19 @@ def test_a_url_that_no_client_could_use_is_refused_before_a_sidecar_sees_it() ->
     redis = {"url": "redis+cluster://a:6379,b:6379/0"}
     with pytest.raises(ConfigError, match=r"^\$\.spec\.sessionAffinity\.redis\.url: expected the number of a database"):
         resolve(service(with_spec(sessionAffinity={"type": "Redis", "redis": redis})))
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "rule"),
+    [
+        ({"kty": "EC", "crv": "P-256", "x": "A" * 42, "y": "A" * 43}, "x", "expected 43 characters, as P-256 has them"),
+        ({"kty": "EC", "crv": "P-384", "x": "A" * 64, "y": "A" * 43}, "y", "expected 64 characters, as P-384 has them"),
+        ({"kty": "EC", "crv": "P-521", "x": "A" * 64, "y": "A" * 88}, "x", "expected 88 characters, as P-521 has them"),
+        ({"kty": "OKP", "crv": "Ed25519", "x": "A" * 44}, "x", "expected 43 characters, as Ed25519 has them"),
+    ],
+)
+def test_a_key_that_is_cut_short_is_no_key(key: dict[str, str], field: str, rule: str) -> None:
+    issuer = {"issuer": "https://auth.example", "audiences": ["shop"], "keys": [key]}
+    with pytest.raises(ConfigError) as raised:
+        resolve(service(with_spec(jwt={"issuers": [issuer]})))
+    assert (raised.value.path, raised.value.rule) == (f"$.spec.jwt.issuers[0].keys[0].{field}", rule)
