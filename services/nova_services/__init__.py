@@ -10,6 +10,9 @@ and use the data tools; nothing here knows of operator or sidecar. What they sha
     errors                   what a service says no with; `web` and `rpc` have the answers
     options                  flags
     backing                  a database, metrics, Redis, and what is answered while one of them is away
+    background               work beside what is served; the process ends where it fails
     consuming                effects of events, each once
-    erasing                  a person's rows are removed, and that is noted
+    closing                  who was erased writes nothing any more
+    erasing, removal         a person's rows are removed, and that is noted: in one transaction, or some at a time
+    schemas                  what all services say of themselves, kept as files
 """

@@ -6,8 +6,8 @@ async with standing(options, "users") as stand:
 """
 
 import argparse
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final
@@ -62,10 +62,19 @@ async def standing(
     settings = settings or PoolSettings(size=options.pool_size)
     database = Database(options.database, name=name, settings=settings, metrics=DatabaseMetrics(registry))
     stand = Standing(name, registry, database)
-    with pages.served(options.host, options.metrics_port, registry, stand.health) as port:
-        get_logger().info("pages served", address=f"{options.host}:{port}")
+    with observed(options, registry, stand.health):
         async with database, PoolReporter(database.guard):
             yield stand
+
+
+@contextmanager
+def observed(
+    options: argparse.Namespace, registry: CollectorRegistry, health: Callable[[], dict[str, Any]]
+) -> Iterator[None]:
+    """Pages with metrics and /healthz while the block runs. Raises OSError where their port is taken."""
+    with pages.served(options.host, options.metrics_port, registry, health) as port:
+        get_logger().info("pages served", address=f"{options.host}:{port}")
+        yield
 
 
 @asynccontextmanager

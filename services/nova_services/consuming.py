@@ -14,7 +14,6 @@ database is away nothing is skipped (docs/consumer.md). A consumer that cannot g
 
 import argparse
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -31,6 +30,7 @@ from nova_data.dedup.metrics import DedupMetrics
 from nova_data.dedup.postgres import PostgresKeys
 from nova_data.errors import RejectedError
 from nova_data.pool.database import Database
+from nova_services.background import ending_with
 from nova_services.backing import Standing, lasting
 from nova_services.logs import get_logger
 
@@ -88,8 +88,8 @@ async def running(
         ready.set()
         await consumer.run()
 
-    task = asyncio.create_task(run())
-    task.add_done_callback(_ended)
+    task = asyncio.create_task(run(), name="consumer")
+    task.add_done_callback(ending_with)
     stand.checks.append(lambda: consumer.health() if ready.is_set() else {"status": "ok"})
     try:
         yield
@@ -153,9 +153,3 @@ async def _prune(database: Database) -> None:
                 await prune(connection)
         except Exception as error:  # the next one tries again, or another pod's
             get_logger().warning("keys not pruned", error=type(error).__name__)
-
-
-def _ended(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger().error("consumer failed", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)

@@ -1,6 +1,6 @@
 """gRPC between services: a server and channels that carry the correlation id and the trace, as HTTP does.
 
-    async with rpc.served([register], host=options.host, port=options.grpc_port): ...
+    async with rpc.served([servicer.register], host=options.host, port=options.grpc_port): ...
 
     async with rpc.channel("users:9090") as channel:
         users = users_pb2_grpc.UsersServiceStub(channel)
@@ -33,7 +33,7 @@ from nova_services.errors import ConflictError, ForbiddenError, InvalidError, No
 from nova_services.logs import get_logger
 
 Registration = Callable[[aio.Server], None]
-"""Adds a servicer: `lambda server: add_UsersServiceServicer_to_server(servicer, server)`."""
+"""Adds a servicer; each has it as its method `register`."""
 GRACE: Final = 10.0
 """Seconds for calls in flight at the end."""
 LARGEST: Final = 4 * 1024 * 1024

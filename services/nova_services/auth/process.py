@@ -1,7 +1,6 @@
 """auth as a process."""
 
 import argparse
-import asyncio
 from pathlib import Path
 from random import Random
 
@@ -14,6 +13,7 @@ from nova_services.auth.rpc import AuthService
 from nova_services.auth.service import Auth
 from nova_services.auth.sweeping import sweeping
 from nova_services.auth.tokens import Issuer
+from nova_services.background import background
 from nova_services.backing import standing
 from nova_services.openapi import publish
 from nova_services.web import serve
@@ -38,9 +38,9 @@ async def run(given: argparse.Namespace) -> None:
         told = AuthService(accounts, keys, issuer, metrics)
         served = Auth(accounts, keys, issuer, metrics).application()
         publish(served, API)
-        sweeper = asyncio.create_task(sweeping(accounts, metrics, random=Random()))  # noqa: S311 - spreads work
-        try:
-            async with rpc.served([told.register], host=given.host, port=given.grpc_port):
-                await serve(served, host=given.host, port=given.port)
-        finally:
-            sweeper.cancel()
+        random = Random()  # noqa: S311 - spreads work
+        async with (
+            rpc.served([told.register], host=given.host, port=given.grpc_port),
+            background(sweeping(accounts, metrics, random=random), "sweeping"),
+        ):
+            await serve(served, host=given.host, port=given.port)

@@ -42,7 +42,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         self._clock = clock
 
     def register(self, server: aio.Server) -> None:
-        """Serve it there."""
+        """Add it to a server."""
         auth_pb2_grpc.add_AuthServiceServicer_to_server(self, server)
 
     async def IntrospectToken(  # noqa: N802 - the proto's

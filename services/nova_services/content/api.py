@@ -1,20 +1,9 @@
 """What content says of its HTTP side, for /openapi.json."""
 
-from typing import Annotated, Final
-
-import msgspec
-from msgspec import Meta
+from typing import Final
 
 from nova_services.content.forms import Comment, Comments, NewComment, NewPost, Post, Posts
-from nova_services.openapi import Api, Operation, Problem
-
-
-class Paged(msgspec.Struct, frozen=True, rename="camel"):
-    """Which part of a list."""
-
-    page_size: Annotated[int, Meta(ge=1, le=100)] = 20
-    page_token: Annotated[str, Meta(max_length=256)] = ""
-
+from nova_services.openapi import Api, Operation, Paging, Problem
 
 API: Final = Api(
     "content",
@@ -24,9 +13,9 @@ API: Final = Api(
         Operation("GET", "/posts/{id}", "Read a post.", {200: Post, 404: Problem}, viewer=True),
         Operation("DELETE", "/posts/{id}", "Delete a post of one's own.", {204: None, 404: Problem}, viewer=True),
         Operation(
-            "GET", "/users/{id}/posts", "Somebody's posts, newest first.", {200: Posts}, query=Paged, viewer=True
+            "GET", "/users/{id}/posts", "Somebody's posts, newest first.", {200: Posts}, query=Paging, viewer=True
         ),
-        Operation("GET", "/feed", "Posts of whom one follows, newest first.", {200: Posts}, query=Paged, viewer=True),
+        Operation("GET", "/feed", "Posts of whom one follows, newest first.", {200: Posts}, query=Paging, viewer=True),
         Operation(
             "POST",
             "/posts/{id}/comments",
@@ -40,7 +29,7 @@ API: Final = Api(
             "/posts/{id}/comments",
             "Comments under a post, oldest first.",
             {200: Comments, 404: Problem},
-            query=Paged,
+            query=Paging,
             viewer=True,
         ),
         Operation(

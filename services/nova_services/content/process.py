@@ -1,7 +1,7 @@
 """content as one process: HTTP, gRPC, and the consumer that hears of people who are erased.
 
-The pool is one of the primary and one of each replica. The process starts while its database, Kafka or users are away,
-and each of them is met with what the service says it does without it.
+There is a pool of the primary and one of each replica, each of --pool-size. The process starts while its database,
+Kafka or users are away, and each of them is met with what the service says it does without it.
 """
 
 import argparse
@@ -12,23 +12,23 @@ from contextlib import asynccontextmanager
 from nova.users.v1 import users_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from nova_data import pages
 from nova_data.cache.metrics import CacheMetrics
 from nova_data.pool.database import Database
 from nova_data.pool.metrics import DatabaseMetrics
+from nova_data.pool.settings import PoolSettings
+from nova_data.pool_reporter import PoolReporter
 from nova_data.split.database import SplitDatabase
 from nova_data.split.metrics import SplitMetrics
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.background import background
-from nova_services.backing import Standing
+from nova_services.backing import Standing, observed
 from nova_services.consuming import consuming
 from nova_services.content.blocks import Blocks
 from nova_services.content.erasing import Erasing
 from nova_services.content.metrics import ContentMetrics
 from nova_services.content.rpc import PostsRpc
 from nova_services.content.service import Content
-from nova_services.logs import get_logger
 from nova_services.web import serve
 
 
@@ -66,15 +66,15 @@ async def run(options: argparse.Namespace) -> None:
 async def _standing(options: argparse.Namespace) -> AsyncIterator[tuple[Standing, SplitDatabase]]:
     """As `backing.standing`, with replicas."""
     registry = CollectorRegistry()
-    pools = DatabaseMetrics(registry)
-    primary = Database(options.database, name="content", metrics=pools)
+    pools, settings = DatabaseMetrics(registry), PoolSettings(size=options.pool_size)
+    primary = Database(options.database, name="content", settings=settings, metrics=pools)
     replicas = [
-        Database(url, name=f"content-replica-{number}", metrics=pools)
+        Database(url, name=f"content-replica-{number}", settings=settings, metrics=pools)
         for number, url in enumerate(options.replica or os.environ.get("REPLICA_URLS", "").split(), 1)
     ]
     database = SplitDatabase(primary, replicas, metrics=SplitMetrics(registry))
     stand = Standing("content", registry, primary)
-    with pages.served(options.host, options.metrics_port, registry, stand.health) as port:
-        get_logger().info("pages served", address=f"{options.host}:{port}")
-        async with database:
+    guards = (primary.guard, *(replica.guard for replica in replicas))
+    with observed(options, registry, stand.health):
+        async with database, PoolReporter(*guards):
             yield stand, database

@@ -4,13 +4,12 @@ import argparse
 
 from prometheus_client import CollectorRegistry
 
-from nova_data import pages
 from nova_services import options
+from nova_services.backing import observed
 from nova_services.graphql.calls import Patience
 from nova_services.graphql.metrics import GraphqlMetrics
 from nova_services.graphql.service import Gateway
 from nova_services.graphql.upstreams import Addresses, Upstreams
-from nova_services.logs import get_logger
 from nova_services.web import serve
 
 
@@ -45,8 +44,7 @@ async def run(given: argparse.Namespace) -> None:
         search_url=given.search_url,
         recommendations_url=given.recommendations_url,
     )
-    with pages.served(given.host, given.metrics_port, registry, lambda: {"status": "ok"}) as port:
-        get_logger().info("pages served", address=f"{given.host}:{port}")
+    with observed(given, registry, lambda: {"status": "ok"}):
         async with Upstreams(addresses) as upstreams:
             patience = Patience(given.call_seconds, given.request_seconds)
             gateway = Gateway(upstreams, GraphqlMetrics(registry), patience)

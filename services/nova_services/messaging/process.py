@@ -5,9 +5,6 @@ It starts while its database, Kafka or Redis are away.
 
 import argparse
 from random import Random
-from typing import Any
-
-from nova.messages.v1.messages_pb2_grpc import add_MessagesServiceServicer_to_server
 
 from nova_services import options as flags
 from nova_services import rpc
@@ -50,12 +47,8 @@ async def run(options: argparse.Namespace) -> None:
             random=Random(),  # noqa: S311 - spreads retries, guards nothing
         )
         servicer = MessagesRpc(conversations, messaging.sending)
-
-        def register(server: Any) -> None:
-            add_MessagesServiceServicer_to_server(servicer, server)
-
         async with (
             Removal(stand.database, PLACES, before=leave).consumed(stand, options),
-            rpc.served([register], host=options.host, port=options.grpc_port),
+            rpc.served([servicer.register], host=options.host, port=options.grpc_port),
         ):
             await serve(messaging.application(), host=options.host, port=options.port)

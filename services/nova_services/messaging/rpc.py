@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
 from nova.messages.v1 import messages_pb2, messages_pb2_grpc
 
 from nova_services.bodies import uuid
@@ -21,6 +22,10 @@ class MessagesRpc(messages_pb2_grpc.MessagesServiceServicer):
     def __init__(self, conversations: Conversations, sending: Sending) -> None:
         self._conversations = conversations
         self._sending = sending
+
+    def register(self, server: aio.Server) -> None:
+        """Add it to a server."""
+        messages_pb2_grpc.add_MessagesServiceServicer_to_server(self, server)
 
     async def SendMessage(  # noqa: N802 - the proto's name
         self, request: messages_pb2.SendMessageRequest, context: Any

@@ -4,9 +4,6 @@ It starts while its database or Kafka are away.
 """
 
 import argparse
-from typing import Any
-
-from nova.notifications.v1.notifications_pb2_grpc import add_NotificationsServiceServicer_to_server
 
 from nova_services import options as flags
 from nova_services import rpc
@@ -35,12 +32,8 @@ async def run(options: argparse.Namespace) -> None:
         notifications = Notifications(stand.database)
         service = Notification(notifications, metrics)
         servicer = NotificationsRpc(notifications, service)
-
-        def register(server: Any) -> None:
-            add_NotificationsServiceServicer_to_server(servicer, server)
-
         async with (
             consuming(stand, options, TOPICS, Effects(metrics).table()),
-            rpc.served([register], host=options.host, port=options.grpc_port),
+            rpc.served([servicer.register], host=options.host, port=options.grpc_port),
         ):
             await serve(service.application(), host=options.host, port=options.port)

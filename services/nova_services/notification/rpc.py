@@ -3,6 +3,7 @@
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
 from nova.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 
 from nova_services.bodies import paged, uuid
@@ -16,6 +17,10 @@ class NotificationsRpc(notifications_pb2_grpc.NotificationsServiceServicer):
     def __init__(self, notifications: Notifications, service: Service) -> None:
         self._notifications = notifications
         self._service = service
+
+    def register(self, server: aio.Server) -> None:
+        """Add it to a server."""
+        notifications_pb2_grpc.add_NotificationsServiceServicer_to_server(self, server)
 
     async def ListNotifications(  # noqa: N802 - the proto's name
         self, request: notifications_pb2.ListNotificationsRequest, context: Any

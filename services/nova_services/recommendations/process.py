@@ -13,14 +13,14 @@ from typing import Final
 from nova.posts.v1 import posts_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from nova_data import kafka_settings, pages
+from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
 from nova_services import options as flags
 from nova_services import rpc
 from nova_services.background import background
-from nova_services.backing import redis
+from nova_services.backing import observed, redis
 from nova_services.consuming import subject
 from nova_services.logs import get_logger
 from nova_services.recommendations.clickhouse import ClickHouseStore
@@ -83,8 +83,7 @@ async def run(options: argparse.Namespace) -> None:
             precompute = Precompute(warehouse, shelf, metrics, pace=pace, every=options.every)
             filling = Filling(warehouse, shelf, options, registry)
             service = Recommendations(shelf, precompute, posts_pb2_grpc.PostsServiceStub(content), metrics)
-            with pages.served(options.host, options.metrics_port, registry, filling.health) as port:
-                get_logger().info("pages served", address=f"{options.host}:{port}")
+            with observed(options, registry, filling.health):
                 async with background(_work(filling, precompute), "recommendations"):
                     await serve(service.application(), host=options.host, port=options.port)
     finally:

@@ -24,7 +24,7 @@ class UsersService(users_pb2_grpc.UsersServiceServicer):
         self._blocks = blocks
 
     def register(self, server: aio.Server) -> None:
-        """Serve it there."""
+        """Add it to a server."""
         users_pb2_grpc.add_UsersServiceServicer_to_server(self, server)
 
     async def GetProfile(  # noqa: N802 - the proto's

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from nova_api.request_policies.pool_guard import PoolGuardPolicy
+from tests.loopback.conftest import StartApp, StartSidecar
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
+from tests.loopback.support.sidecar import document, inbound
 from tests.loopback.support.waiting import eventually
 
 from .social import Content, Person, prepared, serving
@@ -97,3 +100,15 @@ def test_a_replica_that_dies_costs_nobody_an_answer(content: Content, pair: tupl
             assert ben.feed() == [post]
     finally:
         pair[1].start()
+
+
+def test_its_sidecar_hears_how_full_each_pool_is(
+    pair: tuple[Postgres, Postgres], kafka: Kafka, start: StartSidecar, app: StartApp
+) -> None:
+    sidecar = start(document(inbound(app().address), pool_guard=PoolGuardPolicy(mode="Enforce")))
+    control = f"http://127.0.0.1:{sidecar.config.admin.control.port}"
+    database, replica = Database(pair[0]), ("--replica", pair[0].url)
+    with serving(database, kafka, "unheard.", "127.0.0.1:1", *replica, NOVA_CONTROL_URL=control):
+        eventually(lambda: sidecar.metric("nova_pool_guard_reports_total", result="accepted") > 1, within=10)
+        for pool in ("content", "content-replica-1"):
+            assert sidecar.metric("nova_pool_guard_utilization_ratio", pool=pool) < 1

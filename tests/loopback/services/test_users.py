@@ -436,7 +436,7 @@ def test_a_consumer_that_cannot_go_on_ends_the_process_and_says_why(database: Da
     server = database.url.partition("://")[2].rpartition("@")[2]
     try:
         with running("users", *PORTS, *NOBODYS_KAFKA, DATABASE_URL=f"postgresql://{role}@{server}") as service:
-            assert service.line("consumer failed")["error"].startswith("InsufficientPrivilegeError")
+            assert service.line("background work failed")["error"].startswith("InsufficientPrivilegeError")
             assert service.process.wait(timeout=20) == 1
     finally:
         database.sql(f"DROP ROLE {role}")
