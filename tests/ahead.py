@@ -9,6 +9,7 @@ import sys
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
 from nova_cli.images.build import build
+from nova_cli.images.stores import build_stores
 from tests import compiled
 
 
@@ -18,10 +19,11 @@ def main() -> int:
         print(compiled.tree())
     except compiled.CannotCompileError as error:
         print(error, file=sys.stderr)
-    try:
-        build(Console(), ())
-    except CommandError as error:
-        print(error, file=sys.stderr)
+    for make in (lambda: build(Console(), ()), lambda: build_stores(Console())):
+        try:
+            make()
+        except CommandError as error:
+            print(error, file=sys.stderr)
     return 0
 
 

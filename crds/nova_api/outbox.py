@@ -20,12 +20,16 @@ MOST_RELAYS: Final = 16
 """Aggregates fall into so many slots, and a relay without one has nothing to do (`nova_data.outbox.schema.SLOTS`)."""
 SETTLED: Final = (
     "bootstrap.servers",
+    "metadata.broker.list",
     "acks",
+    "request.required.acks",
     "enable.idempotence",
     "enable.gapless.guarantee",
     "message.timeout.ms",
+    "delivery.timeout.ms",
 )
-"""Settings of librdkafka that the order of events hangs on, and the brokers, which have a field of their own."""
+"""Settings of librdkafka that the order of events hangs on, by all their names, and the brokers, which have a field of
+their own."""
 SECRET: Final = (
     "sasl.password",
     "sasl.oauthbearer.config",

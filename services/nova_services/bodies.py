@@ -14,8 +14,8 @@ says after which row to go on; readers take it as it is, so its content may chan
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -26,6 +26,8 @@ from nova_services.errors import InvalidError
 T = TypeVar("T")
 DEFAULT_SIZE: Final = 20
 LARGEST_SIZE: Final = 100
+BROKEN: Final = (ConnectionError, web.RequestPayloadError)
+"""Of a body that breaks off, or is not compressed or cut into chunks as it says: the client's, and no store's."""
 _encode: Final = msgspec.json.Encoder().encode
 _decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
@@ -33,7 +35,7 @@ _decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 class Place(NamedTuple):
     """Where a list that is ordered by time goes on: after this row."""
 
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     id: UUID
 
 
@@ -49,15 +51,24 @@ class Page(NamedTuple):
             return None
         try:
             content = urlsafe_b64decode(self.token + "=" * (-len(self.token) % 4))
-            found: T = msgspec.json.decode(content, type=kind)
-        except (ValueError, msgspec.DecodeError):
+            return _comparable(msgspec.json.decode(content, type=kind))
+        except (ValueError, OverflowError, msgspec.DecodeError):
             raise InvalidError("pageToken", "what the page before gave") from None
-        return found
 
     def cut(self, rows: Sequence[T], place: Callable[[T], Any]) -> tuple[list[T], str]:
         """The page, and the token of the next one, empty at the end; `rows` are one more than the page has."""
         kept = list(rows[: self.size])
         return kept, token(place(kept[-1])) if len(rows) > self.size else ""
+
+
+def _comparable(place: T) -> T:
+    """A place that PostgreSQL can look for. Raises ValueError or OverflowError for a number that is no bigint, and for
+    a time that UTC has not within the years 1 to 9999."""
+    if isinstance(place, int) and not -(2**63) <= place < 2**63:
+        raise ValueError("no bigint")
+    if isinstance(place, Place):
+        place.at.astimezone(UTC)
+    return place
 
 
 def token(place: Any) -> str:
@@ -97,8 +108,12 @@ async def read(request: web.Request, kind: type[T]) -> T:
     decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
     try:
         found: T = decoder.decode(await request.read())
+    except BROKEN:
+        raise InvalidError("body", "all of it, as its headers say") from None
     except msgspec.DecodeError as error:
         raise web.HTTPBadRequest(body=_encode({"error": str(error)}), content_type="application/json") from None
+    except RecursionError:
+        raise InvalidError("body", "JSON with fewer lists and objects in each other") from None
     return found
 
 

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
@@ -35,6 +35,8 @@ Before = Callable[[Connection, UUID], Awaitable[Afterwards | None]]
 """Sees to it that nothing is added any more; gets a connection outside of a transaction."""
 TIMEOUT: Final = 600.0
 """Seconds for one attempt."""
+_EVENTS: Final = UUID("0d0f8a3e-2c1b-4f53-9a51-0f3f6c0f3b6e")
+"""The name space of references that are made (RFC 9562 section 5.5)."""
 _DONE: Final = "SELECT EXISTS (SELECT FROM nova_erasures WHERE reference = $1 AND finished_at IS NOT NULL)"
 
 
@@ -91,7 +93,8 @@ class Removal:
             yield
 
 
-def reference(message: Message) -> str:
-    """What the record calls an event: its id, or its place in the topic where somebody gave it another one."""
-    key = message.idempotency_key
-    return key if REFERENCE.fullmatch(key) else message.position
+def reference(message: Message, before: str = "") -> str:
+    """What the record calls an event: its id with `before` in front. Of an id that no reference may be, however it came
+    to be there, a UUID is made, always the same: an erasure must not fail for what its event is called."""
+    named = before + message.idempotency_key
+    return named if REFERENCE.fullmatch(named) else before + str(uuid5(_EVENTS, message.idempotency_key))

@@ -226,6 +226,18 @@ def _open_to_all(spec: NovaServiceSpec) -> Iterator[str]:
         yield "jwt.openPaths: every path is open, so no request needs a token"
 
 
+def _relays_without_a_way(spec: NovaServiceSpec) -> Iterator[str]:
+    """Where the database is stands in a Secret, so no rule can be made of it."""
+    outbox = spec.database.outbox if spec.database is not None else None
+    if outbox is None or outbox.mode == "Off" or spec.network_policy.mode == "Off":
+        return
+    if not spec.network_policy.allow_to and all(upstream.protocol != "tcp" for upstream in spec.upstreams):
+        yield (
+            "database.outbox: with networkPolicy Enforce relays reach the brokers and not the database; name it in"
+            " networkPolicy.allowTo, or as an upstream of protocol tcp"
+        )
+
+
 _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _single_replica,
     _budget_of_all,
@@ -242,5 +254,6 @@ _RULES: tuple[Callable[[NovaServiceSpec], Iterator[str]], ...] = (
     _claims_of_nobody,
     _quotas_that_promise_nothing,
     _shared_with_nobody,
+    _relays_without_a_way,
 )
 _UPSTREAM_RULES: tuple[Callable[[Outbound], Iterator[str]], ...] = (_retries_without_breaker, _always_open)

@@ -16,7 +16,7 @@ from nova_api.model import builtins, encode_json
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.image_pod import RESTRICTED
-from nova_operator.desired.metadata import Manifest, child, tool_labels
+from nova_operator.desired.metadata import Manifest, child, literal, tool_labels
 from nova_operator.desired.service_account import identity
 from nova_operator.desired.sidecar_container import USER
 from nova_operator.desired.track import marked_hash
@@ -79,7 +79,7 @@ def _pod(service: NovaService, policy: DatabasePolicy, defaults: Defaults) -> Ma
 
 def _container(service: NovaService, policy: DatabasePolicy, defaults: Defaults) -> Manifest:
     """What is to be done comes as an argument, in the words of the NovaService; the URL alone is a secret."""
-    arguments = ["apply", "--service", service.metadata.name, "--spec", _asked(policy)]
+    arguments = ["apply", "--service", service.metadata.name, "--spec", literal(_asked(policy))]
     container: Manifest = {
         "name": CONTAINER,
         "image": defaults.data_image,

@@ -52,6 +52,15 @@ def tool_labels(service: NovaService, name: str) -> dict[str, str]:
     return {names.LABEL_TOOL_OF: service.metadata.name, "app.kubernetes.io/name": name}
 
 
+def literal(argument: str) -> str:
+    """An argument of a container that is taken as it is: the kubelet puts values of the environment, secret ones too,
+    in place of `$(NAME)`, and makes `$` of `$$`.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#entrypoint
+    """
+    return argument.replace("$", "$$")
+
+
 def child(
     service: NovaService,
     api_version: str,

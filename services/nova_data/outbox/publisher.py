@@ -70,6 +70,10 @@ FIXED: Final[Mapping[str, Any]] = {
     "message.timeout.ms": 0,
 }
 """What the order hangs on."""
+_NAMESAKES: Final = frozenset(
+    ("bootstrap.servers", "metadata.broker.list", "request.required.acks", "delivery.timeout.ms")
+)
+"""The brokers, and what librdkafka takes for the same as one of these."""
 
 Outcome = KafkaError | None
 """None: Kafka has it, on every replica that is in sync."""
@@ -189,7 +193,7 @@ def own_fault(outcome: KafkaError) -> bool:
 
 
 def _refuse_settled(settings: Mapping[str, Any]) -> None:
-    if taken := settings.keys() & (FIXED.keys() | {"bootstrap.servers"}):
+    if taken := settings.keys() & (FIXED.keys() | _NAMESAKES):
         raise OutboxError(f"kafka: {', '.join(sorted(taken))}: set by the relay itself")
 
 

@@ -8,6 +8,8 @@ section 4.14.2). The session's row is locked first, so that of two who come at o
 from typing import Final, Literal, NamedTuple
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from nova_data.outbox.writer import outbox
 from nova_data.pool.database import Database
 from nova_services.auth.tokens import SESSION_SECONDS, digest
@@ -25,6 +27,9 @@ DELETE FROM sessions WHERE id = ANY (ARRAY(
     SELECT id FROM sessions WHERE expires_at < now() - make_interval(secs => $1)
     ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
 )) RETURNING id
+"""
+_INSERT_SESSION: Final = """
+INSERT INTO sessions (id, account_id, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
 """
 _INSERT_TOKEN: Final = "INSERT INTO refresh_tokens (digest, session_id) VALUES ($1, $2)"  # noqa: S105 - SQL
 
@@ -94,17 +99,15 @@ class Accounts:
 
     # --- sessions
 
-    async def open_session(self, user: UUID, token: str) -> UUID:
-        """A session that this refresh token belongs to."""
+    async def open_session(self, user: UUID, token: str) -> UUID | None:
+        """A session that this refresh token belongs to; None where the account was erased since it was looked for."""
         session = uuid4()
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                "INSERT INTO sessions (id, account_id, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))",
-                session,
-                user,
-                float(SESSION_SECONDS),
-            )
-            await connection.execute(_INSERT_TOKEN, digest(token), session)
+        try:
+            async with self._database.transaction() as connection:
+                await connection.execute(_INSERT_SESSION, session, user, float(SESSION_SECONDS))
+                await connection.execute(_INSERT_TOKEN, digest(token), session)
+        except asyncpg.ForeignKeyViolationError:
+            return None
         return session
 
     async def refresh(self, token: str, following: str) -> Refreshed:

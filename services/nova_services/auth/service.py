@@ -40,7 +40,7 @@ _PRIVATE: Final = {"cache-control": "no-store"}
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Of somebody who registers or logs in."""
 
-    email: Annotated[str, Meta(pattern=r"^[^@\s\x00]{1,64}@[^@\s\x00]{1,189}$")]
+    email: Annotated[str, Meta(pattern=r"^[^@\s\x00]{1,64}@[^@\s\x00]{1,189}$(?!\n)")]
     password: Annotated[str, Meta(min_length=SHORTEST, max_length=LONGEST)]
 
     @property
@@ -112,11 +112,12 @@ class Auth:
         given = await read(request, Credentials)
         account = await self._accounts.find(given.address)
         right = await self._passwords.matches(given.password, account and account.password_hash)
-        self._metrics.count("logins", "ok" if right else "refused")
-        if account is None or not right:
-            return _refused("address or password is wrong")
         token = refresh_token()
-        return self._tokens(account.user, await self._accounts.open_session(account.user, token), token)
+        session = await self._accounts.open_session(account.user, token) if account and right else None
+        self._metrics.count("logins", "refused" if session is None else "ok")
+        if account is None or session is None:
+            return _refused("address or password is wrong")
+        return self._tokens(account.user, session, token)
 
     async def _refresh(self, request: web.Request) -> web.Response:
         given, token = await read(request, Refresh), refresh_token()

@@ -29,6 +29,7 @@ from nova_services.content.forms import comment_deleted, followed, post_deleted
 from nova_services.content.metrics import ContentMetrics
 from nova_services.content.posts import deleting_by
 from nova_services.logs import get_logger
+from nova_services.removal import reference
 
 BATCH: Final = 200
 """Rows of one transaction."""
@@ -64,7 +65,7 @@ class Erasing:
 
     async def due(self, connection: Connection, message: Message) -> Afterwards:
         """In the consumer's transaction: from its commit on the user writes nothing, and the erasing is due."""
-        await accounts.close(connection, subject(message), f"user-erased/{message.idempotency_key}")
+        await accounts.close(connection, subject(message), reference(message, "user-erased/"))
         return self._wake
 
     async def run(self) -> None:
@@ -87,14 +88,23 @@ class Erasing:
     async def _all(self) -> None:
         async with connected(self._url, name="content-erasing") as connection:
             due = await accounts.closed(connection)
-            self._metrics.erasing(len(due))
-            for user, reference in due:
-                async with accounts.alone(connection, user) as mine:
-                    if mine:
-                        await _erase(connection, user, reference)
-                        self._metrics.erased()
-                        get_logger().info("content erased", reference=reference)
-            self._metrics.erasing(0)
+            left = len(due)
+            self._metrics.erasing(left)
+            for user, named in due:
+                try:
+                    await self._one(connection, user, named)
+                except DataError as error:  # the others do not wait for it
+                    get_logger().warning("erasing goes on later", reference=named, error=type(error).__name__)
+                else:
+                    left -= 1
+            self._metrics.erasing(left)
+
+    async def _one(self, connection: Connection, user: UUID, named: str) -> None:
+        async with accounts.alone(connection, user) as mine:
+            if mine:
+                await _erase(connection, user, named)
+                self._metrics.erased()
+                get_logger().info("content erased", reference=named)
 
 
 async def _erase(connection: Connection, user: UUID, reference: str) -> None:

@@ -8,8 +8,10 @@ A name is there with all of its content or not at all: a file is written beside 
 appears when its last part does.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +35,9 @@ _RETRIES: Final[Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)
 class Shelf:
     """See the module. Raises UnavailableError where the store does not do what it is asked for."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     async def put(self, media: UUID, content: AsyncIterator[bytes]) -> None:
         """Keep content; where `content` raises, nothing is kept, and the same is raised here."""
@@ -71,6 +74,16 @@ class Shelf:
         except (BaseError, OSError) as error:
             raise UnavailableError("the store of contents") from error
 
+    async def tidy(self, before: datetime) -> int:
+        """Remove what uploads of processes that died have left beside a name since before then; how much that was. What
+        lies so in a bucket is no object: a lifecycle rule of the bucket ends uploads that were not completed."""
+        if self._folder is None:
+            return 0
+        try:
+            return await asyncio.to_thread(_remove_begun, self._folder, before.timestamp())
+        except OSError as error:
+            raise UnavailableError("the store of contents") from error
+
     def __repr__(self) -> str:
         return f"<Shelf {type(self._store).__name__}>"
 
@@ -78,7 +91,8 @@ class Shelf:
 def opened(place: str) -> Shelf:
     """A folder, or a URL of S3. Raises ValueError naming what is wrong, OSError for a folder that cannot be made."""
     if "://" not in place:
-        return Shelf(LocalStore(Path(place).resolve(), mkdir=True))
+        folder = Path(place).resolve()
+        return Shelf(LocalStore(folder, mkdir=True), folder)
     if not place.startswith("s3://"):
         raise ValueError("--store: expected a folder, or s3://bucket/folder")
     try:
@@ -98,6 +112,17 @@ async def _chunks(stream: Any) -> AsyncIterator[bytes]:
             yield bytes(chunk)
     except BaseError as error:
         raise UnavailableError("the store of contents") from error
+
+
+def _remove_begun(folder: Path, before: float) -> int:
+    """While it is written, the content of a name is in a file with `#` and a number behind the name."""
+    removed = 0
+    for file in folder.glob("*/*#*"):
+        with suppress(FileNotFoundError):
+            if file.stat().st_mtime < before:
+                file.unlink()
+                removed += 1
+    return removed
 
 
 def _name(media: UUID) -> str:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Final
 
+from nova_services.bodies import BROKEN
 from nova_services.media.kinds import ENOUGH, KINDS, kind
 
 LARGEST: Final = 10 * 1024 * 1024
@@ -52,8 +53,8 @@ class Upload:
         try:
             async for chunk in self._looked_at():
                 yield chunk
-        except OSError as error:
-            raise RefusedError(400, "body: expected all of it") from error
+        except BROKEN as error:
+            raise RefusedError(400, "body: expected all of it, as its headers say") from error
 
     async def _looked_at(self) -> AsyncIterator[bytes]:
         head = b""

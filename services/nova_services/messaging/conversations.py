@@ -81,6 +81,7 @@ WHERE user_id = $1 AND ($2::uuid IS NULL OR (members.created_at, conversation_id
 
 _HERE: Final = """
 INSERT INTO presences (user_id, seen_at) SELECT user_id, now() FROM unnest($1::uuid[]) AS here (user_id)
+WHERE NOT EXISTS (SELECT FROM closed_users WHERE closed_users.user_id = here.user_id)
 ON CONFLICT (user_id) DO UPDATE SET seen_at = excluded.seen_at
 """
 _NONE: Final = "there is no such conversation of yours"
@@ -173,6 +174,8 @@ class Conversations:
         async with self._sending, self._database.transaction() as connection:
             if await connection.fetchval(_LOCK, draft.conversation, draft.sender) is None:
                 raise NotFoundError(_NONE)
+            if await connection.fetchval(_MEMBER, draft.conversation, draft.sender) is None:
+                raise NotFoundError(_NONE)  # has left while this waited: who only locks a row changes nothing of it
             before = await connection.fetchrow(_BEFORE, *key)
             if before is not None:
                 return Sent(Message(*before))
@@ -207,7 +210,7 @@ class Conversations:
         return {row["user_id"]: row["last_place"] for row in rows}
 
     async def here(self, users: Sequence[UUID]) -> None:
-        """These have a WebSocket open at this moment."""
+        """These have a WebSocket open at this moment; of who is erased that is not noted any more."""
         async with self._database.acquire() as connection:
             await connection.execute(_HERE, sorted(users))
 

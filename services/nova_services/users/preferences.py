@@ -42,7 +42,7 @@ class Preferences(msgspec.Struct, frozen=True, rename="camel"):
     """What somebody has chosen; what they have not is as it stands here."""
 
     theme: Literal["system", "light", "dark"] = "system"
-    language: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", max_length=35)] = "en"
+    language: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$(?!\n)", max_length=35)] = "en"
     """A language tag (RFC 5646)."""
     digest: Literal["never", "daily", "weekly"] = "weekly"
     """How often to be told of what one missed."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from .consuming import committed, group, numbered, send
 from .test_consumer_crashes import KEYS, Process, verdict
 
 SECONDS = 20.0
-"""Within which a consumer goes on once the broker takes requests; it was 1 to 4 on an idle machine."""
+"""Within which a consumer goes on once the broker takes requests; most of it is for a machine that is busy."""
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def effects(postgres: Postgres) -> Iterator[str]:
     postgres.sql("DROP TABLE effects; DROP TABLE dedup_keys")
 
 
-@pytest.mark.timeout(120)  # a broker starts twice, on a machine that may be busy
+@pytest.mark.timeout(180)  # a broker starts twice, on a machine that may be busy
 def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Postgres, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         broker = Kafka()
@@ -41,16 +40,15 @@ def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Pos
         def done(number: int = 0) -> int:
             return int(postgres.sql(f"SELECT count(*) FROM effects WHERE number >= {number}"))
 
-        send(broker, topic, numbered(1000, keys=KEYS))
-        eventually(lambda: done() > 50, within=40)
+        send(broker, topic, numbered(300, keys=KEYS))
+        eventually(lambda: done() > 20, within=40)
         broker.stop()  # in the middle of it, with messages in hand and offsets that are not committed
-        assert done() < 1000
+        assert done() < 300
         broker.start()
-        send(broker, topic, numbered(200, keys=KEYS, start=1000))
-        began = time.monotonic()
-        eventually(lambda: done() == 1200, within=40)
-        assert time.monotonic() - began < SECONDS
-        assert verdict(postgres) == "1200|1200|0"
-        eventually(lambda: sum(committed(broker, topic, name, 4)) == 1200, within=20)
+        send(broker, topic, numbered(100, keys=KEYS, start=300))
+        eventually(lambda: done(300) > 0, within=SECONDS)
+        eventually(lambda: done() == 400, within=SECONDS)
+        assert verdict(postgres) == "400|400|0"
+        eventually(lambda: sum(committed(broker, topic, name, 4)) == 400, within=20)
         assert process.end(signal.SIGTERM) == 0
         assert b"message set aside" not in (tmp_path / "log").read_bytes()

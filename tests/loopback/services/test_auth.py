@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import time
 import urllib.request
 import uuid
@@ -36,6 +37,7 @@ from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.ports import free_ports
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.tokens import ask, asking, bearer, policy
+from tests.loopback.support.waiting import eventually
 
 from .process import Answer, Service, running
 
@@ -43,6 +45,7 @@ MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/auth/
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"
 PORTS = ("--metrics-port", "0", "--grpc-port", "0")
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -267,6 +270,7 @@ def test_a_sidecar_lets_in_who_has_a_token_and_tells_the_app_who_it_is(
     [
         ("/register", {"email": "anna@example.org", "password": "short"}, "$.password"),
         ("/register", {"email": "anna", "password": PASSWORD}, "$.email"),
+        ("/register", {"email": "anna@example.org\n", "password": PASSWORD}, "$.email"),
         ("/login", {"email": "anna@example.org"}, "password"),
         ("/refresh", {"refreshToken": 7}, "$.refreshToken"),
         ("/logout", {"token": "x"}, "token"),
@@ -277,6 +281,48 @@ def test_what_is_wrong_is_answered_with_its_field(auth: Service, path: str, body
     assert (answer.status, answer.headers["x-correlation-id"]) == (400, "wrong")
     assert field in answer.body["error"]
     assert "short" not in answer.body["error"]
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("content-length: 2\r\ncontent-encoding: gzip", b"{}"),
+        ("content-length: 2\r\ncontent-encoding: br", b"{}"),
+        ("transfer-encoding: chunked", b"zz\r\n{}\r\n0\r\n\r\n"),
+        ("content-length: 9", b'{"x":"\xff"}'[:9]),
+        ("content-length: 200000", b"[" * 200_000),
+        ("content-length: 36", b'{"refreshToken":"\\ud800","a":"\\udc00"}'[:36]),
+    ],
+    ids=["gzip that is none", "brotli that is none", "a chunk without a length", "no utf-8", "deep", "half a pair"],
+)
+def test_a_body_that_is_none_is_the_callers_mistake(auth: Service, head: str, body: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", auth.port), timeout=10) as rude:
+        rude.sendall(f"POST /refresh HTTP/1.1\r\nhost: auth\r\n{head}\r\n\r\n".encode() + body)
+        assert rude.recv(4096).split()[1] == b"400"
+
+
+def test_a_body_that_breaks_off_is_nobodys_failure(auth: Service) -> None:
+    with socket.create_connection(("127.0.0.1", auth.port), timeout=10) as rude:
+        rude.sendall(b"POST /refresh HTTP/1.1\r\nhost: auth\r\ncontent-length: 99\r\n\r\n{")
+    refused = auth.call("/refresh", "POST", {"refreshToken": "x"}, x_correlation_id="after-it")
+    assert refused.status == 401
+    events = {line["event"] for line in auth.lines_until("request", correlation_id="after-it")}
+    assert events.isdisjoint({"request failed", "database unreachable"})
+
+
+def test_who_is_erased_while_logging_in_is_refused(auth: Service, database: Database, email: str) -> None:
+    """The password is right, and then the account goes before there is a session."""
+    user = register(auth, f"second-{email}").body["userId"]
+
+    async def go(connection: Any) -> Answer:
+        with ThreadPoolExecutor(1) as client:
+            async with connection.transaction():
+                await connection.execute("DELETE FROM accounts WHERE id = $1", user)
+                waiting = client.submit(login, auth, f"second-{email}")
+                await asyncio.to_thread(eventually, lambda: database.value(WAITING))
+            return await asyncio.wrap_future(waiting)
+
+    assert database.do(go).status == 401
 
 
 def test_the_event_comes_to_kafka_with_the_id_of_the_request(auth: Service, database: Database, kafka: Kafka) -> None:

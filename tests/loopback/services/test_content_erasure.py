@@ -177,3 +177,29 @@ def test_an_event_without_a_user_is_put_aside(content: Content, kafka: Kafka, pr
     series = f'nova_consumer_dead_lettered_total{{reason="rejected",topic="{prefix}user"}}'
     eventually(lambda: content.metric(series) == 1, within=20)
     assert person.call("POST", "/posts", {"text": "others go on"}).status == 201
+
+
+@pytest.mark.parametrize("identity", ["not a reference: 'x'; --", "k" * 200, "ключ"])
+def test_an_event_of_any_name_is_carried_out(
+    content: Content, database: Database, kafka: Kafka, prefix: str, identity: str
+) -> None:
+    """Whoever writes to the topic gives events ids, and the record's references have a form of their own."""
+    anna, ben = content.person(), content.person()
+    anna.post()
+    ben.post()
+    erase(kafka, prefix, anna.id, identity)
+    reference = erase(kafka, prefix, ben.id)
+    eventually(lambda: finished(database, reference), within=20)
+    eventually(lambda: left(database, anna.id) == 0, within=20)
+
+
+def test_one_that_cannot_be_erased_keeps_nobody_else_waiting(
+    content: Content, database: Database, kafka: Kafka, prefix: str
+) -> None:
+    stuck = uuid.uuid4()
+    database.sql(f"INSERT INTO closed_accounts VALUES ('{stuck}', 'no reference at all', now() - interval '1 hour')")
+    anna = content.person()
+    anna.post()
+    reference = erase(kafka, prefix, anna.id)
+    eventually(lambda: finished(database, reference), within=20)
+    database.sql(f"DELETE FROM closed_accounts WHERE user_id = '{stuck}'")

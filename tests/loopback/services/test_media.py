@@ -5,6 +5,8 @@ import hashlib
 import http.client
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -165,6 +167,13 @@ def test_another_kind_than_it_is_called_is_not_kept(
     assert contents(folder) == before
 
 
+def test_a_body_that_is_not_compressed_as_it_says_is_not_kept(media: Service, folder: Path) -> None:
+    before = contents(folder)
+    answer = upload(media, person(), PICTURE, PNG, **{"content-encoding": "gzip"})
+    assert (answer.status, answer.body) == (400, {"error": "body: expected all of it, as its headers say"})
+    assert contents(folder) == before
+
+
 def test_a_client_that_leaves_halfway_leaves_nothing(media: Service, folder: Path) -> None:
     before, refused = contents(folder), media.metric('nova_media_refused_total{status="400"}')
     connection = http.client.HTTPConnection("127.0.0.1", media.port, timeout=30)
@@ -213,6 +222,34 @@ def test_content_without_a_row_is_swept_when_it_is_old(database: Database, tmp_p
             os.utime(old, (long_ago, long_ago))
         service.line("contents swept", removed=1)
         assert contents(tmp_path) == {kept, young, "README"}
+
+
+BEGUN = """
+import asyncio, sys, uuid
+from nova_services.media.shelf import opened
+async def content():
+    yield bytes(6 * 1024 * 1024)
+    print("begun", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(opened(sys.argv[1]).put(uuid.uuid4(), content()))
+"""
+
+
+def test_what_a_process_that_was_killed_has_begun_to_write_is_swept(database: Database, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", BEGUN, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.kill()
+    assert len(contents(tmp_path)) == 1
+
+    async def look(*, later: float) -> int:
+        async with Pool(database.url) as pool:
+            now = datetime.now(UTC) + timedelta(seconds=later)
+            return await sweep(opened(str(tmp_path)), Records(pool), MediaMetrics(CollectorRegistry()), now=now)
+
+    assert asyncio.run(look(later=3000)) == 0
+    assert asyncio.run(look(later=4000)) == 1
+    assert not contents(tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """messaging as it runs in a pod: two processes, a real PostgreSQL with its migrations, and a real Redis."""
 
+import asyncio
 import json
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -20,8 +22,10 @@ from tests.loopback.support.redisservers import Server as Redis
 from tests.loopback.support.waiting import eventually
 
 from .chatting import Frame, begin, chat, hear, messaging, person, prepared, ready, say, send
-from .process import Service
+from .process import Answer, Service
 from .telling import Topics
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture(scope="module")
@@ -398,3 +402,43 @@ def left_of(socket: ClientConnection) -> list[Frame]:
         while True:
             found.append(hear(socket))
     return found
+
+
+def test_who_waits_to_write_while_being_removed_has_written_nothing(
+    database: Database, one: Service, pair: Pair
+) -> None:
+    """Removal locks the conversation and takes the member out of it; a sender who came before and waits for that lock
+    is no member when it gets it."""
+    anna, _, conversation = pair
+
+    async def removed(connection: Any) -> Answer:
+        with ThreadPoolExecutor(1) as sender:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", conversation)
+                waiting = sender.submit(say, one, anna, conversation, "still here")
+                await asyncio.to_thread(eventually, lambda: database.value(WAITING))
+                await connection.execute(
+                    "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2", conversation, anna
+                )
+            return await asyncio.wrap_future(waiting)
+
+    answer = database.do(removed)
+    assert answer.status == 404, answer
+    assert database.value(f"SELECT count(*) FROM messages WHERE conversation_id = '{conversation}'") == 0
+
+
+def test_of_who_is_erased_it_is_not_noted_that_they_are_here(database: Database, one: Service) -> None:
+    anna, ben = person(), person()
+    database.sql(f"INSERT INTO closed_users VALUES ('{anna}')")
+    for user in (anna, ben):
+        with ready(one, user):
+            pass
+    assert database.rows(f"SELECT user_id::text FROM presences WHERE user_id IN ('{anna}', '{ben}')") == [(ben,)]
+
+
+@pytest.mark.parametrize("token", [2**63, 10**300, -(10**30)])
+def test_a_token_that_nobody_gave_out_is_refused(one: Service, pair: Pair, token: int) -> None:
+    anna, _, conversation = pair
+    given = urlsafe_b64encode(json.dumps(token).encode()).decode()
+    answer = one.call(f"/conversations/{conversation}/messages?pageToken={given}", x_nova_subject=anna)
+    assert (answer.status, answer.body) == (400, {"error": "pageToken: expected what the page before gave"})

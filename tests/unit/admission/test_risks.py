@@ -13,6 +13,7 @@ KEYS = "https://auth.example/keys"
 CLIENTS = {"name": "clients", "rate": 5}
 API_KEYS = {"name": "keys", "by": "Header", "header": "x-api-key", "rate": 5}
 SUBJECTS = {"name": "subjects", "by": "Claim", "claim": "sub", "rate": 5}
+DATABASE = {"secretRef": "shop-db", "outbox": {"brokers": ["kafka:9092"]}}
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "x:1"}]}}
 
 
@@ -88,6 +89,11 @@ RISKY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
      {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "Enforce"}}], "circuitBreaker": {"mode": "Off"}}),
     ("upstreams[auth].circuitBreaker: Off", {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}},
      {"upstreams": [AUTH], "circuitBreaker": {"mode": "Off"}, "retry": {"attempts": 1}}),
+    ("database.outbox:", {"database": DATABASE, "networkPolicy": {"mode": "Enforce"}},
+     {"database": DATABASE, "networkPolicy": {"mode": "Enforce", "allowTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}),
+    ("database.outbox:", {"database": DATABASE, "networkPolicy": {"mode": "Enforce"}},
+     {"database": DATABASE, "networkPolicy": {"mode": "Enforce"},
+      "upstreams": [{"name": "db", "host": "db.data.svc", "port": 5432, "protocol": "tcp"}]}),
     ("upstreams[auth].circuitBreaker: ForcedOpen", {"upstreams": [{**AUTH, "circuitBreaker": {"mode": "ForcedOpen"}}]},
      {"upstreams": [AUTH]}),
 ]  # fmt: skip

@@ -82,6 +82,15 @@ def test_what_is_to_be_done_reaches_the_tools_in_the_words_of_the_spec() -> None
     assert json.loads(words[4])["lockTimeout"] == "250ms"
 
 
+def test_the_kubelet_changes_nothing_of_what_is_asked_for() -> None:
+    """It would put the database's URL in place of `$(DATABASE_URL)`, and make one of two dollars."""
+    index = {"table": "posts", "columns": ["id"], "where": "text = $$a$$ OR text = '$(DATABASE_URL)'"}
+    (container,) = job(database=DATABASE | {"indexes": [index]})["spec"]["template"]["spec"]["containers"]
+    asked = json.loads(container["args"][4].replace("$$", "$"))
+    assert "$(" not in container["args"][4].replace("$$", "")
+    assert asked["indexes"][0]["where"] == index["where"]
+
+
 def test_files_come_from_a_config_map_or_are_copied_out_of_an_image() -> None:
     pod = job()["spec"]["template"]["spec"]
     assert pod["volumes"] == [{"name": "migrations", "configMap": {"name": "shop-migrations"}}]

@@ -83,6 +83,12 @@ def test_what_the_spec_says_of_kafka_reaches_the_relay() -> None:
     assert (dict(given.kafka), given.keep, given.port) == (kafka, 3, 9464)
 
 
+def test_the_kubelet_puts_nothing_secret_into_arguments() -> None:
+    """`$(NAME)` would be the value of the variable, `$$(NAME)` is `$(NAME)`."""
+    words = container({"kafka": {"client.rack": "$(DATABASE_URL) $$"}})["args"]
+    assert words[-1] == "--kafka=client.rack=$$(DATABASE_URL) $$$$"
+
+
 def test_what_is_secret_comes_as_files() -> None:
     one = container({"kafkaSecretRef": "shop-kafka"})
     pod = children({"kafkaSecretRef": "shop-kafka"})["Deployment"]["spec"]["template"]["spec"]
@@ -95,6 +101,8 @@ def test_what_is_secret_comes_as_files() -> None:
     ("outbox", "rule"),
     [
         ({"kafka": {"sasl.password": "hunter2"}}, "settings that are secrets belong into the Secret"),
+        ({"kafka": {"request.required.acks": "0"}}, "cannot be set, since the order of events hangs on them"),
+        ({"kafka": {"metadata.broker.list": "a:1"}}, "cannot be set, since the order of events hangs on them"),
         ({"kafka": {"acks": "0"}}, "cannot be set, since the order of events hangs on them"),
         ({"retention": "23h"}, "retention must be at least 24h"),
         ({"brokers": ["kafka"]}, "expected a host and a port such as kafka:9092"),

@@ -1,5 +1,7 @@
 """Pages and their tokens: whatever a client sends is a page, or says which field is wrong."""
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -37,6 +39,24 @@ def test_a_token_of_another_list_is_refused() -> None:
     assert paged(10, token(7)).after(int) == 7
 
 
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        (("2026-11-01T12:00:00", UUID(int=1)), Place),
+        (("0001-01-01T00:00:00+14:00", UUID(int=1)), Place),
+        (("9999-12-31T23:59:59-14:00", UUID(int=1)), Place),
+        (2**63, int),
+        (-(2**63) - 1, int),
+        (10**4000, int),
+    ],
+)
+def test_a_token_that_somebody_made_of_what_postgresql_has_not_is_refused(place: Any, kind: type[Any]) -> None:
+    """A time without a zone, one that UTC has not, and numbers that are no bigint."""
+    given = urlsafe_b64encode(json.dumps(place, default=str).encode()).decode()
+    with pytest.raises(InvalidError, match=r"^pageToken: expected what the page before gave$"):
+        paged(10, given).after(kind)
+
+
 @pytest.mark.parametrize(("asked", "size"), [(0, 20), (1, 1), (100, 100)])
 def test_a_size_of_zero_is_the_usual_one_in_grpc(asked: int, size: int) -> None:
     assert paged(asked, "") == Page(size, "")
@@ -49,7 +69,7 @@ def test_other_sizes_are_refused(asked: int) -> None:
     assert paged(500, "", largest=500).size == 500
 
 
-@given(st.lists(st.integers(), max_size=30, unique=True), st.integers(1, 7))
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30, unique=True), st.integers(1, 7))
 def test_pages_one_after_the_other_are_the_list(rows: list[int], size: int) -> None:
     """Each is asked for one row longer than it is, so nobody is sent to an empty one."""
     found, following, pages = [], "", 0

@@ -16,7 +16,7 @@ from nova_api.outbox import Outbox
 from nova_api.v1alpha1 import NovaService
 from nova_operator.desired.database_job import LOCKED, TOOLS, database_url
 from nova_operator.desired.defaults import Defaults
-from nova_operator.desired.metadata import Manifest, child, tool_labels
+from nova_operator.desired.metadata import Manifest, child, literal, tool_labels
 from nova_operator.desired.service_account import identity
 
 CONTAINER: Final = "relay"
@@ -108,7 +108,7 @@ def _arguments(outbox: Outbox) -> list[str]:
         f"--topic-prefix={outbox.topic_prefix}",
         f"--keep={math.ceil(outbox.retention / _DAY)}",
         f"--port={names.METRICS_PORT}",
-        *(f"--kafka={name}={value}" for name, value in sorted(outbox.kafka.items())),
+        *(literal(f"--kafka={name}={value}") for name, value in sorted(outbox.kafka.items())),
     ]
 
 
