@@ -101,6 +101,13 @@ def lasting(error: BaseException) -> float | None:
     return RETRY_AFTER if isinstance(error, _AWAY) and not isinstance(error, ValueError) else None
 
 
+def note_away(error: Exception) -> None:
+    """A line for an error that will pass; not of a pool that is full, which has a metric, and not of another service
+    that is away, for whoever asked it has said so."""
+    if not isinstance(error, PoolExhaustedError | UnavailableError):
+        get_logger().error("database unreachable", error=type(error).__name__)
+
+
 @web.middleware
 async def unavailable(request: web.Request, handler: Handler) -> web.StreamResponse:
     """503 with Retry-After where it is not the caller's fault and will pass."""
@@ -110,7 +117,6 @@ async def unavailable(request: web.Request, handler: Handler) -> web.StreamRespo
         seconds = lasting(error)
         if seconds is None:
             raise
-        if not isinstance(error, PoolExhaustedError | UnavailableError):
-            get_logger().error("database unreachable", error=type(error).__name__)
+        note_away(error)
         said = str(error) if isinstance(error, UnavailableError) else "the database is not available"
         return web.json_response({"error": said}, status=503, headers={"retry-after": str(max(1, ceil(seconds)))})

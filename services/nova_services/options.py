@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 
 
 def port(text: str) -> int:
@@ -16,6 +17,21 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
     return int(text)
+
+
+def above_zero(most: float, what: str = "seconds") -> Callable[[str], float]:
+    """Type of a flag: a number above 0 and up to `most`, of `what`. It raises argparse.ArgumentTypeError."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = 0.0
+        if not 0 < found <= most:
+            raise argparse.ArgumentTypeError(f"expected {what} above 0 and at most {most:g}, got {text}")
+        return found
+
+    return read
 
 
 def listening(parser: argparse.ArgumentParser) -> None:

@@ -28,8 +28,8 @@ from grpc import aio
 
 from nova_data import correlation
 from nova_data.headers import CORRELATION_ID, TRACEPARENT
-from nova_services.backing import lasting
-from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from nova_services.backing import lasting, note_away
+from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from nova_services.logs import get_logger
 
 Registration = Callable[[aio.Server], None]
@@ -42,6 +42,7 @@ AWAY: Final = frozenset((grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_E
 """What a call ends with that says nothing of its subject: the other service did not answer."""
 _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnavailableError: grpc.StatusCode.UNAVAILABLE,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     ConflictError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -124,7 +125,7 @@ async def _answered(method: str, act: Callable[[Any, Any], Any], request: Any, c
         if code is grpc.StatusCode.INTERNAL:
             get_logger().error("call failed", path=method, exc_info=error)
         elif code is grpc.StatusCode.UNAVAILABLE:
-            get_logger().error("database unreachable", error=type(error).__name__)
+            note_away(error)
         await context.abort(code, words)
     finally:
         duration = round((time.monotonic() - start) * 1000, 1)

@@ -19,7 +19,7 @@ from nova_services.openapi import Api, encoded
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DESCRIBED: Final = {
     "auth": "auth.api",
-    "users": "users.service",
+    "users": "users.api",
     "content": "content.api",
     "recommendations": "recommendations.api",
     "messaging": "messaging.api",

@@ -7,6 +7,7 @@
     metrics     how many came, and how many came in
     sweeping    removes sessions that have long been over
     service     the HTTP side
+    api         what it says of itself
     rpc         what other services ask
     process     its flags, and how these are put together
     migrations/ for `nova-data migrate`, after `nova-data outbox install`

@@ -16,13 +16,13 @@ from nova_services.web import serve
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     options.metrics_port(parser)
-    usual = Patience()
+    usual, seconds = Patience(), options.above_zero(60)
     parser.add_argument(
-        "--call-seconds", type=_seconds, default=usual.call, help="for one call to a service (default %(default)g)"
+        "--call-seconds", type=seconds, default=usual.call, help="for one call to a service (default %(default)g)"
     )
     parser.add_argument(
         "--request-seconds",
-        type=_seconds,
+        type=seconds,
         default=usual.request,
         help="for all that a request needs (default %(default)g)",
     )
@@ -49,13 +49,3 @@ async def run(given: argparse.Namespace) -> None:
             patience = Patience(given.call_seconds, given.request_seconds)
             gateway = Gateway(upstreams, GraphqlMetrics(registry), patience)
             await serve(gateway.application(), host=given.host, port=given.port)
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found <= 60:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0 and at most 60, got {text}")
-    return found

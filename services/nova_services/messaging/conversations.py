@@ -33,10 +33,10 @@ MOST_MEMBERS: Final = 50
 AWAY_AFTER: Final = 45.0
 """Seconds after which somebody without a WebSocket counts as away."""
 
-_SENDING: Final = 4
-"""Connections that senders have at most, of the 10 of a pool."""
-_READING: Final = 3
-"""The same of those who read their streams."""
+_SENDING: Final = 0.45
+"""Share of the pool that senders have at most, and one connection at least: 4 of the 9 that a pool of 10 gives out."""
+_READING: Final = 0.33
+"""The same of those who read their streams: 3 of the 9."""
 _LOCK: Final = """
 SELECT id FROM conversations
 WHERE id = $1 AND EXISTS (SELECT FROM members WHERE conversation_id = $1 AND user_id = $2) FOR NO KEY UPDATE
@@ -77,8 +77,6 @@ WHERE user_id = $1 AND ($2::uuid IS NULL OR (members.created_at, conversation_id
     SELECT created_at, conversation_id FROM members WHERE user_id = $1 AND conversation_id = $2
 )) ORDER BY members.created_at DESC, conversation_id DESC LIMIT $3
 """
-
-
 _HERE: Final = """
 INSERT INTO presences (user_id, seen_at) SELECT user_id, now() FROM unnest($1::uuid[]) AS here (user_id)
 WHERE NOT EXISTS (SELECT FROM closed_users WHERE closed_users.user_id = here.user_id)
@@ -133,8 +131,8 @@ class Conversations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sending = asyncio.Semaphore(_SENDING)
-        self._reading = asyncio.Semaphore(_READING)
+        self._sending = asyncio.Semaphore(max(1, round(database.places * _SENDING)))
+        self._reading = asyncio.Semaphore(max(1, round(database.places * _READING)))
 
     # --- conversations
 

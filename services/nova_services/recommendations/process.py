@@ -40,7 +40,9 @@ TOPICS: Final = ("post", "follow", "user")
 SLOTS: Final = 500
 """Messages handled at once: each waits for its batch, so that batches are as large as that."""
 LANES: Final = 128
+"""Keys of a partition that are handled side by side: many, for the same reason."""
 _PAUSE: Final = 1.0
+"""Seconds between attempts to reach the store at the start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of an embedded store, or URL of a ClickHouse (default: $ANALYTICS_URL, else %(default)s)",
     )
     parser.add_argument(
-        "--every", metavar="SECONDS", type=float, default=EVERY, help="between rounds (default %(default)g)"
+        "--every",
+        metavar="SECONDS",
+        type=flags.above_zero(86400),
+        default=EVERY,
+        help="between rounds (default %(default)g)",
     )
     parser.add_argument(
-        "--share", type=float, default=0.25, help="of the time that rounds may compute (default %(default)g)"
+        "--share",
+        type=flags.above_zero(1, "a share"),
+        default=0.25,
+        help="of the time that rounds may compute (default %(default)g)",
     )
     parser.add_argument(
         "--peak",

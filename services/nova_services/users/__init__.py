@@ -5,6 +5,7 @@
     preferences  a cache that is read through and written back
     hearing      what happens here when auth tells of somebody who came or left
     metrics      how many came, changed, blocked and left
+    api          what the HTTP side says of itself
     service      the HTTP side
     rpc          what other services ask
     process      its flags, and how these are put together

@@ -12,8 +12,8 @@ from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
 
-from .events import Topics
 from .process import Service, running
+from .telling import Topics
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = "127.0.0.1:1"
@@ -83,7 +83,7 @@ class Backend:
     def topics(self) -> Topics:
         """Made when somebody needs them."""
         if self._topics is None:
-            self._topics = Topics(self._kafka, *TOPICS)
+            self._topics = Topics(self._kafka, "backend", *TOPICS)
         return self._topics
 
     def start(self, name: str, *words: str) -> Service:
@@ -95,7 +95,7 @@ class Backend:
         if shape.grpc:
             given += ["--grpc-port", "0"]
         if shape.topics:
-            given += self.topics.words
+            given += self.topics.words()
         environment = {}
         if shape.database:
             self.databases[name] = self._stack.enter_context(tables(self._postgres, name))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confluent_kafka import Producer
 
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.ports import free_ports
 
 from .process import Answer, Service, running
+from .telling import producer, send
 
 ROOT = Path(__file__).resolve().parents[3]
 MIGRATIONS = ROOT / "services/nova_services/content/migrations"
@@ -109,8 +109,5 @@ class Person:
 def tell(kafka: Kafka, topic: str, kind: str, payload: dict[str, Any], *, key: str, identity: str = "") -> str:
     """Send an event as a relay does; its idempotency key."""
     identity = identity or str(uuid.uuid4())
-    headers = {"idempotency-key": identity, "event-type": kind, "correlation-id": f"told-{identity}"}
-    producer = Producer({"bootstrap.servers": kafka.url, "enable.idempotence": True})
-    producer.produce(topic, json.dumps(payload), key, headers=list(headers.items()))
-    assert producer.flush(20) == 0
+    send(producer(kafka), topic, kind, payload, key=key, event=identity, correlation=f"told-{identity}")
     return identity

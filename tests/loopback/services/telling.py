@@ -15,23 +15,49 @@ class Topics:
     """Topics of a test module alone: `prefix` is what services are told, the names are without it."""
 
     def __init__(self, kafka: Kafka, prefix: str, *names: str) -> None:
-        self.prefix = f"{prefix}-{os.getpid()}."
+        self.prefix = f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}."
         self.url = kafka.url
-        for name in names:
-            kafka.make_topic(self.prefix + name)
-        self._producer = Producer({"bootstrap.servers": kafka.url, "enable.idempotence": True})
+        kafka.make_topics(*(self.prefix + name for name in names), partitions=2)
+        self._producer = producer(kafka)
 
     def tell(
-        self, topic: str, kind: str, payload: Mapping[str, Any] | str, *, event: str = "", correlation: str = ""
+        self,
+        topic: str,
+        kind: str,
+        payload: Mapping[str, Any] | str,
+        *,
+        key: object = "",
+        event: str = "",
+        correlation: str = "",
     ) -> str:
-        """Send an event and wait until it is there; returns its id. A payload that is text is sent as it is."""
-        identity = event or str(uuid.uuid4())
-        headers = {"event-type": kind, "idempotency-key": identity, "correlation-id": correlation or identity}
-        value = payload if isinstance(payload, str) else json.dumps(payload)
-        self._producer.produce(self.prefix + topic, value, identity, headers=list(headers.items()))
-        assert self._producer.flush(20) == 0
-        return identity
+        """Send an event and wait until it is there; returns its id, which is its key and its correlation id, too, where
+        there is none. A payload that is text is sent as it is."""
+        event = event or str(uuid.uuid4())
+        send(self._producer, self.prefix + topic, kind, payload, key=key, event=event, correlation=correlation)
+        return event
 
     def words(self) -> tuple[str, ...]:
         """What a service is told of them."""
         return ("--brokers", self.url, "--topic-prefix", self.prefix)
+
+
+def producer(kafka: Kafka) -> Producer:
+    """A client as a relay has it."""
+    return Producer({"bootstrap.servers": kafka.url, "enable.idempotence": True})
+
+
+def send(
+    client: Producer,
+    topic: str,
+    kind: str,
+    payload: Mapping[str, Any] | str,
+    *,
+    event: str,
+    key: object = "",
+    correlation: str = "",
+) -> None:
+    """Send an event to a topic by its whole name, and wait until it is there."""
+    headers = {"event-type": kind, "idempotency-key": event, "correlation-id": correlation or event}
+    value = payload if isinstance(payload, str) else json.dumps(payload)
+    client.produce(topic, value, str(key or event), headers=list(headers.items()))
+    assert client.flush(20) == 0

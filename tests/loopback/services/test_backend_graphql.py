@@ -190,7 +190,7 @@ def test_messages_are_sent_once_and_read_with_their_senders(backend: Backend, an
 
 def test_notifications_say_who_and_are_read(backend: Backend, anna: Person, bert: Person) -> None:
     payload = {"followerId": bert.id, "followeeId": anna.id}
-    backend.topics.send("follow", "user-followed", bert.id, payload)
+    backend.topics.tell("follow", "user-followed", payload, key=bert.id)
     query = "{ notifications { items { id kind actor { displayName } read } unread } }"
     found = eventually(lambda: (page := anna.get(query)["notifications"])["items"] and page, within=20)
     (one,) = found["items"]
@@ -212,8 +212,8 @@ def test_what_is_found_has_the_names_of_today(backend: Backend, anna: Person, be
         "visibility": "VISIBILITY_PUBLIC",
         "createdAt": "2026-11-01T12:00:00Z",
     }
-    backend.topics.send("post", "post-created", post["postId"], post)
-    backend.topics.send("profile", "profile-changed", bert.id, {"userId": bert.id, "displayName": f"Old {word}"})
+    backend.topics.tell("post", "post-created", post, key=post["postId"])
+    backend.topics.tell("profile", "profile-changed", {"userId": bert.id, "displayName": f"Old {word}"}, key=bert.id)
     query = """query($word: String!) {
         searchPosts(words: $word) { items { text author { displayName } } }
         searchPeople(words: $word) { items { displayName } }

@@ -12,7 +12,7 @@ from nova.users.v1 import users_pb2, users_pb2_grpc
 from nova_data import correlation
 from nova_data.errors import DedupStoreError, PoolExhaustedError
 from nova_services import rpc
-from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from tests.loopback.support.ports import free_ports
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -79,6 +79,7 @@ def test_the_id_and_the_trace_go_with_a_call_and_with_no_other() -> None:
         (ForbiddenError("not yours"), grpc.StatusCode.PERMISSION_DENIED, "not yours"),
         (NotFoundError("no such user"), grpc.StatusCode.NOT_FOUND, "no such user"),
         (ConflictError("it is read-only"), grpc.StatusCode.FAILED_PRECONDITION, "it is read-only"),
+        (UnavailableError("users"), grpc.StatusCode.UNAVAILABLE, "users is not available"),
         (PoolExhaustedError("users", "threshold", 2.0), grpc.StatusCode.UNAVAILABLE, "a store is not available"),
         (DedupStoreError("away"), grpc.StatusCode.UNAVAILABLE, "a store is not available"),
         (ConnectionRefusedError("10.0.0.1"), grpc.StatusCode.UNAVAILABLE, "a store is not available"),

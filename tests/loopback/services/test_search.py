@@ -20,8 +20,8 @@ from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.waiting import eventually
 
-from .events import Topics
 from .process import Answer, Service, running
+from .telling import Topics
 
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/search/migrations"
 TOPICS = ("post", "profile", "user")
@@ -44,12 +44,12 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def topics(kafka: Kafka) -> Topics:
-    return Topics(kafka, *TOPICS)
+    return Topics(kafka, "search", *TOPICS)
 
 
 @pytest.fixture(scope="module")
 def search(database: Database, topics: Topics) -> Iterator[Service]:
-    words = (*topics.words, "--metrics-port", "0")
+    words = (*topics.words(), "--metrics-port", "0")
     with running("search", *words, DATABASE_URL=database.url) as service:
         yield service
 
@@ -68,8 +68,8 @@ class Writer:
         self._search = search
         self.id = uuid.uuid4()
 
-    def told(self, topic: str, kind: str, key: object, payload: dict[str, Any], *, event: str | None = None) -> None:
-        identity = self._topics.send(topic, kind, key, payload, event=event)
+    def told(self, topic: str, kind: str, key: object, payload: dict[str, Any], *, event: str = "") -> None:
+        identity = self._topics.tell(topic, kind, payload, key=key, event=event)
         self._search.line("event handled", correlation_id=identity)
 
     def post(self, text: str, *, at: int = 0, **fields: Any) -> str:
@@ -194,9 +194,9 @@ def test_an_event_that_comes_twice_has_its_effect_once(
         return search.metric('nova_search_indexed_total{event="post-created"}')
 
     before, post = indexed(), anna.payload(word)
-    event = topics.send("post", "post-created", post["postId"], post)
+    event = topics.tell("post", "post-created", post, key=post["postId"])
     search.line("event handled", correlation_id=event, repeated=False)
-    topics.send("post", "post-created", post["postId"], post, event=event)
+    topics.tell("post", "post-created", post, key=post["postId"], event=event)
     search.line("event handled", correlation_id=event, repeated=True)
     assert indexed() == before + 1
     assert found(search, word) == [post["postId"]]
@@ -252,8 +252,8 @@ def test_a_post_and_an_erasure_at_the_same_time_leave_nothing(postgres: Postgres
 
 
 def test_an_index_that_is_emptied_is_filled_from_the_topics(kafka: Kafka, postgres: Postgres, word: str) -> None:
-    database, topics = migrated(postgres), Topics(kafka, *TOPICS)
-    words = (*topics.words, "--metrics-port", "0")
+    database, topics = migrated(postgres), Topics(kafka, "search", *TOPICS)
+    words = (*topics.words(), "--metrics-port", "0")
     with running("search", *words, DATABASE_URL=database.url) as search:
         anna, gone = Writer(topics, search), Writer(topics, search)
         kept, deleted = anna.post(word), anna.post(word)
@@ -266,7 +266,7 @@ def test_an_index_that_is_emptied_is_filled_from_the_topics(kafka: Kafka, postgr
     assert database.value("SELECT count(*) FROM posts") == 0
     for _ in range(100):
         post = anna.payload("nothing")
-        topics.send("post", "post-created", post["postId"], post)
+        topics.tell("post", "post-created", post, key=post["postId"])
     with running("search", *words, DATABASE_URL=database.url) as search:
         for _ in range(105):
             search.line("event handled", repeated=False)
@@ -303,7 +303,7 @@ def test_a_parameter_that_comes_twice_is_refused(search: Service) -> None:
 def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_taken(
     search: Service, anna: Writer, topics: Topics, word: str
 ) -> None:
-    topics.send("post", "post-created", "x", {"postId": "x", "text": word})
+    topics.tell("post", "post-created", {"postId": "x", "text": word}, key="x")
     series = f'nova_consumer_dead_lettered_total{{reason="rejected",topic="{topics.prefix}post"}}'
     eventually(lambda: search.metric(series) == 1, within=20)
     assert found(search, word) == []

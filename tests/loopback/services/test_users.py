@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from confluent_kafka import Producer
 from nova.users.v1.users_pb2 import BatchGetProfilesRequest, CheckBlockRequest, GetProfileRequest
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
 from prometheus_client import CollectorRegistry
@@ -37,6 +36,7 @@ from tests.loopback.support.sidecar import document, inbound
 from tests.loopback.support.waiting import eventually
 
 from .process import Answer, Service, running
+from .telling import producer, send
 from .test_auth import MIGRATIONS as AUTH_MIGRATIONS
 from .test_auth import PASSWORD, write_key
 
@@ -86,11 +86,9 @@ def calling(users: Service) -> Iterator[UsersServiceStub]:
 def sent(kafka: Kafka, kind: str, user: str, payload: dict[str, Any] | None = None) -> str:
     """An event of auth's; returns its id."""
     event = str(uuid.uuid4())
-    producer = Producer({"bootstrap.servers": kafka.url})
-    headers = {"idempotency-key": event, "event-type": kind, "correlation-id": f"heard-{event[:8]}"}
+    client, told = producer(kafka), payload or {"userId": user}
     for _ in range(2):  # at least once means twice
-        producer.produce(f"{PREFIX}user", json.dumps(payload or {"userId": user}), user, headers=list(headers.items()))
-    assert producer.flush(20) == 0
+        send(client, f"{PREFIX}user", kind, told, key=user, event=event, correlation=f"heard-{event[:8]}")
     return event
 
 

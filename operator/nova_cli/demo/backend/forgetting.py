@@ -8,7 +8,7 @@ from nova_cli.demo.backend.stage import SOON, Backend, Person, seconds_until
 from nova_cli.demo.claim import Verdict
 
 RECORDING: Final = ("auth", "users", "content", "messaging", "notification")
-"""Databases that have a record of each erasure; search keeps copies of what others have, and no record."""
+"""Databases whose record of an erasure is looked for; search and media write one, too."""
 _ROWS: Final = """
 SELECT table_name, (xpath('/row/n/text()', query_to_xml(
     format('SELECT count(*) AS n FROM %I.%I AS t WHERE t::text LIKE %L', table_schema, table_name, '%{user}%'),
