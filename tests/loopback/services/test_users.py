@@ -40,6 +40,9 @@ from .telling import producer, send
 from .test_auth import MIGRATIONS as AUTH_MIGRATIONS
 from .test_auth import PASSWORD, write_key
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
+"""The same in each process that collects the tests."""
+
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/users/migrations"
 PREFIX = f"users-{os.getpid()}."
 PORTS = ("--metrics-port", "0", "--grpc-port", "0")
@@ -122,12 +125,12 @@ def test_a_profile_is_there_at_the_first_visit_and_its_changes_are_told(users: S
         ("PATCH /profiles/me", {"displayName": " \u2003 "}, 400, "displayName: expected 1 to 80"),
         ("PATCH /profiles/me", {"biography": "a\x00b"}, 400, "$.biography"),
         ("PATCH /profiles/me", {"email": "anna@example.org"}, 400, "email"),
-        (f"PATCH /profiles/{uuid.uuid4()}", {"biography": ""}, 403, "by its user"),
-        (f"GET /profiles/{uuid.uuid4()}", None, 404, "no such user"),
+        (f"PATCH /profiles/{NOBODY}", {"biography": ""}, 403, "by its user"),
+        (f"GET /profiles/{NOBODY}", None, 404, "no such user"),
         ("GET /profiles/anna", None, 400, "id: expected a UUID"),
         ("PUT /preferences", {"theme": "pink"}, 400, "$.theme"),
         ("PUT /preferences", {"language": "English!"}, 400, "$.language"),
-        (f"PUT /blocks/{uuid.uuid4()}", None, 404, "no such user"),
+        (f"PUT /blocks/{NOBODY}", None, 404, "no such user"),
         ("GET /blocks?pageSize=101", None, 400, "pageSize: expected 1 to 100"),
         ("GET /blocks?pageSize=0", None, 400, "pageSize: expected 1 to 100"),
         ("GET /blocks?pageToken=x", None, 400, "pageToken"),
