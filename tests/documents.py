@@ -279,8 +279,9 @@ BAD: dict[str, Bad] = {
     "a setting that the order hangs on": _rule(
         with_spec(database={"secretRef": "d", "outbox": OUTBOX | {"kafka": {"acks": "1"}}}),
         "spec.database.outbox",
-        "kafka: bootstrap.servers, acks, enable.idempotence, enable.gapless.guarantee, message.timeout.ms cannot be"
-        " set, since the order of events hangs on them",
+        "kafka: bootstrap.servers, metadata.broker.list, acks, request.required.acks, enable.idempotence,"
+        " enable.gapless.guarantee, message.timeout.ms, delivery.timeout.ms cannot be set, since the order of events"
+        " hangs on them",
     ),
     "events that are kept for hours": _rule(
         with_spec(database={"secretRef": "d", "outbox": OUTBOX | {"retention": "6h"}}),

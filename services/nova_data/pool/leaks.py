@@ -88,7 +88,7 @@ class LeakWatch:
     def pause(self, now: float) -> float:
         """Seconds until one can be overdue at the earliest, whatever is taken meanwhile."""
         for hold in self._young:
-            return max(0.0, hold.since + self.after - now)
+            return max(0.0, self.after - (now - hold.since))  # 0 exactly where `overdue` finds it
         return self.after
 
     @property

@@ -43,7 +43,7 @@ def both(postgres: Postgres, kafka: Kafka) -> Iterator[Both]:
     ports = ("--grpc-port", str(port), "--metrics-port", "0")
     own = prepared(Database(postgres))
     with (
-        tables(postgres, "users", outbox=True) as database,
+        tables(postgres, "users") as database,
         running("users", *topics, *ports, DATABASE_URL=database.url) as users,
         serving(own, kafka, prefix, f"127.0.0.1:{port}") as content,
     ):
