@@ -131,14 +131,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.root == REPOSITORY and not (REPOSITORY / "pyproject.toml").is_file():
         parser.error("this is an installed nova: name a clone of the repository with --root")
-    names = stale(options.root)
+    names, files = stale(options.root), generated()
     for name in names:
         if options.check:
             print(f"{name} is stale: run `make crds`", file=sys.stderr)
             continue
         target = options.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(generated()[name], encoding="utf-8")
+        target.write_text(files[name], encoding="utf-8")
         print(f"wrote {name}")
     return 1 if options.check and names else 0
 

@@ -57,14 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.root == REPOSITORY and not (REPOSITORY / "pyproject.toml").is_file():
         parser.error("this is an installed nova: name a clone of the repository with --root")
-    names = stale(options.root)
+    names, files = stale(options.root), generated()
     for name in names:
         if options.check:
             print(f"{name} is stale: run `python -m nova_services.schemas`", file=sys.stderr)
             continue
         target = options.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(generated()[name])
+        target.write_bytes(files[name])
         print(f"wrote {name}")
     return 1 if options.check and names else 0
 

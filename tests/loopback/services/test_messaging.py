@@ -211,7 +211,7 @@ def test_a_conversation_with_oneself_alone_is_none(one: Service) -> None:
 
 
 def test_where_to_begin_must_be_a_number(one: Service) -> None:
-    with pytest.raises(InvalidStatus) as refused, chat(one, person(), "soon"):  # type: ignore[arg-type]
+    with pytest.raises(InvalidStatus) as refused, chat(one, person(), "soon"):  # type: ignore[arg-type]  # the wrong type is what is tried
         pass
     assert refused.value.response.status_code == 400
 
@@ -346,7 +346,7 @@ def test_it_counts_who_talks_and_who_comes_back(database: Database) -> None:
 
 def test_others_write_and_read_by_grpc(database: Database) -> None:
     with messaging(database) as service, grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
-        stub = messages_pb2_grpc.MessagesServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub = messages_pb2_grpc.MessagesServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
         anna, ben = person(), person()
         conversation = begin(service, anna, ben)
         request = messages_pb2.SendMessageRequest(
