@@ -39,7 +39,7 @@ spec:
   image: nova/services:dev
   args: [catalog, --port=8081, --service-time-ms=5]
   ports: [{port: 80, appPort: 8081}]
-  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1}
+  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1, timeoutSeconds: 5}
   resources: {requests: {cpu: 10m, memory: 32Mi}}
   monitoring: {mode: "Off"}
   networkPolicy:
@@ -56,12 +56,12 @@ spec:
   topologySpread: {mode: Required, keys: [kubernetes.io/hostname]}
   ports: [{port: 80, appPort: 8081}]
   upstreams: [{name: vault, host: vault, port: 80, discovery: Endpoints}]
-  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1}
+  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1, timeoutSeconds: 5}
   resources: {requests: {cpu: 10m, memory: 32Mi}}
   rollout:
     strategy: Canary
     sticky: true
-    steps: [{weight: 50, hold: 3s}, {weight: 100, hold: 1s}]
+    steps: [{weight: 50, hold: 8s}, {weight: 100, hold: 1s}]
     checks: {minimumSamples: 20}
   networkPolicy:
     mode: Enforce

@@ -96,7 +96,7 @@ def policies(console: Console) -> Path:
     flags = "-s -w"
     key = content_key(policies_sources(), flags, "-trimpath", os.uname().machine)
     home = cache_root() / "bin" / f"policies-{key}"
-    what = "what enforces NetworkPolicies (once, about a minute on two cores)"
+    what = "what enforces NetworkPolicies (once, about three minutes on two cores)"
     build = partial(_build, packages=["."], what=what, console=console, module=POLICIES, flags=flags)
     return publish(home, build) / "policies"
 
