@@ -111,18 +111,22 @@ async def delete(connection: Connection, some: Sequence[UUID], owner: UUID) -> N
     await connection.execute("DELETE FROM media WHERE id = ANY ($1)", some)
     async with outbox(connection) as events:
         for media in some:
-            payload = {"mediaId": str(media), "ownerId": str(owner)}
+            payload: dict[str, Any] = {"mediaId": str(media), "ownerId": str(owner)}
             await events.append("media", media, "media-deleted", payload)
 
 
 def _record(row: Sequence[Any]) -> Record:
-    *known, visibility, created = row
-    return Record(*known, _SHOWN[visibility], created)
+    media, owner, kind, size, sha256, visibility, created = row
+    return Record(media, owner, kind, size, sha256, _SHOWN[visibility], created)
 
 
 def _told(record: Record) -> dict[str, Any]:
     """The payload of an event: of what nobody else may see it says no more than that it is there."""
-    payload = {"mediaId": str(record.media), "ownerId": str(record.owner), "visibility": record.visibility}
+    payload: dict[str, Any] = {
+        "mediaId": str(record.media),
+        "ownerId": str(record.owner),
+        "visibility": record.visibility,
+    }
     if record.visibility == "VISIBILITY_PUBLIC":
         payload |= {"kind": record.kind, "size": record.size, "createdAt": record.created_at.isoformat()}
     return payload
