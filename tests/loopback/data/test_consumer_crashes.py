@@ -78,15 +78,16 @@ def test_the_pages_example(kafka: Kafka, database: str, postgres: Postgres) -> N
     postgres.sql("CREATE TABLE charges (order_id int)")
     producer = Producer({"bootstrap.servers": kafka.url})
     for _ in range(2):
-        producer.produce("orders", b'{"id": 42}', "42", headers=[("idempotency-key", b"e42")])
-    producer.produce("orders", b'{"id": 43}', "42", headers=[("idempotency-key", b"e43")])
+        producer.produce("order", b'{"id": 42}', "42", headers=[("idempotency-key", b"e42")])
+    producer.produce("order", b'{"id": 43}', "42", headers=[("idempotency-key", b"e43")])
     assert producer.flush(20) == 0
     process = subprocess.Popen([sys.executable, "-c", PAGE, database, kafka.url], cwd=REPOSITORY)
     try:
         eventually(lambda: postgres.sql("SELECT count(*) FROM charges WHERE order_id = 43") == "1", within=40)
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
-        assert postgres.sql("SELECT order_id FROM charges ORDER BY 1").split() == ["42", "43"]
+        # what the outbox' page sends lies in the same topic, where its test was before this one
+        assert postgres.sql("SELECT order_id FROM charges WHERE order_id > 41 ORDER BY 1").split() == ["42", "43"]
     finally:
         process.kill()
         process.wait()
