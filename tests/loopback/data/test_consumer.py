@@ -112,7 +112,7 @@ def test_a_dead_letter_is_listed_put_back_once_its_cause_is_gone_and_dropped(kaf
         assert first["idempotencyKey"] == "e1"
         assert first["error"] == "RejectedError: not now"
         assert two["id"].startswith(f"{topic}/")
-        assert "expected ids, or --all" in dead("replay")[1]
+        assert dead("replay") == (2, "nova-data dead-letters: expected ids, or --all\n")
         assert "no/such/1 is none of" in dead("replay", "no/such/1")[1]
         fixed.set()
         assert dead("replay", first["id"]) == (0, "1 messages were put back\n")

@@ -85,10 +85,12 @@ def test_the_pages_examples(kafka: Kafka, database: str, postgres: Postgres) -> 
             producer = Producer({"bootstrap.servers": kafka.url})
             for number in (order, order, order + 1):
                 headers: list[tuple[str, str | bytes | None]] = [("idempotency-key", f"e{number}")]
-                producer.produce("orders", f'{{"id": {number}}}', "42", headers=headers)
+                producer.produce("order", f'{{"id": {number}}}', "42", headers=headers)
             assert producer.flush(20) == 0
             the_page(kafka, database, postgres, order, example)
-        assert postgres.sql("SELECT order_id FROM charges ORDER BY 1").split() == ["42", "43", "44", "45"]
+        # what the outbox' page sends lies in the same topic, where its test was before this one
+        charged = postgres.sql("SELECT order_id FROM charges WHERE order_id > 41 ORDER BY 1").split()
+        assert charged == ["42", "43", "44", "45"]
     finally:
         postgres.sql("DROP TABLE charges")
 
