@@ -113,6 +113,11 @@ class RejectedError(DataError):
     """A handler says that this event can never be handled: it goes to the dead letters without another attempt."""
 
 
+class UndecodableError(RejectedError, ValueError):
+    """The content of an event is not what it has to be, and will not be another time; says what is wrong with its form,
+    and nothing of what it says."""
+
+
 class ConsumerError(DataError):
     """A consumer that cannot work as it was told; the message names the setting and the rule."""
 
