@@ -5,6 +5,7 @@
     hub             the WebSockets of this process, by user, and who of them is behind
     wakeups         Redis: tells the other processes that there is something to read, and carries nothing
     leaving         what somebody who is erased leaves behind
+    permission      who may write to whom, by the blocks that users knows
     sending         a message from wherever it comes: stored, counted, told
     chat            one WebSocket
     watching        looks into PostgreSQL for whom nobody told, and says who is here
