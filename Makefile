@@ -51,7 +51,7 @@ test: lint $(STAMP)  ## every test: lint, unit, loopback, cluster, end to end
 	$(PYTEST) tests/unit tests/fuzz tests/loopback tests/oracles tests/cluster tests/bench -m 'not alone' -n 3 --dist loadfile || $(BIN)/python -m tests.again $$?; \
 	wait $$ahead
 	$(PYTEST) --compiled $(COMPILED) -m 'not alone' -n 3 --dist loadfile || $(BIN)/python -m tests.again $$? --compiled
-	$(PYTEST) tests -m alone
+	$(PYTEST) tests -m alone || $(BIN)/python -m tests.again $$? --alone
 
 test-unit: $(STAMP)  ## tests without sockets or clocks, in seconds
 	$(PYTEST) tests/unit

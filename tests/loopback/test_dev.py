@@ -1,6 +1,7 @@
 """`nova dev`: the sidecar beside a local process, as a developer at a terminal has it."""
 
 import http.client
+import importlib.util
 import os
 import re
 import signal
@@ -10,12 +11,14 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from nova_cli.devfile import load
 from nova_cli.main import main
+from tests.crowd import CROWD
 
 from .conftest import StartApp
 from .support.message import request
@@ -168,6 +171,21 @@ def test_serving_in_under_a_second(scene: Scene) -> None:
         return seconds
 
     assert min(once() for _ in range(3)) < 1
+
+
+def test_nothing_is_loaded_that_only_the_development_environment_brings() -> None:
+    """By its time alone nobody would notice: structlog loads rich where schemathesis happens to be installed."""
+    command = [sys.executable, "-X", "importtime", "-m", "nova_cli.main", "dev", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60 * CROWD, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines() if line.startswith("import time:")}
+    assert importlib.util.find_spec("rich")
+    assert "nova_sidecar.runtime" in loaded
+    assert not loaded & {"rich.traceback", "importlib.metadata", "pydantic", "aiohttp"}
+
+
+def test_the_version() -> None:
+    said = subprocess.run([NOVA, "--version"], capture_output=True, text=True, timeout=60 * CROWD, check=True)
+    assert said.stdout == f"nova {version('nova')}\n"
 
 
 def test_the_app_is_reached_through_the_sidecar_and_reaches_its_upstream(scene: Scene, app: StartApp) -> None:

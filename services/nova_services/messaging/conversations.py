@@ -118,6 +118,13 @@ class Message(NamedTuple):
     sent_at: datetime
 
 
+class Extent(NamedTuple):
+    """Which places a user's stream has: those after `begin`, up to `end`."""
+
+    begin: int
+    end: int
+
+
 class Sent(NamedTuple):
     """What became of a draft: the message, and whose streams it is in; nobody's where it was sent before."""
 
@@ -222,6 +229,12 @@ class Conversations:
         async with self._database.acquire() as connection:
             rows = await connection.fetch("SELECT user_id, last_place FROM streams WHERE user_id = ANY ($1)", users)
         return {row["user_id"]: row["last_place"] for row in rows}
+
+    async def extent(self, user: UUID) -> Extent:
+        """Where the stream of a user begins and ends; of a user without one, 0 and 0."""
+        async with self._database.acquire() as connection:
+            row = await connection.fetchrow("SELECT begins_after, last_place FROM streams WHERE user_id = $1", user)
+        return Extent(0, 0) if row is None else Extent(*row)
 
     async def here(self, users: Sequence[UUID]) -> None:
         """These have a WebSocket open at this moment; of who is erased that is not noted any more."""
