@@ -94,6 +94,13 @@ class DedupStoreError(DownstreamError):
     """The store of idempotency keys does not answer, so whether an event was seen is not known."""
 
 
+class DedupTransactionError(DataError):
+    """A key was asked for outside a transaction: it would be there before its effect, and stay where that fails."""
+
+    def __init__(self) -> None:
+        super().__init__("a key is taken in the transaction of its effect: `async with connection.transaction(): …`")
+
+
 class ClaimedError(DataError):
     """Somebody else is handling the same event; ask again after `retry_after` seconds."""
 

@@ -34,7 +34,8 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.claims import claimed, first, first_of, seen, standing
 from nova_data.dedup.key import checked_scope, digest
 from nova_data.dedup.metrics import DedupMetrics
-from nova_data.errors import DedupStoreError, PoolExhaustedError
+from nova_data.errors import DedupStoreError, DedupTransactionError, PoolExhaustedError
+from nova_data.transactions import in_transaction
 
 ACQUIRE_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool; statements have the pool's own `command_timeout`."""
@@ -122,16 +123,20 @@ class PostgresKeys:
     async def first(self, connection: Any, key: str) -> bool:
         """Whether nobody had this key, which is taken with it: for a transaction of one's own, of asyncpg or psycopg 3.
 
-        A rollback gives the key back. Raises what the driver does, and ValueError for a key that is none.
+        A rollback gives the key back. Raises what the driver does, DedupTransactionError outside a transaction, and
+        ValueError for a key that is none.
         """
         known = digest(self.scope, key)
+        _require_transaction(connection)
         done = await first(connection, known)
         self._metrics.count(self.scope, "first" if done else "duplicate")
         return done
 
     async def first_of(self, connection: Any, keys: Sequence[str]) -> list[bool]:
         """The same for many keys in one round trip (asyncpg): of one that is there twice the earlier one is first."""
-        answers = await first_of(connection, [digest(self.scope, key) for key in keys])
+        asked = [digest(self.scope, key) for key in keys]
+        _require_transaction(connection)
+        answers = await first_of(connection, asked)
         for done in answers:
             self._metrics.count(self.scope, "first" if done else "duplicate")
         return answers
@@ -166,6 +171,11 @@ class PostgresKeys:
 
     def __repr__(self) -> str:
         return f"<PostgresKeys {self.scope}>"
+
+
+def _require_transaction(connection: Any) -> None:
+    if not in_transaction(connection):
+        raise DedupTransactionError
 
 
 class _Trial:

@@ -17,7 +17,7 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.metrics import DedupMetrics
 from nova_data.dedup.postgres import PostgresKeys
 from nova_data.dedup.schema import SLOTS, slot_table
-from nova_data.errors import DedupStoreError
+from nova_data.errors import DedupStoreError, DedupTransactionError
 from nova_data.main import main
 from nova_data.pool.connection import JoiningConnection
 from tests.crowd import CROWD
@@ -194,6 +194,23 @@ def test_repeatable_read_is_refused_and_serializable_is_not(database: str) -> No
                 async with connection.transaction(isolation="repeatable_read"):
                     await keys.first(connection, "e1")
             async with connection.transaction(isolation="serializable"):
+                assert await keys.first(connection, "e1")
+
+    run(database, work)
+
+
+def test_a_key_is_taken_in_a_transaction_alone(database: str) -> None:
+    async def work(pool: Any) -> None:
+        keys = PostgresKeys(pool, scope="s")
+        async with pool.acquire() as connection:
+            with pytest.raises(DedupTransactionError, match="in the transaction of its effect"):
+                await keys.first(connection, "e1")
+            with pytest.raises(DedupTransactionError):
+                await keys.first_of(connection, ["e1"])
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            with pytest.raises(DedupTransactionError):
+                await keys.first(connection, "e1")
+            async with connection.transaction():
                 assert await keys.first(connection, "e1")
 
     run(database, work)
