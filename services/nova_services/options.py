@@ -67,6 +67,17 @@ def redis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--redis", metavar="URL", default=os.environ.get("REDIS_URL"), help="default: $REDIS_URL")
 
 
+def sweep_every(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """--sweep-every, of what is removed since it is too old."""
+    parser.add_argument(
+        "--sweep-every",
+        metavar="SECONDS",
+        type=positive,
+        default=round(seconds),
+        help="how often rows that are too old are removed (default %(default)s)",
+    )
+
+
 def address(parser: argparse.ArgumentParser, service: str, default_port: int = 9090) -> None:
     """--SERVICE-address, of another one's gRPC."""
     where = f"{service}:{default_port}"

@@ -6,24 +6,26 @@ time (`nova_services.erasing` does it in one transaction).
 
     before  →  the rows in which the person stands, and what refers to them  →  what `before` gave to do afterwards
 
+`others` are handlers of further types of events in the topic `user`, where the service hears of them, too.
+
 What was interrupted is gone on with when the event comes again. The note in `nova_erasures` has the event's id, times
 and counts by table, and nothing that says who it was; an event whose note is complete does nothing. `before` may be
 called again, and so may what it gives.
 """
 
 import argparse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID, uuid5
 
 from nova_data import kafka_settings
 from nova_data.consumer.consumer import Consumer
-from nova_data.consumer.handling import PAUSE_ON
+from nova_data.consumer.handling import PAUSE_ON, Handler
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
 from nova_data.database import GONE, connected
-from nova_data.errors import DatabaseError
+from nova_data.errors import DatabaseError, PoolExhaustedError
 from nova_data.pool.database import Connection, Database
 from nova_data.schema.patience import Patience
 from nova_data.schema.soft_delete.erasure import REFERENCE, Erasure, Place
@@ -50,17 +52,20 @@ class Removal:
         *,
         tables: Sequence[str] = (),
         before: Before | None = None,
+        others: Mapping[str, Handler] | None = None,
     ) -> None:
         self._database = database
         self._places = tuple(places)
         self._tables = tuple(tables)
         self._before = before
+        self._others = others or {}
 
-    async def __call__(self, message: Message) -> bool | None:
+    async def __call__(self, message: Message) -> object:
         """Handle an event of the topic `user`; False where it was handled before. Raises RejectedError for one that
         says no user."""
         if message.event_type != "user-erased":
-            return None
+            other = self._others.get(message.event_type or "")
+            return None if other is None else await other(message)
         return await self.erase(subject(message), reference(message))
 
     async def erase(self, user: UUID, reference: str) -> bool:
@@ -86,7 +91,7 @@ class Removal:
             brokers=options.brokers,
             kafka=kafka_settings.from_environment(),
             timeout=TIMEOUT,
-            pause_on=(*PAUSE_ON, *GONE, DatabaseError),
+            pause_on=(*PAUSE_ON, *GONE, DatabaseError, PoolExhaustedError),
             metrics=ConsumerMetrics(stand.registry),
         )
         async with running(stand, consumer):

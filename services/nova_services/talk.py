@@ -1,11 +1,14 @@
 """People who chat, for the demo and the end-to-end tests: they go on through rolling updates, and keep the books.
 
-Standard input has one line of JSON, {"conversationId", "tokens"}, since command lines are no place for tokens; then its
-end says that all has been said. Results are JSON on standard output, after the line `started`.
+Standard input has one line of JSON, {"conversationId", "logins": [{"accessToken", "refreshToken"}]}, since command
+lines are no place for tokens; then its end says that all has been said. Results are JSON on standard output, after the
+line `started`.
 
-Each has one WebSocket and does what a good client does. A message is its own until the answer `sent` has come: when the
-WebSocket was closed, it comes back at once, says how far it has read, and sends again what was not answered, under the
-same client id. In the end everybody must have read everything once, and in the order of positions.
+Each device has one WebSocket and does what a good client does. A message is its own until the answer `sent` has come:
+when the WebSocket was closed, it comes back at once, says how far it has read, and sends again what was not answered,
+under the same client id. One that was closed with its token gets another token first; the devices of a login share it,
+since a refresh token is good for once. In the end everybody must have read everything once, and in the order of
+positions.
 """
 
 import argparse
@@ -16,7 +19,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +27,9 @@ import aiohttp
 
 from nova_services.load import STARTED, end_of_input
 
-CLEAN = (1000, 1001, 1012)
+EXPIRED = 4401
+"""Code of messaging's: another token is needed."""
+CLEAN = (1000, 1001, 1012, EXPIRED)
 """Codes of a close that was meant (RFC 6455 section 7.4.1; 1012: the service restarts)."""
 _LAST_WORDS = 30.0
 """Seconds in which what was sent must have come to everybody."""
@@ -51,12 +56,34 @@ class Scene:
     """Seconds that somebody was without a WebSocket."""
 
 
-class Talker:
-    """One person. `heard` are positions and texts in the order in which they came."""
+class Login:
+    """The tokens of one login; `refresh` is the URL that gives the next ones."""
 
-    def __init__(self, name: str, token: str, scene: Scene) -> None:
+    def __init__(self, given: Mapping[str, str], refresh: str) -> None:
+        self._given = given
+        self._refresh = refresh
+        self._renewing = asyncio.Lock()
+
+    @property
+    def token(self) -> str:
+        """The access token."""
+        return self._given["accessToken"]
+
+    async def renew(self, session: aiohttp.ClientSession, expired: str) -> None:
+        """Get another token for the one that has expired, unless another device has. Raises what aiohttp does."""
+        async with self._renewing:
+            if self.token == expired:
+                body = {"refreshToken": self._given["refreshToken"]}
+                async with session.post(self._refresh, json=body, raise_for_status=True) as answer:
+                    self._given = await answer.json()
+
+
+class Talker:
+    """One device of a person. `heard` are positions and texts in the order in which they came."""
+
+    def __init__(self, name: str, login: Login, scene: Scene) -> None:
         self._name = name
-        self._headers = {"authorization": f"Bearer {token}"}
+        self._login = login
         self._scene = scene
         self._after: int | None = None
         self._waiting: dict[str, str] = {}
@@ -78,8 +105,10 @@ class Talker:
         scene, gone = self._scene, time.monotonic()
         while not scene.over.is_set():
             place = "" if self._after is None else f"?after={self._after}"
+            token = self._login.token
+            headers = {"authorization": f"Bearer {token}"}
             try:
-                async with session.ws_connect(f"{url}{place}", headers=self._headers) as chat:
+                async with session.ws_connect(f"{url}{place}", headers=headers) as chat:
                     if self.here.is_set():
                         scene.reconnects += 1
                         scene.longest = max(scene.longest, time.monotonic() - gone)
@@ -87,6 +116,8 @@ class Talker:
                     gone = time.monotonic()
                     if not scene.over.is_set():
                         scene.codes[chat.close_code or 0] += 1
+                if chat.close_code == EXPIRED:
+                    await self._login.renew(session, token)
             except aiohttp.WSServerHandshakeError as error:
                 scene.errors[f"handshake {error.status}"] += 1
                 await asyncio.sleep(_AGAIN)
@@ -155,10 +186,11 @@ def judge(said: Sequence[str], heard: Sequence[Sequence[tuple[int, str]]]) -> di
     }
 
 
-async def _run(url: str, rate: float) -> dict[str, Any]:
+async def _run(url: str, refresh: str, rate: float, devices: int) -> dict[str, Any]:
     given = json.loads(await asyncio.to_thread(_first_line))
     scene = Scene(given["conversationId"], 1 / rate, quiet=end_of_input())
-    people = [Talker(f"p{number}", token, scene) for number, token in enumerate(given["tokens"])]
+    logins = [Login(one, refresh) for one in given["logins"]]
+    people = [Talker(f"p{who}.{number}", login, scene) for who, login in enumerate(logins) for number in range(devices)]
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         for one in people:
             group.create_task(one.talk(session, url))
@@ -198,9 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 once all has been said, whatever became of it."""
     parser = argparse.ArgumentParser(prog="python -m nova_services.talk", description="People who chat, and count.")
     parser.add_argument("url", help="such as http://messaging/chat")
+    parser.add_argument("--refresh", required=True, metavar="URL", help="of new tokens, such as http://auth/refresh")
     parser.add_argument("--rate", type=float, default=5.0, help="messages a second of each (default %(default)s)")
+    parser.add_argument("--devices", type=int, default=1, help="WebSockets of each login (default %(default)s)")
     given = parser.parse_args(argv)
-    print(json.dumps(asyncio.run(_run(given.url, given.rate))))
+    print(json.dumps(asyncio.run(_run(given.url, given.refresh, given.rate, given.devices))))
     return 0
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nova_cli.demo.stage import Stage
 
 NAMES = ("correlation", "breaker", "overload", "restart", "reload", "token", "cache", "tenants")
-BACKEND_NAMES = ("sign-up", "post", "search", "graphql", "chat", "delete", "trail", "erase")
+BACKEND_NAMES = ("sign-up", "post", "search", "graphql", "chat", "delete", "media", "trail", "erase")
 
 EPILOG = """\
 examples:
@@ -45,6 +45,7 @@ claims of the backend:
   graphql       posts and authors, which two services have, in one answer
   chat          WebSockets while every pod is replaced: no message lost, none doubled
   delete        a deleted post is gone from feed and search
+  media         a picture is its owner's alone until it is shown; recommendations fall back to the feed
   trail         one correlation id through HTTP, gRPC, Kafka and the logs of all pods
   erase         a person who closes the account is gone from every table
 

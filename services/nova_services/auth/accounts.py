@@ -3,15 +3,18 @@
 A session is one login. Each refresh spends the session's token and gives the next one. A token that comes a second time
 was copied: by a thief, or from one. Nobody can tell which of the two has come, so the session ends for both (RFC 9700
 section 4.14.2). The session's row is locked first, so that of two who come at once one comes second.
+
+The end of sessions is told by the event sessions-ended, for services that let somebody go on for longer than a request.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from nova_data.outbox.writer import outbox
-from nova_data.pool.database import Database
+from nova_data.pool.database import Connection, Database
 from nova_services.auth.tokens import SESSION_SECONDS, digest
 from nova_services.erasing import Place, erase
 
@@ -120,6 +123,7 @@ class Accounts:
                 return Refreshed("refused")
             if row["used"]:
                 await connection.execute("UPDATE sessions SET revoked_at = now() WHERE id = $1", row["id"])
+                await _tell_ended(connection, row["account_id"], [row["id"]])
                 return Refreshed("reused")
             await connection.execute("UPDATE refresh_tokens SET used_at = now() WHERE digest = $1", spent)
             await connection.execute(_INSERT_TOKEN, digest(following), row["id"])
@@ -139,6 +143,7 @@ class Accounts:
                 row["id"],
                 everywhere,
             )
+            await _tell_ended(connection, row["account_id"], [one["id"] for one in ended])
             return len(ended)
 
     async def revoke_all(self, user: UUID) -> int:
@@ -149,6 +154,7 @@ class Accounts:
                 " AND account_id = $1 RETURNING id",
                 user,
             )
+            await _tell_ended(connection, user, [one["id"] for one in ended])
             return len(ended)
 
     async def session_holds(self, user: UUID, session: UUID) -> bool:
@@ -167,3 +173,11 @@ class Accounts:
         Those that somebody else is at are left for the next time."""
         async with self._database.transaction() as connection:
             return len(await connection.fetch(_EXPIRED, keep, most))
+
+
+async def _tell_ended(connection: Connection, user: UUID, sessions: Sequence[UUID]) -> None:
+    """Write the event sessions-ended, where there is something to tell, in the transaction of the caller."""
+    if sessions:
+        payload = {"userId": str(user), "sessionIds": [str(session) for session in sessions]}
+        async with outbox(connection) as events:
+            await events.append("user", user, "sessions-ended", payload)

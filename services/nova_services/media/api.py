@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from nova_services.media.forms import Media
+from nova_services.media.forms import Change, Choice, Media
 from nova_services.media.kinds import KINDS
 from nova_services.openapi import Api, Operation, Problem, Raw
 
@@ -16,9 +16,18 @@ API: Final = Api(
             "Keep a file, 10 MiB at most.",
             {201: Media, 403: Problem, 413: Problem, 415: Problem},
             body=Raw(kinds=KINDS),
+            query=Choice,
             viewer=True,
         ),
         Operation("GET", "/media/{id}", "What is known of a file.", {200: Media, 404: Problem}, viewer=True),
+        Operation(
+            "PATCH",
+            "/media/{id}",
+            "Have a file of one's own seen by everybody, or by nobody else.",
+            {200: Media, 404: Problem},
+            body=Change,
+            viewer=True,
+        ),
         Operation(
             "GET",
             "/media/{id}/content",

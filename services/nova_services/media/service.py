@@ -1,11 +1,13 @@
 """media over HTTP; who asks is whom the sidecar has read in the token.
 
-    POST   /media                 the file, with its content-type    201 what is known of it; 413, 415
-    GET    /media/{id}                                               200; 404
-    GET    /media/{id}/content                                       200 the file; 304 where one has it; 404
-    DELETE /media/{id}                                               204; 404 where it is nobody's, or another one's
+    POST   /media                 the file, with its content-type; ?visibility=    201 what is known of it; 413, 415
+    GET    /media/{id}                                                             200; 404
+    PATCH  /media/{id}            {"visibility"}                                   200; 404
+    GET    /media/{id}/content                                                     200 the file, 304; 404
+    DELETE /media/{id}                                                             204; 404
     GET    /healthz, /openapi.json
 
+404 is also the answer where a file is private and another one's, or only its owner may do it.
 503 with Retry-After while the database or the store of contents is away.
 """
 
@@ -16,6 +18,7 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
+from nova_services import bodies
 from nova_services.background import background
 from nova_services.backing import unavailable
 from nova_services.bodies import answer, identifier
@@ -24,8 +27,9 @@ from nova_services.identity import viewer
 from nova_services.logs import get_logger
 from nova_services.media import forms
 from nova_services.media.api import API
+from nova_services.media.forms import Change, Choice
 from nova_services.media.metrics import MediaMetrics
-from nova_services.media.records import Record, Records
+from nova_services.media.records import Record, Records, Visibility
 from nova_services.media.shelf import Shelf
 from nova_services.media.sweeping import sweeping
 from nova_services.media.uploading import RefusedError, Upload
@@ -58,6 +62,7 @@ class Media:
         made = application(
             web.post("/media", self._upload),
             web.get("/media/{id}", self._show),
+            web.patch("/media/{id}", self._change),
             web.get("/media/{id}/content", self._read),
             web.delete("/media/{id}", self._delete),
         )
@@ -74,10 +79,10 @@ class Media:
     # --- requests
 
     async def _upload(self, request: web.Request) -> web.Response:
-        owner, kind = viewer(request), request.content_type
+        owner, kind, choice = viewer(request), request.content_type, bodies.query(request, Choice)
         try:
             upload = Upload(request.content.iter_any(), kind, length=request.content_length)
-            record = await self._keep(owner, upload, kind)
+            record = await self._keep(owner, upload, kind, choice.visibility)
         except RefusedError as error:
             self._metrics.refused(error.status)
             refusal = web.json_response({"error": str(error)}, status=error.status)
@@ -86,23 +91,28 @@ class Media:
         self._metrics.uploaded(record.kind, record.size)
         return answer(forms.media(record), status=201, headers={"location": f"/media/{record.media}"})
 
-    async def _keep(self, owner: UUID, upload: Upload, kind: str) -> Record:
+    async def _keep(self, owner: UUID, upload: Upload, kind: str, visibility: Visibility) -> Record:
         """The content first, so that a row always has one. Where it is not known whether the row is there, the content
         stays: the sweep will know."""
         media = uuid4()
         await self._shelf.put(media, upload.chunks())
         try:
-            return await self._records.add(media, owner, kind, upload.size, upload.sha256)
+            return await self._records.add(media, owner, kind, upload.size, upload.sha256, visibility=visibility)
         except ForbiddenError:
             await self._shelf.remove(media)
             raise
 
     async def _show(self, request: web.Request) -> web.Response:
-        viewer(request)
         return answer(forms.media(await self._found(request)))
 
+    async def _change(self, request: web.Request) -> web.Response:
+        owner, given = viewer(request), await bodies.read(request, Change)
+        record = await self._records.show(identifier(request), owner, given.visibility)
+        if record is None:
+            raise NotFoundError(_NONE)
+        return answer(forms.media(record))
+
     async def _read(self, request: web.Request) -> web.StreamResponse:
-        viewer(request)
         record = await self._found(request)
         etag = record.sha256.hex()
         if any(tag.value == etag for tag in request.if_none_match or ()):
@@ -124,7 +134,8 @@ class Media:
         return web.Response(status=204)
 
     async def _found(self, request: web.Request) -> Record:
-        record = await self._records.find(identifier(request))
+        asking = viewer(request)
+        record = await self._records.find(identifier(request), asking)
         if record is None:
             raise NotFoundError(_NONE)
         return record

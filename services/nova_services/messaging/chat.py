@@ -11,8 +11,11 @@ Rules:
   was when it comes back.
 * At the end of the process a frame in hand is finished, and then the close frame goes out between two messages: 1012
   (service restart), which tells clients to come back. What they sent and got no `sent` for, they send again.
-* While the database is away the WebSocket stays: a message is answered by an error with `retryAfter`, and the stream is
-  asked for again.
+* It ends in the same way when it may not stay any longer (`staying`).
+* A stream begins somewhere: what has long been read is removed. A client that was away for so long is told where it
+  goes on by another `ready`, and reads what was before in the conversations.
+* While the database is away, or users where a block must be known, the WebSocket stays: a message is answered by an
+  error with `retryAfter`, and the stream is asked for again.
 
 Codes are those of https://www.iana.org/assignments/websocket.
 """
@@ -29,14 +32,15 @@ from uuid import UUID
 from aiohttp import WSMsgType, web
 
 from nova_data.backoff import Backoff
-from nova_services.backing import lasting
-from nova_services.errors import NotFoundError
+from nova_services.backing import lasting, said
+from nova_services.errors import ForbiddenError, NotFoundError
 from nova_services.logs import get_logger
 from nova_services.messaging import frames
-from nova_services.messaging.conversations import Conversations
+from nova_services.messaging.conversations import Conversations, Message
 from nova_services.messaging.frames import Failed, Frame
-from nova_services.messaging.metrics import Closed, MessagingMetrics
+from nova_services.messaging.metrics import MessagingMetrics
 from nova_services.messaging.sending import Sending
+from nova_services.messaging.staying import CODES, Closed
 
 PAGE: Final = 100
 """Messages that are in memory for a WebSocket, at most."""
@@ -44,7 +48,6 @@ PATIENCE: Final = 10.0
 """Seconds that a client may leave a message untaken."""
 ANSWER: Final = 5.0
 """Seconds that a client has for its own close frame."""
-_CODES: Final[dict[Closed, int]] = {"slow": 1013, "ending": 1012, "failed": 1011, "left": 1000}
 _AGAIN: Final = Backoff(base=0.2, longest=5.0)
 
 
@@ -53,7 +56,8 @@ class SlowReaderError(Exception):
 
 
 class Chat:
-    """See the module. `place` is how far the client has read; `started_at` is in seconds since 1970."""
+    """See the module. `place` is how far the client has read, `session` the login that it came with; `started_at` is in
+    seconds since 1970."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Chat:
         user: UUID,
         place: int,
         *,
+        session: UUID | None,
         conversations: Conversations,
         sending: Sending,
         metrics: MessagingMetrics,
@@ -70,6 +75,7 @@ class Chat:
     ) -> None:
         self.user = user
         self.place = place
+        self.session = session
         self._socket = socket
         self._conversations = conversations
         self._sending = sending
@@ -80,6 +86,7 @@ class Chat:
         self._started_at = time()
         self._news = asyncio.Event()
         self._ending = asyncio.Event()
+        self._end: Closed = "ending"
         self._hand = asyncio.Lock()
         """Held while a frame of the client's is dealt with."""
 
@@ -87,9 +94,11 @@ class Chat:
         """There may be something in the stream."""
         self._news.set()
 
-    def end(self) -> None:
-        """The process ends: close in good order."""
-        self._ending.set()
+    def end(self, why: Closed) -> None:
+        """Close in good order; the first reason is the one that the client hears."""
+        if not self._ending.is_set():
+            self._end = why
+            self._ending.set()
 
     async def run(self) -> Closed:
         """Until one of the two leaves; why."""
@@ -115,11 +124,12 @@ class Chat:
         if error is not None and not isinstance(error, ConnectionError):
             get_logger().error("chat failed", exc_info=error)
             return "failed"
-        return "left" if error is not None or hearing.done() else "ending"
+        return "left" if error is not None or hearing.done() else self._end
 
     async def _close(self, why: Closed) -> None:
+        code, reason = CODES[why]
         with suppress(ConnectionError):
-            await self._socket.close(code=_CODES[why], drain=why != "slow")
+            await self._socket.close(code=code, message=reason.encode(), drain=why != "slow")
         if self._transport is not None and why == "slow":
             self._transport.abort()  # it holds what the client did not take, and would wait for it as long as TCP does
 
@@ -140,12 +150,12 @@ class Chat:
             return Failed(str(error))
         try:
             return frames.stored((await self._sending.send(given.draft(self.user))).message)
-        except NotFoundError as error:
+        except (NotFoundError, ForbiddenError) as error:
             return Failed(str(error), given.client_id)
         except Exception as error:
             if (after := lasting(error)) is None:
                 raise
-            return Failed("the database is not available", given.client_id, max(1, ceil(after)))
+            return Failed(said(error), given.client_id, max(1, ceil(after)))
 
     # --- to the client
 
@@ -155,7 +165,7 @@ class Chat:
         while True:
             self._news.clear()  # before reading, so that what comes meanwhile is read after
             try:
-                page = await self._conversations.stream(self.user, self.place, limit=PAGE)
+                begin, page = await self._read()
             except Exception as error:
                 if lasting(error) is None:
                     raise
@@ -163,6 +173,10 @@ class Chat:
                 await asyncio.sleep(_AGAIN.wait(failures, self._random))
                 continue
             failures = 0
+            if begin > self.place:
+                self.place = begin
+                await self._put(frames.Ready(begin))
+                continue
             for place, message in page:
                 await self._put(frames.told(place, message))
                 self.place = place
@@ -171,6 +185,13 @@ class Chat:
                     self._metrics.delay.observe(max(0.0, time() - stored_at))
             if len(page) < PAGE:
                 await self._news.wait()
+
+    async def _read(self) -> tuple[int, Sequence[tuple[int, Message]]]:
+        """The place after which the stream begins, where that may be farther than the client is, and what comes."""
+        page = await self._conversations.stream(self.user, self.place, limit=PAGE)
+        if not page or page[0][0] == self.place + 1:
+            return self.place, page
+        return (await self._conversations.extent(self.user)).begin, page  # else it was somebody's who is erased
 
     async def _put(self, frame: Frame) -> None:
         """Write a frame, whole; then wait until the client has taken most of what was written."""

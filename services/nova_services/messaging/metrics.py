@@ -4,9 +4,8 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-Closed = Literal["left", "slow", "ending", "failed"]
-"""By the client; by us, since it did not read, the process ends, or something went wrong."""
-_CLOSED: Final[tuple[Closed, ...]] = ("left", "slow", "ending", "failed")
+from nova_services.messaging.staying import CODES, Closed
+
 _SENT: Final = ("stored", "repeated", "refused")
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -35,14 +34,28 @@ class MessagingMetrics:
         self.found = Counter(
             "nova_messaging_wakeups_missed", "WebSockets that were behind with nobody having told.", registry=registry
         )
-        for reason in _CLOSED:
+        self._blocked = Counter(
+            "nova_messaging_blocked", "Conversations and messages that a block refused.", registry=registry
+        )
+        self._unknown = Counter(
+            "nova_messaging_blocks_unknown", "Questions for a block that users did not answer.", registry=registry
+        )
+        for reason in CODES:
             self._closed.labels(reason)
         for result in _SENT:
             self._messages.labels(result)
 
     def sent(self, result: Literal["stored", "repeated", "refused"]) -> None:
-        """One more message; `refused` is one of somebody who is no member."""
+        """One more message; `refused` is one of somebody who is no member, or is kept from it by a block."""
         self._messages.labels(result).inc()
+
+    def blocked(self) -> None:
+        """A block refused something."""
+        self._blocked.inc()
+
+    def unknown_blocks(self) -> None:
+        """users did not answer."""
+        self._unknown.inc()
 
     def closed(self, reason: Closed) -> None:
         """One WebSocket less."""

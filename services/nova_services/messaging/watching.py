@@ -1,6 +1,7 @@
-"""Looks into PostgreSQL for whom nobody told: one question every few seconds for all WebSockets of the process.
+"""Looks into PostgreSQL for whom nobody told: two questions every few seconds for all WebSockets of the process.
 
-It is what makes Redis a convenience. It also says who is here, so that others are notified and these are not.
+It is what makes Redis a convenience. It also says who is here, so that others are notified and these are not, and has
+those go whose login has ended.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from nova_services.logs import get_logger
 from nova_services.messaging.conversations import AWAY_AFTER, Conversations
 from nova_services.messaging.hub import Hub
 from nova_services.messaging.metrics import MessagingMetrics
+from nova_services.messaging.sessions import Sessions
 
 LOOK_EVERY: Final = 2.0
 """Seconds: the longest that a message waits for a reader whom no wake-up reached."""
@@ -19,7 +21,12 @@ _HERE_EVERY: Final = AWAY_AFTER / 3
 
 
 async def watch(
-    conversations: Conversations, hub: Hub, metrics: MessagingMetrics, *, every: float = LOOK_EVERY
+    conversations: Conversations,
+    sessions: Sessions,
+    hub: Hub,
+    metrics: MessagingMetrics,
+    *,
+    every: float = LOOK_EVERY,
 ) -> None:
     """Look every so many seconds, until it is cancelled."""
     lost = False
@@ -30,6 +37,7 @@ async def watch(
             continue
         try:
             metrics.found.inc(hub.compare(await conversations.ends(users)))
+            hub.dismiss(*await sessions.over(users, hub.sessions()))
             if turn % each == 0:
                 await conversations.here(users)
             lost = False

@@ -3,6 +3,7 @@
     notices        which event tells whom of what: policy alone
     notifications  what is in PostgreSQL
     effects        what becomes of an event, once
+    keeping        how long notifications are kept
     forms, api     what goes in and out over HTTP
     service        the HTTP side
     rpc            the gRPC side

@@ -3,19 +3,21 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import aiohttp
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.loopback.data.database import Database
 from tests.loopback.support.postgresserver import Server as Postgres
 
 from .process import Answer, Service, running
+from .userspeer import UsersPeer
 
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/messaging/migrations"
 NOWHERE = "127.0.0.1:1"
@@ -36,11 +38,15 @@ def prepared(postgres: Postgres) -> Iterator[Database]:
 
 @contextmanager
 def messaging(database: Database | str, *words: str, redis: int = 1, brokers: str = NOWHERE) -> Iterator[Service]:
-    """A process of messaging; `redis` is a port of loopback, 1 for none."""
+    """A process of messaging; `redis` is a port of loopback, 1 for none. Nobody has blocked anybody."""
     url = database if isinstance(database, str) else database.url
     given = ("--grpc-port", "0", "--metrics-port", "0", "--brokers", brokers, "--redis", f"redis://127.0.0.1:{redis}")
-    with running("messaging", *given, *words, DATABASE_URL=url) as service:
-        yield service
+    peer = UsersPeer()
+    try:
+        with running("messaging", *given, "--users-address", peer.address, *words, DATABASE_URL=url) as service:
+            yield service
+    finally:
+        peer.close()
 
 
 def person() -> str:
@@ -62,19 +68,23 @@ def say(service: Service, sender: str, conversation: str, text: str, client: str
 
 
 @contextmanager
-def chat(service: Service, user: str, after: int | None = None, **options: Any) -> Iterator[ClientConnection]:
-    """A WebSocket, of which the first frame is still to be read."""
+def chat(
+    service: Service, user: str, after: int | None = None, *, said: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[ClientConnection]:
+    """A WebSocket, of which the first frame is still to be read; `said` are further headers of the sidecar's."""
     query = "" if after is None else f"?after={after}"
     url = f"ws://127.0.0.1:{service.port}/chat{query}"
-    headers = {"x-nova-subject": user}
+    headers = {"x-nova-subject": user, **(said or {})}
     with connect(url, additional_headers=headers, open_timeout=10, compression=None, proxy=None, **options) as socket:
         yield socket
 
 
 @contextmanager
-def ready(service: Service, user: str, after: int | None = None) -> Iterator[ClientConnection]:
+def ready(
+    service: Service, user: str, after: int | None = None, *, said: Mapping[str, str] | None = None
+) -> Iterator[ClientConnection]:
     """The same, after its first frame."""
-    with chat(service, user, after) as socket:
+    with chat(service, user, after, said=said) as socket:
         assert hear(socket)["type"] == "ready"
         yield socket
 
@@ -83,6 +93,15 @@ def hear(socket: ClientConnection, within: float = 10.0) -> Frame:
     """The next frame."""
     frame: Frame = json.loads(socket.recv(timeout=within))
     return frame
+
+
+def closed(socket: ClientConnection, within: float = 10.0) -> tuple[int, str]:
+    """Code and reason with which it is closed; what comes before is passed over."""
+    with suppress(ConnectionClosed):
+        while True:
+            hear(socket, within)
+    assert socket.close_code is not None
+    return socket.close_code, socket.close_reason or ""
 
 
 def send(socket: ClientConnection, conversation: str, text: str, client: str | None = None) -> str:

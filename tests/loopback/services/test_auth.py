@@ -218,6 +218,30 @@ def test_logging_out_ends_one_session_or_all(auth: Service, email: str) -> None:
     assert auth.call("/logout", "POST", {"refreshToken": "unknown"}).status == 204
 
 
+def test_the_end_of_sessions_is_told_once_and_names_them(auth: Service, database: Database, email: str) -> None:
+    first, second, third, copied = (login(auth, email).body for _ in range(4))
+    said = [claims(auth, one["accessToken"]) for one in (first, second, third, copied)]
+    user, sessions = said[0]["sub"], [one["sid"] for one in said]
+
+    def told() -> list[list[str]]:
+        query = "SELECT payload::text FROM outbox_events WHERE event_type = 'sessions-ended' AND aggregate_id = '%s'"
+        found = [json.loads(payload) for (payload,) in database.rows(query % user + " ORDER BY created_at")]
+        assert all(one["userId"] == user for one in found)
+        return [sorted(one["sessionIds"]) for one in found]
+
+    for _ in range(2):
+        auth.call("/logout", "POST", {"refreshToken": first["refreshToken"]})
+    assert told() == [[sessions[0]]]
+    following = refresh(auth, copied["refreshToken"]).body["refreshToken"]
+    for token in (copied["refreshToken"], following):
+        assert refresh(auth, token).status == 401
+    assert told() == [[sessions[0]], [sessions[3]]]
+    with calling(auth) as asked:
+        for _ in range(2):
+            asked.RevokeSessions(RevokeSessionsRequest(user_id=user), timeout=5)
+    assert told() == [[sessions[0]], [sessions[3]], sorted(sessions[1:3])]
+
+
 def test_keys_are_rotated_without_a_restart(auth: Service, keys: Path, email: str) -> None:
     before = login(auth, email).body["accessToken"]
     tomorrow = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()

@@ -1,8 +1,11 @@
-"""auth and users behind sidecars that have the policies of examples/backend: who gets in, and as whom."""
+"""Services behind sidecars that have the policies of examples/backend: who gets in, as whom, and for how long."""
 
 import asyncio
 import http.client
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +16,19 @@ from nova.auth.v1.auth_pb2 import IntrospectTokenRequest
 from nova.auth.v1.auth_pb2_grpc import AuthServiceStub
 from nova.users.v1.users_pb2 import CheckBlockRequest
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
+from websockets.sync.client import connect
 
 from nova_data import correlation
 from nova_services import rpc
 from tests.loopback.conftest import StartSidecar
 from tests.loopback.data.database import Database
+from tests.loopback.support.issuer import RS256, Issuer, token
 from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.sidecar import Sidecar, document, inbound
-from tests.loopback.support.tokens import policy
+from tests.loopback.support.tokens import of, policy
+from tests.loopback.support.waiting import eventually
 
+from .chatting import begin, closed, hear, messaging, person, prepared
 from .process import Answer, Service, running
 from .test_auth import PASSWORD, PORTS, write_key
 
@@ -120,3 +127,65 @@ async def _services_ask(users: Pod, auth: Pod, user: str, token: str) -> None:
         async with rpc.channel(auth.grpc) as channel:
             said = await AuthServiceStub(channel).IntrospectToken(IntrospectTokenRequest(access_token=token), timeout=5)
             assert (said.active, said.user_id) == (True, user)
+
+
+def conversing(service: Service, issuer: dict[str, Any], start: StartSidecar) -> str:
+    """Where /chat of a process is, behind a sidecar that believes this issuer, and is told the rest by the example."""
+    example = yaml.safe_load((REPOSITORY / "examples/backend/messaging.yaml").read_text())["spec"]["jwt"]
+    jwt = policy(issuers=[issuer], claimHeaders=example["claimHeaders"])
+    sidecar = start(document(inbound(("127.0.0.1", service.port), "http", protocol="websocket"), jwt=jwt))
+    where = sidecar.config.inbound[0].listen
+    return f"ws://{where.host}:{where.port}/chat"
+
+
+def test_a_websocket_ends_with_its_token_whatever_the_client_says(postgres: Postgres, start: StartSidecar) -> None:
+    issuer = Issuer(RS256.public())
+    try:
+        with prepared(postgres) as database, messaging(database) as service:
+            url = conversing(service, of(issuer, audiences=["nova"]), start)
+            given = token(RS256, aud="nova", sub=person(), sid=person(), exp=int(time.time()) + 3)
+            spoofed = {"x-nova-expires": "9999999999", "x-nova-session": "none"}
+            headers = {"authorization": f"Bearer {given}", **spoofed}
+            with connect(url, additional_headers=headers, compression=None, proxy=None) as socket:
+                assert hear(socket)["type"] == "ready"
+                assert closed(socket) == (4401, "token expired")
+    finally:
+        issuer.stop()
+
+
+@pytest.mark.timeout(120)
+def test_a_chat_goes_on_through_tokens_that_are_renewed(
+    databases: dict[str, Database], postgres: Postgres, start: StartSidecar, tmp_path: Path
+) -> None:
+    """By the program of the demo, which does what clients should: 2 people with 2 devices each."""
+    write_key(tmp_path, "2026-01-01")
+    example = yaml.safe_load((REPOSITORY / "examples/backend/messaging.yaml").read_text())["spec"]["jwt"]
+    with (
+        running("auth", "--keys", str(tmp_path), *PORTS, DATABASE_URL=databases["auth"].url) as auth,
+        prepared(postgres) as database,
+        messaging(database, "--longest", "1") as service,
+    ):
+        (issuer,) = example["issuers"]
+        url = conversing(service, issuer | {"jwksUrl": f"http://127.0.0.1:{auth.port}/.well-known/jwks.json"}, start)
+        people = [{"email": f"{name}@example.org", "password": PASSWORD} for name in ("anna", "ben")]
+        users = [auth.call("/register", "POST", one).body["userId"] for one in people]
+        opening = {
+            "conversationId": begin(service, *users),
+            "logins": [auth.call("/login", "POST", one).body for one in people],
+        }
+        words = (url, f"--refresh=http://127.0.0.1:{auth.port}/refresh", "--rate=5", "--devices=2")
+        command = [sys.executable, "-m", "nova_services.talk", *words]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as talk:
+            assert talk.stdin is not None
+            talk.stdin.write(json.dumps(opening) + "\n")
+            talk.stdin.flush()
+            expired = 'nova_messaging_sockets_closed_total{reason="expired"}'
+            eventually(lambda: service.metric(expired) >= 8, within=20)
+            output, _ = talk.communicate(timeout=60)
+        said = json.loads(output.splitlines()[-1])
+        assert said["said"] > 10
+        assert (said["lost"], said["doubled"], said["disordered"], said["unanswered"]) == ([], [], 0, 0)
+        assert (said["errors"], said["unclean"]) == ({}, 0)
+        assert said["codes"]["4401"] >= 8
+        assert auth.metric('nova_auth_refreshes_total{result="ok"}') >= 4
+        assert auth.metric('nova_auth_refreshes_total{result="reused"}') == 0

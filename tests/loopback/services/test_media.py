@@ -45,6 +45,7 @@ HEADS = {
 }
 PICTURE = HEADS[PNG] + bytes(range(256)) * 1200
 LARGEST = 10 * 1024 * 1024
+FOR_ALL = "/media?visibility=VISIBILITY_PUBLIC"
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +70,12 @@ def media(database: Database, folder: Path) -> Iterator[Service]:
         yield service
 
 
-def upload(media: Service, owner: str, body: Any, called: str = PNG, **headers: str) -> Answer:
-    """A file as a body; one that is no bytes goes in chunks, with no length said."""
+def upload(media: Service, owner: str, body: Any, called: str = PNG, *, path: str = FOR_ALL, **headers: str) -> Answer:
+    """A file as a body, for everybody; one that is no bytes goes in chunks, with no length said."""
     connection = http.client.HTTPConnection("127.0.0.1", media.port, timeout=30)
     try:
         named = {"x-nova-subject": owner, "content-type": called, **headers}
-        connection.request("POST", "/media", body, named, encode_chunked=not isinstance(body, bytes))
+        connection.request("POST", path, body, named, encode_chunked=not isinstance(body, bytes))
         response = connection.getresponse()
         return Answer(response.status, dict(response.getheaders()), json.loads(response.read()))
     finally:
@@ -82,7 +83,7 @@ def upload(media: Service, owner: str, body: Any, called: str = PNG, **headers: 
 
 
 def read(media: Service, path: str, **headers: str) -> Answer:
-    """A content as bytes."""
+    """A content as bytes, by a stranger unless the headers say otherwise."""
     connection = http.client.HTTPConnection("127.0.0.1", media.port, timeout=30)
     try:
         connection.request("GET", path, headers={"x-nova-subject": person(), **headers})
@@ -198,6 +199,63 @@ def test_its_owner_deletes_it_and_nobody_else(media: Service, folder: Path, data
     assert identity in contents(folder)  # a deletion may be taken back
     query = f"SELECT event_type FROM outbox_events WHERE aggregate_id = '{identity}' AND aggregate_type = 'media'"
     assert ("media-deleted",) in database.rows(query)
+
+
+def test_a_file_is_its_owners_alone_unless_the_owner_says_otherwise(media: Service) -> None:
+    anna, ben = person(), person()
+    answer = upload(media, anna, PICTURE, path="/media")
+    assert (answer.status, answer.body["visibility"]) == (201, "VISIBILITY_PRIVATE")
+    path = f"/media/{answer.body['mediaId']}"
+    none = media.call(f"/media/{person()}", x_nova_subject=ben)
+    for method, body in (("GET", None), ("PATCH", {"visibility": "VISIBILITY_PUBLIC"}), ("DELETE", None)):
+        refused = media.call(path, method, body, x_nova_subject=ben)
+        assert (refused.status, refused.body) == (none.status, none.body) == (404, {"error": "there is no such file"})
+    known = {"if-none-match": f'"{answer.body["sha256"]}"'}
+    assert [read(media, f"{path}/content", **more).status for more in ({}, known)] == [404, 404]
+    assert media.call(path, x_nova_subject=anna).body == answer.body
+    assert read(media, f"{path}/content", **{"x-nova-subject": anna}).body == PICTURE
+    assert read(media, f"{path}/content", **{"x-nova-subject": anna}, **known).status == 304
+
+
+def test_an_owner_shows_a_file_and_hides_it_again(media: Service, database: Database) -> None:
+    anna = person()
+    identity = upload(media, anna, PICTURE, path="/media").body["mediaId"]
+    seen = []
+    for visibility in ("VISIBILITY_PUBLIC", "VISIBILITY_PUBLIC", "VISIBILITY_PRIVATE"):
+        changed = media.call(f"/media/{identity}", "PATCH", {"visibility": visibility}, x_nova_subject=anna)
+        assert (changed.status, changed.body["visibility"]) == (200, visibility)
+        seen.append(read(media, f"/media/{identity}/content").status)
+    assert seen == [200, 200, 404]
+    query = f"SELECT event_type, payload::text FROM outbox_events WHERE aggregate_id = '{identity}' ORDER BY created_at"
+    told = [(event, json.loads(payload)) for event, payload in database.rows(query)]
+    assert [event for event, _ in told] == ["media-added", "media-changed", "media-changed"]
+    private = {"mediaId": identity, "ownerId": anna, "visibility": "VISIBILITY_PRIVATE"}
+    assert told[0][1] == told[2][1] == private  # of what nobody else may see there is nothing more
+    assert (told[1][1]["kind"], told[1][1]["size"]) == (PNG, len(PICTURE))
+    media.call(f"/media/{identity}", "DELETE", x_nova_subject=anna)
+    again = media.call(f"/media/{identity}", "PATCH", {"visibility": "VISIBILITY_PUBLIC"}, x_nova_subject=anna)
+    assert again.status == 404
+
+
+@pytest.mark.parametrize("wrong", ["public", "VISIBILITY_FOLLOWERS", ""])
+def test_another_visibility_is_refused_by_name(media: Service, folder: Path, wrong: str) -> None:
+    before, anna = contents(folder), person()
+    answer = upload(media, anna, PICTURE, path=f"/media?visibility={wrong}")
+    assert (answer.status, "$.visibility" in answer.body["error"]) == (400, True), answer
+    assert contents(folder) == before
+    identity = upload(media, anna, PICTURE).body["mediaId"]
+    answer = media.call(f"/media/{identity}", "PATCH", {"visibility": wrong}, x_nova_subject=anna)
+    assert (answer.status, "$.visibility" in answer.body["error"]) == (400, True), answer
+    answer = media.call(f"/media/{identity}", "PATCH", {}, x_nova_subject=anna)
+    assert (answer.status, "visibility" in answer.body["error"]) == (400, True), answer
+
+
+def test_what_was_kept_before_there_was_a_choice_is_its_owners_alone(media: Service, database: Database) -> None:
+    anna, identity = person(), person()
+    columns = "(id, user_id, kind, size, sha256)"  # as a process of the version before inserts them
+    database.sql(f"INSERT INTO media {columns} VALUES ('{identity}', '{anna}', '{PNG}', 1, '')")
+    assert media.call(f"/media/{identity}", x_nova_subject=person()).status == 404
+    assert media.call(f"/media/{identity}", x_nova_subject=anna).body["visibility"] == "VISIBILITY_PRIVATE"
 
 
 def test_who_asks_must_be_known_and_ask_for_an_id(media: Service) -> None:

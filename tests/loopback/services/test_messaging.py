@@ -15,6 +15,8 @@ from nova.messages.v1 import messages_pb2, messages_pb2_grpc
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from nova_data.pool.database import Database as Pool
+from nova_services.messaging.conversations import Conversations
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
@@ -430,12 +432,20 @@ def test_who_waits_to_write_while_being_removed_has_written_nothing(
     assert database.value(f"SELECT count(*) FROM messages WHERE conversation_id = '{conversation}'") == 0
 
 
-def test_of_who_is_erased_it_is_not_noted_that_they_are_here(database: Database, one: Service) -> None:
+def test_who_is_erased_comes_in_no_more_and_it_is_not_noted_that_they_are_here(
+    database: Database, one: Service
+) -> None:
     anna, ben = person(), person()
     database.sql(f"INSERT INTO closed_users VALUES ('{anna}')")
-    for user in (anna, ben):
-        with ready(one, user):
-            pass
+    with pytest.raises(InvalidStatus) as refused, chat(one, anna):
+        pass
+    assert refused.value.response.status_code == 401
+
+    async def note() -> None:  # as a process that has not found out yet
+        async with Pool(database.url) as pool:
+            await Conversations(pool).here([uuid.UUID(user) for user in (anna, ben)])
+
+    asyncio.run(note())
     assert database.rows(f"SELECT user_id::text FROM presences WHERE user_id IN ('{anna}', '{ben}')") == [(ben,)]
 
 

@@ -1,15 +1,22 @@
 """notification as it runs in a pod: a process, a real PostgreSQL with its migrations, a real Kafka."""
 
+import asyncio
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from nova.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from nova_data.consumer.dead_letters import topic_of
+from nova_data.pool.database import Database as Pool
+from nova_services.notification.keeping import rules
+from nova_services.retention import RetentionMetrics, sweep
 from tests.loopback.data.database import Database
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
@@ -211,6 +218,90 @@ def test_it_counts_what_people_were_told_and_read(service: Service, topics: Topi
     eventually(lambda: (welcomes("notifications"), welcomes("spared")) == (before + 1, spared + 1))
     service.call("/notifications/read", "POST", x_nova_subject=user)
     assert service.metric("nova_notification_read_total") == read + 1
+
+
+# ---- how long they are kept
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def old(postgres: Postgres) -> Iterator[Database]:
+    """A database with notifications of many days, named after them: of each day one that is unread (`u`), and one that
+    was read on the same day (`r`)."""
+    made = Database(postgres)
+    done = made.command("migrate", MIGRATIONS)
+    assert done.returncode == 0, done.stderr
+    for days in (1, 29, 31, 89, 91):
+        made.sql(f"""
+            INSERT INTO notifications (id, user_id, kind, subject_id, created_at, read_at) VALUES
+            (gen_random_uuid(), gen_random_uuid(), 'u{days}', NULL, '{NOW - timedelta(days=days)}', NULL),
+            (gen_random_uuid(), gen_random_uuid(), 'r{days}', NULL, '{NOW - timedelta(days=days)}',
+             '{NOW - timedelta(days=days)}')
+        """)
+    yield made
+    made.drop()
+
+
+def kept(database: Database) -> set[str]:
+    return {kind for (kind,) in database.rows("SELECT kind FROM notifications")}
+
+
+def swept(database: Database, **bounds: int) -> list[int]:
+    """What each rule removes at `NOW`."""
+
+    async def look() -> list[int]:
+        found = rules()
+        metrics = RetentionMetrics(CollectorRegistry(), found)
+        async with Pool(database.url) as pool:
+            return [await sweep(pool, rule, metrics, now=NOW, **bounds) for rule in found]
+
+    return asyncio.run(look())
+
+
+def test_those_that_were_read_are_kept_for_a_month_and_the_others_for_three(old: Database) -> None:
+    assert swept(old) == [3, 1]
+    assert kept(old) == {"u1", "u29", "u31", "u89", "r1", "r29"}
+    assert swept(old) == [0, 0]
+
+
+def test_they_are_removed_some_at_a_time_the_oldest_first(old: Database) -> None:
+    assert swept(old, batch=2, most=1) == [2, 1]
+    assert kept(old) >= {"u89", "r31"}
+    assert swept(old, batch=2, most=1) == [1, 0]
+
+
+def test_one_process_removes_them_at_a_time(old: Database) -> None:
+    async def meanwhile(connection: Any) -> list[int]:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext('read'))", 0x52657465)
+            return await asyncio.to_thread(swept, old)
+
+    assert old.do(meanwhile) == [0, 2]
+    assert swept(old) == [2, 0]
+
+
+def test_who_holds_the_table_is_not_waited_for(old: Database) -> None:
+    async def meanwhile(connection: Any) -> None:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE notifications IN EXCLUSIVE MODE")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await asyncio.to_thread(swept, old)
+
+    old.do(meanwhile)
+    assert swept(old) == [3, 1]
+
+
+def test_the_process_removes_them_by_itself_and_counts(old: Database, topics: Topics) -> None:
+    words = ("--brokers", topics.url, "--topic-prefix", f"{uuid.uuid4().hex[:8]}.", "--sweep-every", "1")
+    days = ("--keep-days", "36500", "--keep-read-days", "36500")
+    old.sql("UPDATE notifications SET read_at = '1900-01-01' WHERE kind = 'r1'")
+    with running("notification", *PORTS, *words, *days, DATABASE_URL=old.url) as started:
+        for what in ("read", "old"):
+            assert started.metric(f'nova_retention_failures_total{{what="{what}"}}') == 0
+        assert started.line("rows expired", what="read")["removed"] == 1
+        assert started.metric('nova_retention_removed_total{what="read"}') == 1
+    assert kept(old) == {f"{one}{days}" for one in "ur" for days in (1, 29, 31, 89, 91)} - {"r1"}
 
 
 def test_without_its_database_it_says_so_and_lives(topics: Topics) -> None:

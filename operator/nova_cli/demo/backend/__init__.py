@@ -4,7 +4,7 @@
     services    examples/backend/*.yaml with what they need: Secrets, ConfigMaps of migrations, a size for one machine
     bring_up    puts all of it in place
     stage       reaches it: people who are logged in, Kafka's messages, PostgreSQL's tables, everybody's log lines
-    walk        the claims, in the order of a day: sign up, post, chat, search, delete, be forgotten
+    walk        the claims, in the order of a day: sign up, post, chat, search, delete, show, be forgotten
     trail       one correlation id, followed through HTTP, gRPC, Kafka and all logs
 
 Nothing has to be applied in an order: what comes before the thing that it needs waits for it.

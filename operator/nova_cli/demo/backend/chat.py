@@ -22,13 +22,14 @@ _LEAVING: Final = 90
 def chat(backend: Backend) -> Verdict:
     """Two people with two devices each talk through a rolling update: everything comes to everybody, once and in order,
     and every WebSocket is closed between two messages, by a code that says so."""
-    anna, ben = (backend.person(name, fresh=True) for name in ("anna", "ben"))
+    anna, ben = (backend.person(name) for name in ("anna", "ben"))
     begun = backend.ask("POST", "messaging", "/conversations", by=anna, body={"members": [ben.user]})
     if begun.status != 201:
         raise CommandError(f"no conversation was begun: {begun.status} {str(begun.body)[:200]}")
-    tokens = [one.access for one in (anna, ben) for _ in range(_DEVICES)]
-    opening = json.dumps({"conversationId": begun.body["conversationId"], "tokens": tokens}) + "\n"
-    words = ("python3", "-m", "nova_services.talk", f"{backend.url('messaging')}/chat", f"--rate={_RATE}")
+    logins = [backend.another_login(one) for one in (anna, ben)]
+    opening = json.dumps({"conversationId": begun.body["conversationId"], "logins": logins}) + "\n"
+    options = (f"--refresh={backend.url('auth')}/refresh", f"--rate={_RATE}", f"--devices={_DEVICES}")
+    words = ("python3", "-m", "nova_services.talk", f"{backend.url('messaging')}/chat", *options)
     before = _there(backend)
     with backend.meanwhile(*words, opening=opening) as end:
         begin = time.monotonic()
@@ -39,7 +40,7 @@ def chat(backend: Backend) -> Verdict:
         took = time.monotonic() - begin
         said = end()
     figures = (
-        f"{said['said']} messages between {len(tokens)} WebSockets while {len(before)} pods were replaced in"
+        f"{said['said']} messages between {len(logins) * _DEVICES} WebSockets while {len(before)} pods were replaced in"
         f" {took:.0f} s: {len(said['lost'])} lost, {len(said['doubled'])} doubled, {said['disordered']} heard out of"
         f" order; {said['reconnects']} reconnects, the longest without one {said['longest']:.2f} s; closed with"
         f" {said['codes']}"
@@ -48,7 +49,7 @@ def chat(backend: Backend) -> Verdict:
     if trouble or said["unanswered"]:
         figures += f"; unanswered {said['unanswered']}, errors {trouble}"
     whole = not (said["lost"] or said["doubled"] or said["disordered"] or said["unanswered"] or trouble)
-    return Verdict(whole and said["reconnects"] >= len(tokens), figures)
+    return Verdict(whole and said["reconnects"] >= len(logins) * _DEVICES, figures)
 
 
 def _there(backend: Backend) -> set[str]:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from nova_cli.demo.backend.pictures import upload
 from nova_cli.demo.backend.sharing import feed, finds, new_word, write
 from nova_cli.demo.backend.stage import SOON, Backend, Person, seconds_until
 from nova_cli.demo.claim import Verdict
 
-RECORDING: Final = ("auth", "users", "content", "messaging", "notification")
-"""Databases whose record of an erasure is looked for; search and media write one, too."""
+RECORDING: Final = ("auth", "users", "content", "messaging", "notification", "media")
+"""Databases whose record of an erasure is looked for; search writes one, too."""
 _ROWS: Final = """
 SELECT table_name, (xpath('/row/n/text()', query_to_xml(
     format('SELECT count(*) AS n FROM %I.%I AS t WHERE t::text LIKE %L', table_schema, table_name, '%{user}%'),
@@ -29,7 +30,7 @@ Rows = Mapping[str, Mapping[str, int]]
 
 
 def erase(backend: Backend) -> Verdict:
-    """Somebody who has a profile, a post, a comment, a follower and a conversation closes the account."""
+    """Somebody who has a profile, a post, a comment, a follower, a conversation and a picture closes the account."""
     carla, ben = backend.person("carla"), backend.person("ben")
     path, word = _live(backend, carla, ben)
     before = _rows(backend, carla)
@@ -66,6 +67,7 @@ def _live(backend: Backend, carla: Person, ben: Person) -> tuple[str, str]:
     path = f"/posts/{written.body['postId']}"
     backend.ask("POST", "content", f"{path}/comments", by=carla, body={"text": "first"})
     backend.ask("POST", "messaging", "/conversations", by=carla, body={"members": [ben.user]})
+    upload(backend, carla)
     seconds_until(lambda: word in feed(backend, ben) and bool(finds(backend, ben, word, "posts")))
     return path, word
 

@@ -66,16 +66,15 @@ class Backend(Stage):
 
     # ---- people
 
-    def person(self, name: str, *, fresh: bool = False) -> Person:
-        """Somebody who is logged in, signed up now if need be; `fresh`: with a token that holds for its whole time.
-        Raises CommandError where that fails."""
+    def person(self, name: str) -> Person:
+        """Somebody who is logged in, signed up now if need be. Raises CommandError where that fails."""
         if name not in self._people:
             someone = stranger(name)
             self.register(someone)
             self.login(someone)
             self._people[name] = someone
         someone = self._people[name]
-        if fresh or time.monotonic() - someone.since > _TOKEN_SECONDS:
+        if time.monotonic() - someone.since > _TOKEN_SECONDS:
             self._take(someone, self.ask("POST", "auth", "/refresh", body={"refreshToken": someone.refresh}))
         return someone
 
@@ -99,6 +98,12 @@ class Backend(Stage):
         answer = self.ask("POST", "auth", "/login", body=someone.credentials)
         self._take(someone, answer)
         return answer
+
+    def another_login(self, someone: Person) -> dict[str, str]:
+        """The tokens of a login of its own, for a program that renews them itself."""
+        answer = self.ask("POST", "auth", "/login", body=someone.credentials)
+        self._expect(answer, 200, "log in")
+        return {name: answer.body[name] for name in ("accessToken", "refreshToken")}
 
     def _take(self, someone: Person, answer: Answer) -> None:
         self._expect(answer, 200, "log in")
@@ -127,16 +132,18 @@ class Backend(Stage):
         *,
         by: Person | None = None,
         body: Any = None,
+        kind: str = "",
         correlation: str = "",
     ) -> Answer:
-        """One request from the client pod, with somebody's token, and an id where one is given. A refusal by a
-        rate limit is waited out, as clients should."""
+        """One request from the client pod, with somebody's token, and an id where one is given. A body of a `kind`, a
+        media type, is a text that goes as it is, another one goes as JSON. A refusal by a rate limit is waited out, as
+        clients should."""
         sent = {_CORRELATION: correlation} if correlation else {}
         if by is not None:
             sent["authorization"] = f"Bearer {by.access}"
-        data = None if body is None else json.dumps(body)
+        data = body if kind or body is None else json.dumps(body)
         if data is not None:
-            sent["content-type"] = "application/json"
+            sent["content-type"] = kind or "application/json"
         while True:
             (answer,) = self.call(self.url(service) + path, method=method, headers=sent, data=data)
             if answer["status"] != 429:

@@ -8,6 +8,7 @@ from typing import Final
 
 from nova_cli.demo.backend.chat import chat
 from nova_cli.demo.backend.forgetting import erase
+from nova_cli.demo.backend.pictures import media
 from nova_cli.demo.backend.sharing import delete, graphql, post, search
 from nova_cli.demo.backend.stage import SOON, Answer, Backend, stranger
 from nova_cli.demo.backend.trail import trail
@@ -49,6 +50,7 @@ CLAIMS: Final = (
     Claim("graphql", "one question for posts with their authors", graphql),
     Claim("chat", "a chat over WebSockets while every pod of messaging is replaced", chat),
     Claim("delete", "the post is deleted, and gone wherever it was", delete),
+    Claim("media", "a picture is its owner's until it is shown, and somebody is recommended something", media),
     Claim("trail", "one correlation id through HTTP, gRPC, Kafka and the logs of all pods", trail),
     Claim("erase", "a person is erased, and gone wherever anything was", erase),
 )
