@@ -113,7 +113,11 @@ def _ready(seen: Observation, trouble: Trouble | None) -> Verdict:
         if trouble is not None and trouble.reason not in {reasons.CONFIG_REJECTED, reasons.DRAIN_BUDGET_TOO_SMALL}:
             return Verdict("False", trouble.reason, trouble.message)
         return Verdict("False", reasons.ROLLING_OUT, f"{available} of {seen.replicas} pods are available")
-    if seen.missed:  # they run, and no request of the service reaches them
+    return _rolled_out(seen)
+
+
+def _rolled_out(seen: Observation) -> Verdict:
+    if seen.missed:  # those pods run, and no request of the service reaches them
         return Verdict("False", reasons.SIDECAR_MISSING, seen.missed)
     if seen.replicas == 0:
         return Verdict("True", reasons.SCALED_TO_ZERO, "no pods are wanted")
