@@ -86,8 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_sidecar(parser.add_argument_group("the sidecar, for services that do not say otherwise"))
-    _add_process(parser.add_argument_group("the operator itself"))
-    _add_webhooks(parser.add_argument_group("admission webhooks, which every replica serves"))
+    operator = parser.add_argument_group("the operator itself")
+    _add_process(operator)
+    _add_times(operator)
+    webhooks = parser.add_argument_group("admission webhooks, which every replica serves")
+    _add_webhooks(webhooks)
+    _add_certificates(webhooks)
+    _add_injection(webhooks)
     return parser
 
 
@@ -113,13 +118,7 @@ def _add_sidecar(group: argparse._ArgumentGroup) -> None:
         default=DEFAULT_REQUESTS,
         help="what a sidecar reserves; a HorizontalPodAutoscaler needs the CPU part (default: %(default)s)",
     )
-    group.add_argument(
-        "--sidecar-poll",
-        metavar="SECONDS",
-        type=_seconds,
-        default=10.0,
-        help="time between two looks at a sidecar that runs the current configuration (default: %(default)s)",
-    )
+    _add_time(group, "--sidecar-poll", 10.0, "between two looks at a sidecar that runs the current configuration")
 
 
 def _add_process(group: argparse._ArgumentGroup) -> None:
@@ -155,29 +154,14 @@ def _add_process(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers", metavar="N", type=_count, default=16, help="services reconciled at once (default: %(default)s)"
     )
-    group.add_argument(
-        "--watch-silence",
-        metavar="SECONDS",
-        type=_seconds,
-        default=SILENCE,
-        help="time without a word, or the API server's bookmark once a minute, after which a watch is opened anew "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--resync",
-        metavar="SECONDS",
-        type=_seconds,
-        default=300.0,
-        help="time after which a service is checked against the API server unasked (default: %(default)s)",
-    )
-    group.add_argument(
-        "--discovery",
-        metavar="SECONDS",
-        type=_seconds,
-        default=30.0,
-        help="time between two looks for HTTPRoutes, PodMonitors and PrometheusRules, which may be installed or "
-        "removed at any time (default: %(default)s)",
-    )
+
+
+def _add_times(group: argparse._ArgumentGroup) -> None:
+    silence = "without a word, or the API server's bookmark once a minute, after which a watch is opened anew"
+    optional = "HTTPRoutes, PodMonitors and PrometheusRules, which may be installed or removed at any time"
+    _add_time(group, "--watch-silence", SILENCE, silence)
+    _add_time(group, "--resync", 300.0, "after which a service is checked against the API server unasked")
+    _add_time(group, "--discovery", 30.0, f"between two looks for {optional}")
 
 
 def _add_webhooks(group: argparse._ArgumentGroup) -> None:
@@ -207,6 +191,9 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
         default=names.OPERATOR_NAME,
         help="name of the validating and of the mutating webhook configuration (default: %(default)s)",
     )
+
+
+def _add_certificates(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--webhook-certificates",
         choices=("made", "given"),
@@ -221,13 +208,10 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
         default=90 * 86_400.0,
         help="lifetime of a certificate that is made; it is renewed when a third is left (default: 90 days)",
     )
-    group.add_argument(
-        "--webhook-certificate-poll",
-        metavar="SECONDS",
-        type=_seconds,
-        default=10.0,
-        help="time between two looks at the Secret (default: %(default)s)",
-    )
+    _add_time(group, "--webhook-certificate-poll", 10.0, "between two looks at the Secret")
+
+
+def _add_injection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--injection-policy",
         choices=("Ignore", "Fail"),
@@ -235,13 +219,12 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
         help="a pod that cannot get the sidecar it asks for: Ignore lets it run without, Fail refuses it "
         "(default: %(default)s)",
     )
-    group.add_argument(
-        "--injection-poll",
-        metavar="SECONDS",
-        type=_seconds,
-        default=30.0,
-        help="time between two looks for pods that missed the sidecar (default: %(default)s)",
-    )
+    _add_time(group, "--injection-poll", 30.0, "between two looks for pods that missed the sidecar")
+
+
+def _add_time(group: argparse._ArgumentGroup, name: str, default: float, between: str) -> None:
+    text = f"time {between} (default: %(default)s)"
+    group.add_argument(name, metavar="SECONDS", type=_seconds, default=default, help=text)
 
 
 def _namespaced(text: str) -> str:

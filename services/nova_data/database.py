@@ -86,6 +86,8 @@ def place(url: str) -> str:
         return "an address that is no URL"
     if "@" in parts.path + parts.query + parts.fragment:  # a password with / ? or # in it: what comes before is its own
         return "an address that is no URL"
+    if parts.path and not parts.path.startswith("/"):
+        return "an address that is no URL"
     return f"{parts.hostname or 'localhost'}:{port}{parts.path}"
 
 

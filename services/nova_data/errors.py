@@ -1,5 +1,6 @@
 """What the data tools raise; one family, so that an app can answer all of it in one place."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,6 +14,16 @@ class DataError(Exception):
 
 class DatabaseError(DataError):
     """A database did not do what a command asked of it; the message names the server, and no secret."""
+
+
+class ListenError(DataError, OSError):
+    """A port cannot be listened on; the message names it, and says why where `error` does."""
+
+    def __init__(self, host: str, port: int, error: OSError | None = None) -> None:
+        why, number = "", error.errno if error else None
+        if error is not None:  # getaddrinfo's numbers are below 0, and its words stand in strerror
+            why = f": {os.strerror(number) if number and number > 0 else error.strerror}"
+        super().__init__(f"port {port} of {host} cannot be listened on{why}")
 
 
 class KafkaUnavailableError(DataError):
@@ -83,6 +94,13 @@ class DedupStoreError(DownstreamError):
     """The store of idempotency keys does not answer, so whether an event was seen is not known."""
 
 
+class DedupTransactionError(DataError):
+    """A key was asked for outside a transaction: it would be there before its effect, and stay where that fails."""
+
+    def __init__(self) -> None:
+        super().__init__("a key is taken in the transaction of its effect: `async with connection.transaction(): …`")
+
+
 class ClaimedError(DataError):
     """Somebody else is handling the same event; ask again after `retry_after` seconds."""
 
@@ -93,6 +111,11 @@ class ClaimedError(DataError):
 
 class RejectedError(DataError):
     """A handler says that this event can never be handled: it goes to the dead letters without another attempt."""
+
+
+class UndecodableError(RejectedError, ValueError):
+    """The content of an event is not what it has to be, and will not be another time; says what is wrong with its form,
+    and nothing of what it says."""
 
 
 class ConsumerError(DataError):

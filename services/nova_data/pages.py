@@ -11,6 +11,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from nova_data.errors import ListenError
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -38,7 +40,7 @@ def served(
     """Serve while the block runs; yields the port, where 0 asked for a free one.
 
     `health` is what /healthz says, and `ready` what /readyz says, the same when left out; 503 where its `status` is not
-    `ok`. Raises OSError.
+    `ok`. Raises ListenError.
     """
     metrics = make_wsgi_app(registry)
     states = {"/healthz": health, "/readyz": ready or health}
@@ -57,7 +59,11 @@ def served(
         start("404 Not Found", [("Content-Type", "text/plain")])
         return [b"/metrics, /healthz, /readyz\n"]
 
-    with make_server(host, port, answer, _Server, _Handler) as server:
+    try:
+        made = make_server(host, port, answer, _Server, _Handler)
+    except OSError as error:
+        raise ListenError(host, port, error) from error
+    with made as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         try:

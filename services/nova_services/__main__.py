@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
+from nova_data.errors import ListenError
 from nova_services import logs, options
 
 _SERVICES: Final = {
@@ -26,11 +27,15 @@ _SERVICES: Final = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the service that the command line names, until SIGTERM."""
+    """Run the service that the command line names, until SIGTERM; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     found = _parser(given[0] if given else "").parse_args(given)
     logs.configure(found.service)
-    asyncio.run(found.run(found))
+    try:
+        asyncio.run(found.run(found))
+    except ListenError as error:
+        print(f"nova_services {found.service}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

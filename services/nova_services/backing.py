@@ -56,7 +56,7 @@ async def standing(
     """A database and pages with metrics while the block runs; both are there before it begins, the server need not be.
     The sidecar hears how full the pool is (docs/pool-guard.md). `settings` are in place of --pool-size.
 
-    Raises OSError where the port of the pages is taken.
+    Raises ListenError where the port of the pages is taken.
     """
     registry = CollectorRegistry()
     settings = settings or PoolSettings(size=options.pool_size)
@@ -71,7 +71,7 @@ async def standing(
 def observed(
     options: argparse.Namespace, registry: CollectorRegistry, health: Callable[[], dict[str, Any]]
 ) -> Iterator[None]:
-    """Pages with metrics and /healthz while the block runs. Raises OSError where their port is taken."""
+    """Pages with metrics and /healthz while the block runs. Raises ListenError where their port is taken."""
     with pages.served(options.host, options.metrics_port, registry, health) as port:
         get_logger().info("pages served", address=f"{options.host}:{port}")
         yield

@@ -27,6 +27,7 @@ import grpc
 from grpc import aio
 
 from nova_data import correlation
+from nova_data.errors import ListenError
 from nova_data.headers import CORRELATION_ID, TRACEPARENT
 from nova_services.backing import lasting, note_away
 from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnavailableError
@@ -56,14 +57,14 @@ _CLIENT: Final = (("grpc.max_reconnect_backoff_ms", 2000), ("grpc.enable_http_pr
 @asynccontextmanager
 async def served(registrations: Iterable[Registration], *, host: str, port: int) -> AsyncIterator[int]:
     """Serve while the block runs, then finish what is in flight; yields the port, where 0 asked for a free one. Raises
-    OSError where the port is taken."""
+    ListenError where the port is taken."""
     server = aio.server(interceptors=[_Incoming()], options=_SERVER)
     for register in registrations:
         register(server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise OSError(f"port {port} of {host} cannot be listened on") from error
+        raise ListenError(host, port) from error
     await server.start()
     get_logger().info("grpc listening", address=f"{host}:{bound}")
     try:

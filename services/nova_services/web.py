@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from nova_data.errors import ListenError
 from nova_services.correlation import Handler, correlate
 from nova_services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServiceError
 from nova_services.logs import get_logger, log_requests
@@ -44,7 +45,7 @@ async def _healthz(_request: web.Request) -> web.Response:
 async def serve(served: web.Application, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT, then stop accepting, finish what is in flight, and return.
 
-    Port 0 takes a free one; the line `listening` says which.
+    Port 0 takes a free one; the line `listening` says which. Raises ListenError where the port is taken.
     """
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,7 +54,10 @@ async def serve(served: web.Application, *, host: str, port: int) -> None:
     runner = web.AppRunner(served, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ListenError(host, port, error) from error
         address = "{}:{}".format(*runner.addresses[0][:2])
         get_logger().info("listening", address=address)
         await ending.wait()

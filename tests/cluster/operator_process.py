@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 from tests.cluster.api import until
+from tests.loopback.support.nursery import Child, nursery
 
 PROGRAM = ("-m", "nova_operator.main")
 _HTTP = build_opener(ProxyHandler({}))
@@ -25,10 +26,13 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log: Path, *arguments: str, program: tuple[str, ...] = PROGRAM) -> None:
         self.log = log
-        command = [sys.executable, *program, f"--kubeconfig={kubeconfig}", "--metrics-port=0"]
+        words = [f"--kubeconfig={kubeconfig}", "--metrics-port=0", *arguments]
         with log.open("w") as output:
+            if program == PROGRAM:
+                self.process: subprocess.Popen[bytes] | Child = nursery("operator").born(words, output.fileno())
+                return
             self.process = subprocess.Popen(
-                [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                [sys.executable, *program, *words], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
 
     def lines(self) -> list[dict[str, Any]]:

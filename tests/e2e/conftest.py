@@ -3,12 +3,16 @@
 The cluster `nova` is used if it runs already, and left running then: `make demo` before `make test-e2e` saves its
 start. Otherwise it is started for the tests and removed after them. What takes minutes once (compiling, downloading)
 happens before the first test, since a test's timeout covers its fixtures.
+
+These tests come after all others, so that what measures time has no cluster beside it. Last of them are those that
+leave many pods or a second node behind: an upgrade replaces the pods of every service that there is.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,11 +70,22 @@ BRING_UP_SECONDS = 600
 """The first test pays for images, chart and examples."""
 
 
+LAST = ("test_backend.py", "test_nodes.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let a test that may be the first wait for the bring-up; each claim bounds itself far below that."""
     for item in items:
         if "stage" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(BRING_UP_SECONDS))
+    items.sort(key=lambda item: _turn(item.path))
+
+
+def _turn(file: Path) -> int:
+    """Smaller comes earlier."""
+    if file.parent != Path(__file__).parent:
+        return 0
+    return 2 + LAST.index(file.name) if file.name in LAST else 1
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def older(cluster: Provider, stage: Stage, tmp_path: Path) -> None:
     cluster.load([previous.image(name, today[name], then, tmp_path) for name in NOVA])
     tags = [f"--set={name}.image.tag={previous.TAG}" for name in NOVA]
     helm(stage, "upgrade", RELEASE, str(then / "charts" / "nova"), *tags, "--wait", "--timeout=120s")
-    assert stage.eventually(lambda: rolled(stage, previous.TAG), within=120)
+    assert stage.eventually(lambda: rolled(stage, previous.TAG), within=120, every=1)
 
 
 def test_an_upgrade_from_the_previous_release_under_load_loses_no_request(
@@ -70,7 +70,7 @@ def test_an_upgrade_from_the_previous_release_under_load_loses_no_request(
     chart = find_repository() / "charts" / "nova"
     with stage.load_meanwhile(STOREFRONT, rate=RATE, fresh=True) as meanwhile:
         install(stage, chart, toolchain.helm(Console()), "upgraded")
-        assert stage.eventually(lambda: rolled(stage, "dev"), within=150)
+        assert stage.eventually(lambda: rolled(stage, "dev"), within=150, every=1)
         result = meanwhile()
     print(f"{result['requests']} requests in {result['seconds']:.0f} s; p99 {result['accepted']['p99_ms']:.0f} ms")
     assert result["statuses"] == {"200": result["requests"]}, result

@@ -17,8 +17,9 @@ from nova_api.units import Duration
 
 from .conftest import StartApp, StartSidecar
 from .support.message import request, response
+from .support.nursery import environment
 from .support.peer import Listener
-from .support.sidecar import COMMAND, Sidecar, document, environment, inbound, outbound
+from .support.sidecar import COMMAND, Sidecar, document, inbound, outbound
 from .support.waiting import eventually
 
 APP = ("127.0.0.1", 9)

@@ -275,7 +275,7 @@ class Load:
 @pytest.mark.timeout(180)
 def test_ten_times_its_quota_moves_another_tenants_p99_by_a_tenth_at_most(start: StartSidecar, app: StartApp) -> None:
     """An app of eight workers and 50 ms. The noisy tenant may ask 20 times a second, and asks 20 or 200 times; both
-    loads are measured in turn, and the best of three pairs counts, since the machine may have other work."""
+    loads are measured in turn, and the best of up to three pairs counts, since the machine may have other work."""
     workers = threading.Semaphore(8)
 
     def work(_: Call) -> bytes:
@@ -296,5 +296,7 @@ def test_ten_times_its_quota_moves_another_tenants_p99_by_a_tenth_at_most(start:
             assert noisy.refused > 5 * len(noisy.latencies)
         return quiet.p99
 
-    pairs = [(p99(1), p99(10)) for _ in range(3)]
-    assert min(flooded / usual for usual, flooded in pairs) <= 1.1, pairs
+    pairs: list[tuple[float, float]] = []
+    while not any(flooded / usual <= 1.1 for usual, flooded in pairs):
+        assert len(pairs) < 3, pairs
+        pairs.append((p99(1), p99(10)))

@@ -1,4 +1,4 @@
-"""The documentation: every page is found from its index, and no link leads nowhere."""
+"""The documentation: every page is found from its index, no link leads nowhere, and blocks of code are whole."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,7 @@ PAGES: Final = sorted(
 )
 LINK: Final = re.compile(r"\[[^][]*\]\(([^()\s]+)\)")
 CODE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+PYTHON: Final = re.compile(r"^```python$(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
@@ -40,6 +41,15 @@ def test_links_lead_somewhere(name: str) -> None:
         if not path.exists() or (anchor and anchor not in anchors(path))
     ]
     assert not dead
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_blocks_are_whole_and_their_python_can_be_read(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "```" not in re.sub(r"^ *```\w*$", "", text, flags=re.MULTILINE), "a fence stands alone in its line"
+    assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0
+    for block in PYTHON.findall(text):
+        compile(block, name, "exec")
 
 
 def test_every_page_is_in_the_index() -> None:

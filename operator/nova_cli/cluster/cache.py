@@ -49,18 +49,18 @@ def content_key(files: Iterable[Path], *words: str, relative_to: Path | None = N
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, otherwise: str = "set NOVA_CACHE to a folder that can") -> Iterator[None]:
     """Hold the lock file `path`; waits for another holder. The kernel frees it when its holder dies.
 
-    Raises MissingRequirementError where it cannot be made. Everything that writes to the cache begins here.
+    Raises MissingRequirementError where it cannot be made, with what to do `otherwise`. Everything that writes to the
+    cache begins here.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     except OSError as error:
         raise MissingRequirementError(
-            f"{path.parent} in the cache folder cannot be written ({error.strerror}); "
-            "set NOVA_CACHE to a folder that can"
+            f"the folder {path.parent} cannot be written ({error.strerror}); {otherwise}"
         ) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 
 from nova_cli.errors import CommandError
 
@@ -54,12 +54,12 @@ class ProcessRecord:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def stop(self, grace: float) -> bool:
-        """End it: SIGTERM, up to `grace` seconds, then SIGKILL. Returns whether it went without being killed."""
-        self.signal(signal.SIGTERM)
+    def stop(self, grace: float, asked: Signals = SIGTERM) -> bool:
+        """End it: the signal `asked`, up to `grace` seconds, then SIGKILL. Returns whether it went without that."""
+        self.signal(asked)
         if wait_until(lambda: not self.alive(), grace):
             return True
-        self.signal(signal.SIGKILL)
+        self.signal(SIGKILL)
         wait_until(lambda: not self.alive(), 5)
         return False
 

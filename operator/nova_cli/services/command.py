@@ -13,6 +13,7 @@ from nova_cli.console import Console
 from nova_cli.services.running import SERVERS, Server, down, forget, running, up
 
 ROOTS_FOLDER = Path("/var/tmp/nova-services")  # noqa: S108 - not for secrets: data of a developer's servers
+OTHERWISE = "name one that can with --data"
 EPILOG = """\
 examples:
   nova services up                  all three, and what to put into the environment
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _up(options: argparse.Namespace) -> int:
     folder, console = _folder(options), Console(quiet=options.quiet)
-    with locked(folder / ".lock"):
+    with locked(folder / ".lock", otherwise=OTHERWISE):
         for server in _chosen(options):
             print(f"export {server.variable}={up(folder, server, console)}", flush=True)
     return 0
@@ -64,7 +65,7 @@ def _up(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     folder = _folder(options)
-    with locked(folder / ".lock"):
+    with locked(folder / ".lock", otherwise=OTHERWISE):
         for server in reversed(_chosen(options)):
             print(f"{server.name}: {'stopped' if down(folder, server) else 'did not run'}")
             if options.delete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,9 @@ from nova_cli.cluster.process import run
 from nova_cli.errors import MissingRequirementError
 
 USER: Final = "nova"
+END: Final = signal.SIGINT
+"""Ends sessions that are open, too; at SIGTERM it waits until their clients leave.
+https://www.postgresql.org/docs/current/server-shutdown.html"""
 _INSTALLED: Final = Path("/usr/lib/postgresql")
 """Where Debian keeps the server's programs, by version and off the search path."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from nova_cli.services import kafka, postgres, redis
 
 GRACE: Final = 15.0
 """Seconds for a server to end."""
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
+"""Seconds for a server to answer; one that ends is noticed at once. Kafka takes 4 s, and minutes where fifty others
+want the processor."""
 STATE: Final = "services.json"
 
 
@@ -41,6 +44,8 @@ class Server:
     prepare: Callable[[Path, int, int, Console], None]
     command: Callable[[Path, int, Console], list[str]]
     ready: Callable[[Path, int, int], bool]
+    end: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
 
 
 SERVERS: Final = (
@@ -51,6 +56,7 @@ SERVERS: Final = (
         lambda folder, _port, _second, _console: postgres.prepare(folder),
         lambda folder, port, _console: postgres.command(folder, port),
         lambda _log, _since, port: postgres.ready(port),
+        postgres.END,
     ),
     Server(
         "redis",
@@ -88,9 +94,13 @@ def up(folder: Path, server: Server, console: Console) -> str:
             save(folder, state)
             started = record
             wait_until(lambda: not started.alive() or server.ready(log, since, port), START_SECONDS, every=0.1)
-            if not (record.alive() and server.ready(log, since, port)):
-                record.stop(GRACE)
+            if not started.alive():
                 raise CommandError(f"{server.name} did not start; {log} says why")
+            if not server.ready(log, since, port):
+                started.stop(GRACE, server.end)
+                raise CommandError(
+                    f"{server.name} did not answer within {START_SECONDS:g} s, and was stopped; see {log}"
+                )
     return server.url(port)
 
 
@@ -100,7 +110,7 @@ def down(folder: Path, server: Server) -> bool:
     record = state.processes.pop(server.name, None)
     was = record is not None and record.alive()
     if record is not None:
-        record.stop(GRACE)
+        record.stop(GRACE, server.end)
         save(folder, state)
     return was
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -52,7 +53,8 @@ def _opened(given: argparse.Namespace) -> "DeadLetterList":
     from nova_data.consumer.dead_letter_list import DeadLetterList  # noqa: PLC0415 - `nova-data --help` needs no client
 
     if hasattr(given, "ids") and bool(given.ids) is given.all:
-        raise SystemExit("nova-data dead-letters: expected ids, or --all")
+        print("nova-data dead-letters: expected ids, or --all", file=sys.stderr)
+        raise SystemExit(2)
     return DeadLetterList(given.brokers, given.topic, {**shared.in_file(given), **dict(given.kafka)})
 
 

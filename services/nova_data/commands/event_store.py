@@ -64,6 +64,8 @@ async def _projections(connection: "Connection", _given: argparse.Namespace) -> 
     rows = await connection.fetch("SELECT name, events, moved_at FROM event_projections ORDER BY name")
     for name, events, moved in rows:
         print(f"{name}  {events} events, last {moved.astimezone(UTC).isoformat(timespec='seconds')}")
+    if not rows:
+        print("none")
     return 0
 
 

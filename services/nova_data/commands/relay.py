@@ -13,7 +13,8 @@ from nova_data.commands import options as shared
 from nova_data.outbox.partitions import AHEAD, KEEP
 
 if TYPE_CHECKING:
-    from nova_data.outbox.relay import Relay, Settings
+    from nova_data.outbox.relay import Relay
+    from nova_data.outbox.settings import Settings
 
 STUCK: Final = 45.0
 """Seconds without a turn, beyond a round's longest, after which a relay is not healthy."""
@@ -87,7 +88,7 @@ async def _until_signal(relay: "Relay") -> None:
 
 def _settings(given: argparse.Namespace) -> "Settings":
     from nova_data.backoff import Backoff  # noqa: PLC0415 - as above
-    from nova_data.outbox.relay import Settings  # noqa: PLC0415 - as above
+    from nova_data.outbox.settings import Settings  # noqa: PLC0415 - as above
 
     return Settings(
         database=given.database,

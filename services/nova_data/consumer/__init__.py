@@ -6,6 +6,8 @@
     outage        whether it is the message's fault or everybody's: policy alone
     reader        the thread that speaks with Kafka; its head says what happens at a rebalance
     lanes         a partition's messages on the event loop: side by side, and in order within a key
+    attempt       one call of a handler, and how it ended
+    batches       several messages in one call; its head says what a failure of it means
     handling      one message: attempts, waits, and what becomes of it
     consumer      puts these together
     process       runs it until SIGTERM, with /metrics and /healthz

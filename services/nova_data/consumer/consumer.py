@@ -21,6 +21,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 
 from nova_data.backoff import Backoff
+from nova_data.consumer.batches import BatchHandler, alone
 from nova_data.consumer.dead_letters import SUFFIX, DeadLetters
 from nova_data.consumer.flow import Flow, Intake
 from nova_data.consumer.handling import PAUSE_ON, Handler, Handling
@@ -32,6 +33,12 @@ from nova_data.consumer.reader import Place, Reader
 from nova_data.errors import ConsumerError
 from nova_data.logs import get_logger
 
+LANES: Final = 16
+BATCH: Final = 100
+LANES_OF_BATCHES: Final = 4
+"""Fewer of them, so that there is something in each."""
+_LARGEST_BATCH: Final = 1000
+"""Each key has a lock while its transaction lasts, and PostgreSQL has room for a bounded number of them."""
 RETRY: Final = Backoff(base=0.2, longest=10.0, attempts=5)
 LONGEST_SILENCE: Final = 30.0
 """Seconds without a turn of the reader after which the consumer counts as stuck; a rebalance takes its time."""
@@ -44,6 +51,9 @@ _SPARE: Final = 5.0
 class Consumer:
     """See the module. Times in seconds.
 
+    It has a `handler` for single messages, or a `batch_handler` that is given those that wait in a lane in one call
+    (`batches`), `batch` at most, 1 to 1000; a message that is handled alone is a list of one to it.
+
     `lanes` is how many keys of a partition are handled side by side, `slots` how many messages of all, and `in_hand`
     how many are in memory at most. An attempt has `timeout`; what fails is tried again as `retry` says, and then set
     aside. Exceptions of `pause_on` are outages. Handlers that run when a partition goes have `revoke_timeout`, those at
@@ -55,9 +65,11 @@ class Consumer:
         topics: Sequence[str],
         *,
         group: str,
-        handler: Handler,
         brokers: str,
-        lanes: int = 16,
+        handler: Handler | None = None,
+        batch_handler: BatchHandler | None = None,
+        batch: int = BATCH,
+        lanes: int | None = None,
         slots: int = 32,
         in_hand: int = 1000,
         timeout: float = 30.0,
@@ -71,7 +83,10 @@ class Consumer:
         rng: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check(topics, group, lanes=lanes, slots=slots, in_hand=in_hand)
+        if lanes is None:
+            lanes = LANES if batch_handler is None else LANES_OF_BATCHES
+        handler = _one_of(handler, batch_handler)
+        _check(topics, group, batch=batch, lanes=lanes, slots=slots, in_hand=in_hand)
         _check_times(
             timeout=timeout, commit_every=commit_every, revoke_timeout=revoke_timeout, drain_timeout=drain_timeout
         )
@@ -101,6 +116,7 @@ class Consumer:
             turned=self._turned,
             clock=clock,
         )
+        self._batches = None if batch_handler is None or batch == 1 else self._handling.batches(batch_handler, batch)
         self._metrics.add(self._topics)
 
         # while it runs
@@ -180,7 +196,7 @@ class Consumer:
         """These partitions are ours from now on."""
         for place, intake in intakes.items():
             self._intakes[place] = intake
-            self._lanes[place] = Lanes(intake, self._lane_count, self._handling.handle, self._broken)
+            self._lanes[place] = Lanes(intake, self._lane_count, self._handling.handle, self._broken, self._batches)
         get_logger().info("partitions assigned", partitions=_named(intakes), assigned=len(self._intakes))
 
     def take(self, messages: Mapping[Place, list[Message]]) -> None:
@@ -278,6 +294,15 @@ class _Bridge:
         self._loop.call_soon_threadsafe(self._consumer.ended, error)
 
 
+def _one_of(handler: Handler | None, batch_handler: BatchHandler | None) -> Handler:
+    """What handles a single message."""
+    if handler is not None and batch_handler is None:
+        return handler
+    if batch_handler is not None and handler is None:
+        return alone(batch_handler)
+    raise ConsumerError("handler, batch_handler: expected one of the two")
+
+
 def _check(topics: Sequence[str], group: str, **counts: int) -> None:
     if isinstance(topics, str) or not topics or any(not topic or topic.endswith(SUFFIX) for topic in topics):
         raise ConsumerError(f"topics: expected at least one name, none of dead letters, got {topics!r}")
@@ -286,6 +311,8 @@ def _check(topics: Sequence[str], group: str, **counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ConsumerError(f"{name}: expected at least 1, got {value}")
+    if counts["batch"] > _LARGEST_BATCH:
+        raise ConsumerError(f"batch: expected at most {_LARGEST_BATCH}, got {counts['batch']}")
 
 
 def _check_times(**times: float) -> None:

@@ -85,7 +85,7 @@ class DeadLetterList:
         try:
             return self._read(client)
         except KafkaException as error:
-            raise KafkaUnavailableError(f"dead letters: {error.args[0].name()}") from error
+            raise KafkaUnavailableError(f"dead letters: Kafka does not answer: {error.args[0].name()}") from error
         finally:
             client.close()
 

@@ -13,18 +13,19 @@ A dead letter that Kafka does not take is an outage too: the message stays in ha
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal
+from typing import Final
 
 from nova_data import correlation
 from nova_data.backoff import Backoff
+from nova_data.consumer.attempt import Ended, attempted
+from nova_data.consumer.batches import Batches, BatchHandler
 from nova_data.consumer.dead_letters import DeadLetters, Reason
 from nova_data.consumer.lanes import Lanes
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
 from nova_data.consumer.outage import Outage
-from nova_data.errors import ClaimedError, DownstreamError, KafkaUnavailableError, RejectedError
+from nova_data.errors import DownstreamError, KafkaUnavailableError
 from nova_data.logs import get_logger
 
 Handler = Callable[[Message], Awaitable[object]]
@@ -32,15 +33,6 @@ Handler = Callable[[Message], Awaitable[object]]
 PAUSE_ON: Final[tuple[type[BaseException], ...]] = (DownstreamError, ConnectionError)
 _TURN: Final = 0.05
 """Seconds between looks while another message is tried in an outage."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How an attempt ended."""
-
-    kind: Literal["done", "outage", "claimed", "rejected", "failed"]
-    error: BaseException | None = None
-    wait: float = 0.0
 
 
 class Handling:
@@ -72,6 +64,20 @@ class Handling:
         self._rng = rng
         self._turned = turned
         self._clock = clock
+
+    def batches(self, handler: BatchHandler, most: int) -> Batches:
+        """For several messages in one call, in the same slots and with the same outages."""
+        return Batches(
+            handler,
+            most,
+            slots=self._slots,
+            timeout=self._timeout,
+            pause_on=self._pause_on,
+            outage=self.outage,
+            metrics=self._metrics,
+            looked=self._look,
+            clock=self._clock,
+        )
 
     async def handle(self, message: Message, lanes: Lanes) -> None:
         """Until it is done, or cancelled because its partition is to go."""
@@ -131,24 +137,11 @@ class Handling:
         return ended
 
     async def _call(self, message: Message) -> Ended:
-        bound = asyncio.timeout(self._timeout)
-        try:
-            with correlation.bound(message.correlation_id, message.traceparent):
-                async with bound:
-                    said = await self._handler(message)
-        except ClaimedError as error:
-            return Ended("claimed", error, error.retry_after)
-        except RejectedError as error:
-            return Ended("rejected", error)
-        except asyncio.CancelledError as error:
-            if _ours_to_end():
-                raise
-            return Ended("failed", error)  # the handler awaited what somebody else has cancelled
-        except Exception as error:  # whatever it is, the message gets another chance
-            outage = isinstance(error, self._pause_on) and not bound.expired()
-            return Ended("outage" if outage else "failed", error)
-        self._metrics.handled(message.topic, duplicate=said is False)
-        return Ended("done")
+        with correlation.bound(message.correlation_id, message.traceparent):
+            ended = await attempted(lambda: self._handler(message), within=self._timeout, pause_on=self._pause_on)
+        if ended.kind == "done":
+            self._metrics.handled(message.topic, duplicate=ended.said is False)
+        return ended
 
     async def _set_aside(
         self, message: Message, lanes: Lanes, reason: Reason, error: BaseException | None, attempts: int
@@ -207,9 +200,3 @@ class Handling:
 
     def __repr__(self) -> str:
         return f"<Handling {self.outage!r}>"
-
-
-def _ours_to_end() -> bool:
-    """Whether it is this task that is to be cancelled."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

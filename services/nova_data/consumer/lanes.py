@@ -1,14 +1,16 @@
 """A partition's messages on the event loop: side by side, and in order within a key.
 
-A key belongs to a lane, by its hash; a lane handles one message after the other. So whatever one message waits for, a
-retry say, only the messages of its lane wait with it. Messages without a key have no order and go to the lanes in turn.
+A key belongs to a lane, by its hash; a lane handles one message after the other, or a batch of them (`batches`). So
+whatever one message waits for, a retry say, only the messages of its lane wait with it. Messages without a key have no
+order and go to the lanes in turn.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from itertools import islice, takewhile
+from typing import Final, Protocol
 from zlib import crc32
 
 from nova_data.consumer.flow import Intake
@@ -19,9 +21,20 @@ UNWIND: Final = 2.0
 """Seconds for a handler that is broken off to come to its end."""
 
 
+class Together(Protocol):
+    """How several messages are handled in one call, `most` at most."""
+
+    @property
+    def most(self) -> int:
+        """From 2."""
+
+    async def handle(self, messages: Sequence[Message], lanes: "Lanes") -> int:
+        """How many of the first are to be handled alone now; 0: all are done."""
+
+
 class Lanes:
     """One partition, from its assignment to its revocation. `handle` returns when a message is done; what it raises,
-    which should be nothing, `broken` is told."""
+    which should be nothing, `broken` is told. `together` handles several where they wait."""
 
     def __init__(
         self,
@@ -29,11 +42,13 @@ class Lanes:
         count: int,
         handle: Callable[[Message, "Lanes"], Awaitable[None]],
         broken: Callable[[BaseException], None],
+        together: Together | None = None,
     ) -> None:
         self._intake = intake
         self._count = count
         self._handle = handle
         self._broken = broken
+        self._together = together
         self._ledger = Ledger()
         self._queues: dict[int, deque[Message]] = {}
         """Of the lanes that have something to do."""
@@ -60,10 +75,14 @@ class Lanes:
             else:
                 queue.append(message)
 
+    def may_begin(self, message: Message) -> bool:
+        """When the partition is to go, only what lies before a message that was begun is begun: else that one was done
+        beyond what may be committed, and is done again."""
+        return not self._intake.gone or message.offset <= self._begun
+
     def begin(self, message: Message) -> None:
-        """It is its turn. When the partition is to go, only what lies before a message that was begun is begun: else
-        that one was done beyond what may be committed, and is done again. Raises CancelledError for the others."""
-        if self._intake.gone and message.offset > self._begun:
+        """It is its turn. Raises CancelledError where it may not be begun."""
+        if not self.may_begin(message):
             raise asyncio.CancelledError
         self._begun = max(self._begun, message.offset)
 
@@ -97,17 +116,27 @@ class Lanes:
         return (message.offset if message.key is None else crc32(message.key)) % self._count
 
     async def _run(self, lane: int) -> None:
-        queue = self._queues[lane]
-        while queue:
-            message = queue[0]
-            if self._intake.gone and message.offset > self._begun:
-                return
-            await self._handle(message, self)
-            queue.popleft()
-            self._ledger.finish(message.offset)
-            self._intake.position = self._ledger.position
-            self._intake.finished += 1
-        del self._queues[lane]
+        queue, together, alone = self._queues[lane], self._together, 0
+        while queue and self.may_begin(queue[0]):
+            batch = [] if together is None or alone else self._batch(queue, together.most)
+            if together is not None and len(batch) > 1:
+                alone = await together.handle(batch, self)
+                self._done(queue, 0 if alone else len(batch))
+            else:
+                await self._handle(queue[0], self)
+                self._done(queue, 1)
+                alone = max(0, alone - 1)
+        if not queue:
+            del self._queues[lane]
+
+    def _batch(self, queue: deque[Message], most: int) -> list[Message]:
+        return list(takewhile(self.may_begin, islice(queue, most)))
+
+    def _done(self, queue: deque[Message], count: int) -> None:
+        for _ in range(count):
+            self._ledger.finish(queue.popleft().offset)
+        self._intake.position = self._ledger.position
+        self._intake.finished += count
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -6,6 +6,7 @@ from typing import Any
 
 from nova_data.correlation import adopted, traced
 from nova_data.dedup.key import LONGEST
+from nova_data.errors import UndecodableError
 from nova_data.headers import CORRELATION_ID, EVENT_TYPE, IDEMPOTENCY_KEY, TRACEPARENT
 
 Headers = list[tuple[str, bytes | None]]
@@ -68,10 +69,15 @@ class Message:
         return None
 
     def json(self) -> Any:
-        """The value, read as JSON. Raises ValueError."""
+        """The value, read as JSON. Raises UndecodableError, with which a handler sends it to the dead letters."""
         if self.value is None:
-            raise ValueError("expected JSON, the message has no value")
-        return json.loads(self.value)
+            raise UndecodableError("value: expected JSON, the message has no value")
+        try:
+            return json.loads(self.value)
+        except RecursionError:
+            raise UndecodableError("value: expected JSON, it is nested too deeply") from None
+        except ValueError as error:
+            raise UndecodableError(f"value: expected JSON: {error}") from None
 
     def __repr__(self) -> str:
         return f"<Message {self.position}>"

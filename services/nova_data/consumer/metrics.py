@@ -26,6 +26,10 @@ class ConsumerMetrics:
         self._duplicates = counter("duplicates", "Of these, messages that had been handled before.", "topic")
         self._retried = counter("retried", "Attempts that failed and are made again.", "topic")
         self._dead = counter("dead_lettered", "Messages that were set aside.", "topic", "reason")
+        self._batches = counter("batches", "Batches of messages that were handled in one call.", "topic")
+        self._batches_failed = counter(
+            "batches_failed", "Batches that failed, and whose messages are handled one by one.", "topic"
+        )
         self.outages = counter("outages", "Attempts that met an outage.")
         self._rebalances = counter("rebalances", "Times partitions came or went.")
         self._commit_failures = counter("commit_failures", "Commits that Kafka refused; the next one makes them good.")
@@ -43,7 +47,14 @@ class ConsumerMetrics:
     def add(self, topics: Iterable[str]) -> None:
         """Show these."""
         for topic in topics:
-            for family in (self._handled, self._duplicates, self._retried, self._seconds):
+            for family in (
+                self._handled,
+                self._duplicates,
+                self._retried,
+                self._batches,
+                self._batches_failed,
+                self._seconds,
+            ):
                 family.labels(topic)
             for reason in REASONS:
                 self._dead.labels(topic, reason)
@@ -53,6 +64,16 @@ class ConsumerMetrics:
         self._handled.labels(topic).inc()
         if duplicate:
             self._duplicates.labels(topic).inc()
+
+    def batch(self, topic: str, messages: int, *, duplicates: int) -> None:
+        """A handler returned, for so many messages."""
+        self._batches.labels(topic).inc()
+        self._handled.labels(topic).inc(messages)
+        self._duplicates.labels(topic).inc(duplicates)
+
+    def batch_failed(self, topic: str) -> None:
+        """Its messages go one by one."""
+        self._batches_failed.labels(topic).inc()
 
     def attempted(self, topic: str, seconds: float) -> None:
         """It took so long, whatever came of it."""

@@ -17,7 +17,7 @@ async def serve(consumer: Consumer, metrics: ConsumerMetrics, *, host: str = "0.
     """Run it until SIGTERM or SIGINT, and let what is under way come to its end. `port` 0 is any that is free. The
     log lines of the process are JSON, with the group's name as the service.
 
-    Raises ConsumerError, and OSError where the port is taken.
+    Raises ConsumerError, and ListenError where the port is taken.
     """
     configure(consumer.group)
     loop = asyncio.get_running_loop()

@@ -23,30 +23,22 @@ transaction, or use `nova_data.dedup.redis` and read what it promises.
 
 import asyncio
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 
 from nova_data.database import GONE
 from nova_data.dedup.bloom import RecentKeys
+from nova_data.dedup.claims import claimed, first, first_of, seen, standing
 from nova_data.dedup.key import checked_scope, digest
 from nova_data.dedup.metrics import DedupMetrics
-from nova_data.errors import DedupStoreError, PoolExhaustedError
+from nova_data.errors import DedupStoreError, DedupTransactionError, PoolExhaustedError
+from nova_data.transactions import in_transaction
 
 ACQUIRE_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool; statements have the pool's own `command_timeout`."""
-_FIRST: Final = "SELECT nova_dedup_first({}::uuid, {}::bigint)"
-_SEEN: Final = "SELECT EXISTS (SELECT FROM dedup_keys WHERE digest = $1)"
-_FIRST_OF: Final = """
-SELECT place, nova_dedup_first(digest, key_lock) FROM (
-    SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS asked(place, digest, key_lock)
-    ORDER BY key_lock, place OFFSET 0
-) AS in_order
-"""
-"""In the order of their locks, whoever asks, so that no two who ask for many keys wait for each other in a circle."""
 _AWAY: Final = (
     *GONE,
     asyncpg.TooManyConnectionsError,
@@ -54,6 +46,17 @@ _AWAY: Final = (
     PoolExhaustedError,
 )
 """What is raised when the server is gone, there is no connection to be had, or it is no primary any more."""
+
+
+class Event(Protocol):
+    """Whatever has a key, such as a consumer's message."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """1 to 512 characters."""
+
+
+E = TypeVar("E", bound=Event)
 
 
 class PostgresKeys:
@@ -83,51 +86,76 @@ class PostgresKeys:
         """Run `effect` with a connection in a transaction, unless that was done for this key; whether it was done now.
 
         What the effect raises undoes both and passes through. Raises DedupStoreError where the database is not there,
-        also while the effect runs, and ValueError for a key that is none.
+        also while the effect runs, asyncpg.InFailedSQLTransactionError where the effect took no notice of an error of
+        the database, by which all of it was undone, and ValueError for a key that is none.
         """
         known = digest(self.scope, key)
-        under_way = False
-        try:
+        with self._translated() as trial:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(ACQUIRE_TIMEOUT):
-                    connection = await stack.enter_async_context(self._pool.acquire())
-                if self._maybe(known) and await connection.fetchval(_SEEN, uuid.UUID(bytes=known)):
+                connection = await self._acquired(stack)
+                if self._maybe(known) and await seen(connection, known):
                     done = False
-                else:
-                    async with connection.transaction():
-                        done = await _first(connection, known)
-                        if done:
-                            under_way = True
-                            await effect(connection)
-                            under_way = False
-        except _AWAY as error:
-            if isinstance(error, ValueError) or (under_way and isinstance(error, OSError)):
-                raise  # asyncpg's for an argument of a wrong type; the effect's own, such as a call that took too long
-            self._metrics.count(self.scope, "failed")
-            raise DedupStoreError(f"the database of the keys: {type(error).__name__}") from error
+                elif done := await stack.enter_async_context(claimed(connection, known)):
+                    await trial.run(effect, connection)
         self._told(known, done)
         return done
+
+    async def once_of(self, events: Sequence[E], effect: Callable[[Any, list[E]], Awaitable[object]]) -> list[bool]:
+        """The same for many events in one transaction, all or nothing: run `effect` with a connection and those whose
+        effect did not take place yet, in their order, unless there are none; of each event, whether it did now.
+
+        Raises what `once` does. Two that have keys and rows in common may be in each other's way (a deadlock, which
+        PostgreSQL ends after a second); then one of them is undone, and is to be tried again.
+        """
+        known = [digest(self.scope, event.idempotency_key) for event in events]
+        with self._translated() as trial:
+            async with AsyncExitStack() as stack:
+                connection = await self._acquired(stack)
+                await stack.enter_async_context(standing(connection))
+                answers = await first_of(connection, known)
+                new = [event for event, done in zip(events, answers, strict=True) if done]
+                if new:
+                    await trial.run(effect, connection, new)
+        for each, done in zip(known, answers, strict=True):
+            self._told(each, done)
+        return answers
 
     async def first(self, connection: Any, key: str) -> bool:
         """Whether nobody had this key, which is taken with it: for a transaction of one's own, of asyncpg or psycopg 3.
 
-        A rollback gives the key back. Raises what the driver does, and ValueError for a key that is none.
+        A rollback gives the key back. Raises what the driver does, DedupTransactionError outside a transaction, and
+        ValueError for a key that is none.
         """
         known = digest(self.scope, key)
-        done = await _first(connection, known)
+        _require_transaction(connection)
+        done = await first(connection, known)
         self._metrics.count(self.scope, "first" if done else "duplicate")
         return done
 
     async def first_of(self, connection: Any, keys: Sequence[str]) -> list[bool]:
         """The same for many keys in one round trip (asyncpg): of one that is there twice the earlier one is first."""
         asked = [digest(self.scope, key) for key in keys]
-        rows = await connection.fetch(
-            _FIRST_OF, list(range(len(keys))), [uuid.UUID(bytes=one) for one in asked], [_lock(one) for one in asked]
-        )
-        answers = [done for _place, done in sorted(tuple(row) for row in rows)]
+        _require_transaction(connection)
+        answers = await first_of(connection, asked)
         for done in answers:
             self._metrics.count(self.scope, "first" if done else "duplicate")
         return answers
+
+    async def _acquired(self, stack: AsyncExitStack) -> Any:
+        async with asyncio.timeout(ACQUIRE_TIMEOUT):
+            return await stack.enter_async_context(self._pool.acquire())
+
+    @contextmanager
+    def _translated(self) -> Iterator["_Trial"]:
+        """Raises DedupStoreError where the database was not there."""
+        trial = _Trial()
+        try:
+            yield trial
+        except _AWAY as error:
+            if isinstance(error, ValueError) or (trial.under_way and isinstance(error, OSError)):
+                raise  # asyncpg's for an argument of a wrong type; the effect's own, such as a call that took too long
+            self._metrics.count(self.scope, "failed")
+            raise DedupStoreError(f"the database of the keys: {type(error).__name__}") from error
 
     def _maybe(self, known: bytes) -> bool:
         if self._recent is None:
@@ -145,16 +173,18 @@ class PostgresKeys:
         return f"<PostgresKeys {self.scope}>"
 
 
-async def _first(connection: Any, known: bytes) -> bool:
-    identity, lock = uuid.UUID(bytes=known), _lock(known)
-    if hasattr(connection, "pgconn"):  # psycopg's
-        cursor = await connection.execute(_FIRST.format("%s", "%s"), (identity, lock))
-        (answer,) = await cursor.fetchone()
-    else:
-        answer = await connection.fetchval(_FIRST.format("$1", "$2"), identity, lock)
-    return answer is True
+def _require_transaction(connection: Any) -> None:
+    if not in_transaction(connection):
+        raise DedupTransactionError
 
 
-def _lock(known: bytes) -> int:
-    """Half of the digest: two keys that share it wait for each other, and that is all."""
-    return int.from_bytes(known[:8], "big", signed=True)
+class _Trial:
+    """Tells whose error it is that is raised: while an effect is under way it may be the effect's own."""
+
+    def __init__(self) -> None:
+        self.under_way = False
+
+    async def run(self, effect: Callable[..., Awaitable[object]], *arguments: Any) -> None:
+        self.under_way = True
+        await effect(*arguments)
+        self.under_way = False

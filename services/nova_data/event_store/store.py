@@ -18,6 +18,7 @@ Connections are asyncpg's.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,10 +64,12 @@ SET version = excluded.version, form = excluded.form, state = excluded.state
 WHERE stream_snapshots.form <> excluded.form OR stream_snapshots.version < excluded.version
 """
 _BATCH: Final = 500
+_TYPE: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 class Stream(NamedTuple):
-    """What happened to one thing: an order, say. A type of letters, digits, dots, hyphens, underscores, and an id."""
+    """What happened to one thing: an order, say. A type (letters, digits, dots, hyphens, underscores; 200 at most) and
+    an id (text of 1 to 500 characters)."""
 
     type: str
     id: str
@@ -77,7 +80,7 @@ class Stream(NamedTuple):
 
 @dataclass(frozen=True)
 class NewEvent:
-    """What is to be appended; `data` is what JSON can express."""
+    """What is to be appended: a type of 1 to 200 characters, and `data` that JSON can express."""
 
     type: str
     data: Mapping[str, Any]
@@ -108,21 +111,23 @@ async def append(
 ) -> int:
     """Append to a stream in the caller's transaction and return its new version.
 
-    `expected` 0 is a stream that is new. `actor` is who did it, an id and no name. The correlation id is that of the
-    message or request in hand, else a new one. Raises StreamConflictError, EventStoreError, and OutboxError where there
-    is no outbox.
+    `expected` 0 is a stream that is new. `actor` is who did it, an id of 1 to 500 characters and no name. The
+    correlation id is that of the message or request in hand, else a new one. Raises StreamConflictError,
+    EventStoreError, and OutboxError where there is no outbox.
     """
     if not connection.is_in_transaction():
         raise EventStoreError("an event is appended in a transaction: `async with connection.transaction(): …`")
     if not 1 <= len(events) <= MOST:
         raise EventStoreError(f"events: expected 1 to {MOST} of them, got {len(events)}")
+    types = [_text("event type", event.type, 200) for event in events]
     data = [_json(event) for event in events]
-    version = await _locked(connection, stream)
+    if actor is not None:
+        _text("actor", actor, 500)
+    version = await _locked(connection, _named(stream))
     if expected is not None and version != expected:
         raise StreamConflictError(str(stream), expected, version)
     settled = await connection.fetchval(_MOVE, *stream, len(events))
     caused = correlation.adopted(correlation.correlation_id())
-    types = [event.type for event in events]
     await connection.execute(_WRITE, *stream, settled, version, types, data, actor, caused)
     if publish:
         async with outbox(connection, correlation_id=caused) as out:
@@ -132,16 +137,16 @@ async def append(
 
 
 async def read(connection: Any, stream: Stream, *, after: int = 0, limit: int = _BATCH) -> list[Event]:
-    """Events of a stream above a version, at most `limit`, in order."""
-    return [event(row) for row in await connection.fetch(_READ, *stream, after, limit)]
+    """Events of a stream above a version, at most `limit`, in order. Raises EventStoreError for what is no stream."""
+    return [event(row) for row in await connection.fetch(_READ, *_named(stream), after, limit)]
 
 
 async def load(
     connection: Any, stream: Stream, fold: Callable[[S, Event], S], initial: S, *, form: int = 1
 ) -> tuple[S, int]:
     """The state of a stream and its version: the snapshot's, if there is one of this form, and what came after it, each
-    event folded into it in order. 0 and `initial` for a stream that is new."""
-    row = await connection.fetchrow(_SNAPSHOT, *stream, form)
+    event folded into it in order. 0 and `initial` for a stream that is new. Raises EventStoreError for what is none."""
+    row = await connection.fetchrow(_SNAPSHOT, *_named(stream), form)
     state, version = (json.loads(row["state"]), row["version"]) if row else (initial, 0)
     while some := await read(connection, stream, after=version):
         for one in some:
@@ -153,7 +158,7 @@ async def load(
 async def snapshot(connection: Any, stream: Stream, state: Any, version: int, *, form: int = 1) -> None:
     """Keep a state that `load` gave; an older one than is there is not kept. Raises EventStoreError for a state that
     JSON cannot express."""
-    await connection.execute(_KEEP, *stream, version, form, _dumped("state", state))
+    await connection.execute(_KEEP, *_named(stream), version, form, _dumped("state", state))
 
 
 def event(row: Any) -> Event:
@@ -177,6 +182,22 @@ async def _locked(connection: Any, stream: Stream) -> int:
         await connection.execute(_OPEN, *stream)
         version = await connection.fetchval(_LOCK, *stream)
     return int(version)
+
+
+def _named(stream: Stream) -> Stream:
+    """The stream, if it can be one: what PostgreSQL refuses ends the app's transaction. Raises EventStoreError."""
+    if not _TYPE.fullmatch(_text("stream type", stream.type, 200)):
+        rule = "1 to 200 letters, digits, dots, hyphens, underscores"
+        raise EventStoreError(f"stream type: expected {rule}, got {stream.type[:40]!r}")
+    _text("stream id", stream.id, 500)
+    return stream
+
+
+def _text(field: str, value: Any, longest: int) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or "\0" in value:
+        got = f"{len(value)} of them" if isinstance(value, str) else type(value).__name__
+        raise EventStoreError(f"{field}: expected text of 1 to {longest} characters, none of them NUL, got {got}")
+    return value
 
 
 def _json(event: NewEvent) -> str:

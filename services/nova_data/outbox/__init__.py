@@ -10,8 +10,9 @@ change is, and a relay sends what is there, as often as it takes.
     retention    makes coming partitions and drops the old ones
     writer       for apps: `async with outbox(connection) as events: await events.append(…)`
     status       what waits, what failed, and how to let it go on
-    event, rounds, policy, publisher, session, relay_metrics   what the relay is made of
     relay        the process; its head says why events keep their order
+    sending, housekeeping   what it does in a round, and between rounds
+    event, rounds, policy, publisher, session, settings, relay_metrics   what these are made of
 
 docs/outbox.md is for users.
 """

@@ -25,6 +25,7 @@ from typing import Any, Final
 from nova_data import correlation
 from nova_data.errors import OutboxError
 from nova_data.headers import CORRELATION_ID, RESERVED, TRACEPARENT
+from nova_data.transactions import in_transaction
 
 LARGEST: Final = 900_000
 """Bytes of an event's content: with its headers it fits into what brokers take by default (1 MiB)."""
@@ -35,8 +36,6 @@ _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it; behind an escaped backslash it is text that speaks of it."""
 _NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 """What no text in PostgreSQL has. An error of its own would end the app's transaction."""
-_IDLE: Final = 0
-"""psycopg.pq.TransactionStatus.IDLE"""
 _CALL: Final = (
     "SELECT nova_outbox_write({}::text, {}::text, {}::text, {}::text::jsonb, {}::bytea,"
     " {}::text, {}::text, {}::text::jsonb, {}::uuid, {}::boolean)"
@@ -98,6 +97,8 @@ class Events:
         Raises OutboxError.
         """
         self._database.require_transaction()
+        if not isinstance(aggregate_id, str | int | uuid.UUID):
+            raise OutboxError(f"aggregate_id: expected a text, a number or a UUID, got {type(aggregate_id).__name__}")
         identity = event_id or uuid.uuid4()
         text, content = _content(payload)
         await self._database.call(
@@ -120,13 +121,11 @@ class Events:
 
 
 class _Asyncpg:
-    """https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.connection.Connection"""
-
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def require_transaction(self) -> None:
-        if not self._connection.is_in_transaction():
+        if not in_transaction(self._connection):
             raise OutboxError("an event is appended in a transaction: `async with connection.transaction(): …`")
 
     async def call(self, *values: Any) -> None:
@@ -134,16 +133,11 @@ class _Asyncpg:
 
 
 class _Psycopg:
-    """Begins a transaction with the first statement, unless in autocommit.
-
-    https://www.psycopg.org/psycopg3/docs/basic/transactions.html
-    """
-
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def require_transaction(self) -> None:
-        if self._connection.autocommit and self._connection.info.transaction_status == _IDLE:
+        if not in_transaction(self._connection):
             raise OutboxError(
                 "an event is appended in a transaction: `async with connection.transaction(): …`, or no autocommit"
             )
@@ -156,6 +150,8 @@ def _content(payload: Mapping[str, Any] | bytes) -> tuple[str | None, bytes | No
     """As JSON, or as it is. Raises OutboxError."""
     if isinstance(payload, bytes):
         text, content, size = None, payload, len(payload)
+    elif not isinstance(payload, Mapping):
+        raise OutboxError(f"payload: expected a mapping or bytes, got {type(payload).__name__}")
     else:
         try:
             text, content = json.dumps(payload, allow_nan=False, ensure_ascii=False), None

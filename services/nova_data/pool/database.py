@@ -30,6 +30,7 @@ import asyncpg
 
 from nova_data.database import KEPT_ALIVE, LOST
 from nova_data.errors import PoolExhaustedError, TenantQuotaError
+from nova_data.pool.connection import JoiningConnection
 from nova_data.pool.metrics import DatabaseMetrics
 from nova_data.pool.observer import Observer, OnLeak, OnSlow
 from nova_data.pool.quota import TenantQuota
@@ -104,6 +105,7 @@ class Database:
             command_timeout=settings.statement_timeout + GRACE,
             server_settings=session(self.name, settings),
             init=self._observe,
+            connection_class=JoiningConnection,
         )
         self._watching = asyncio.get_running_loop().create_task(self.observer.watch())
         return self

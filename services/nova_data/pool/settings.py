@@ -1,7 +1,7 @@
 """How a service uses its database: one object, checked when it is made."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, nan
 
 from nova_data.pool_gate import THRESHOLD
 from nova_data.pool_guard import WAIT
@@ -40,17 +40,22 @@ class PoolSettings:
         if self.warm > self.size:
             raise ValueError(f"warm: expected at most the size ({self.size}), got {self.warm}")
         for field in ("connect_timeout", "statement_timeout", "idle_in_transaction", "leak_after", "slow_after"):
-            if not (getattr(self, field) > 0 and isfinite(getattr(self, field))):
-                raise ValueError(f"{field}: expected seconds above 0, got {getattr(self, field)}")
+            if not 0 < _number(seconds := getattr(self, field)) < inf:
+                raise ValueError(f"{field}: expected seconds above 0, got {seconds!r}")
         for field in ("wait", "idle"):
-            if not (getattr(self, field) >= 0 and isfinite(getattr(self, field))):
-                raise ValueError(f"{field}: expected seconds from 0, got {getattr(self, field)}")
+            if not 0 <= _number(seconds := getattr(self, field)) < inf:
+                raise ValueError(f"{field}: expected seconds from 0, got {seconds!r}")
         for field in ("threshold", "tenant_share"):
             share = getattr(self, field)
-            if share is not None and not 0 < share <= 1:
-                raise ValueError(f"{field}: expected a share above 0 and at most 1, got {share}")
+            if share is not None and not 0 < _number(share) <= 1:
+                raise ValueError(f"{field}: expected a share above 0 and at most 1, got {share!r}")
 
 
 def _whole(field: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{field}: expected at least {least}, got {value}")
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{field}: expected a whole number from {least}, got {value!r}")
+
+
+def _number(value: object) -> float:
+    """No number where it is none, such as a text out of the environment."""
+    return value if isinstance(value, int | float) else nan

@@ -97,7 +97,7 @@ def notices(event_type: str, payload: bytes | None) -> list[Notice]:
     form, reader = _READERS[event_type]
     try:
         return reader(msgspec.json.decode(payload or b"", type=form))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
 

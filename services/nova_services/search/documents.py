@@ -78,5 +78,5 @@ def change(message: Message) -> Change | None:
 def _read(value: bytes | None, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(value or b"", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RejectedError(f"{kind.__name__}: {error}") from None

@@ -1,4 +1,5 @@
-"""Events a second through a consumer on one core: with a handler that does nothing, and one that writes a row for each.
+"""Events a second through a consumer on one core: with a handler that does nothing, and with two that write a row for
+each, one by one and in batches.
 
 `bare` is Kafka's client alone, which takes the same messages in one thread and does nothing with them. The servers are
 on the other core.
@@ -17,22 +18,23 @@ from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
 from nova_data.consumer.consumer import Consumer
-from nova_data.consumer.handling import Handler
+from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
 from nova_data.dedup.installing import install
 from nova_data.dedup.postgres import PostgresKeys
+from nova_data.pool.connection import JoiningConnection
 from tests.loopback.support.kafkaserver import Server as Kafka
 
 from .serving import servers
 
 EVENTS = 50_000
 WRITTEN = 6_000
-"""Of them, those that the second handler takes."""
+"""Of them, those that are written one by one."""
 KEYS = 1000
 
 
 def measured() -> dict[str, Any]:
-    """Figures of the bare client, of a handler that does nothing, and of one that writes."""
+    """Figures of the bare client, of a handler that does nothing, and of those that write."""
     with servers() as (database,):
         here = os.sched_getaffinity(0)
         os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - here or here)
@@ -44,11 +46,12 @@ def measured() -> dict[str, Any]:
             topic = kafka.make_topic("bench", partitions=4)
             _produce(kafka.url, topic)
             bare = _bare(kafka.url, topic)
-            nothing = asyncio.run(_consume(kafka.url, topic, "nothing", EVENTS, None))
-            written = asyncio.run(_consume(kafka.url, topic, "written", WRITTEN, database.url))
+            nothing = asyncio.run(_consume(kafka.url, topic, "nothing", EVENTS, handler=_nothing))
+            written = asyncio.run(_written(kafka.url, topic, "written", WRITTEN, database.url, batches=False))
+            batches = asyncio.run(_written(kafka.url, topic, "batches", EVENTS, database.url, batches=True))
         finally:
             kafka.close()
-    return {"bare": bare, "nothing": nothing, "written_once": written}
+    return {"bare": bare, "nothing": nothing, "written_once": written, "written_once_in_batches": batches}
 
 
 def _produce(url: str, topic: str) -> None:
@@ -76,47 +79,55 @@ def _bare(url: str, topic: str) -> dict[str, Any]:
     return found
 
 
-async def _consume(url: str, topic: str, group: str, count: int, database: str | None) -> dict[str, Any]:
+async def _nothing(_: Any) -> None:
+    """What a consumer costs without its handler."""
+
+
+async def _consume(url: str, topic: str, group: str, count: int, **handlers: Any) -> dict[str, Any]:
+    """With the only one of `handlers`, which is also called so in a consumer."""
     enough, taken, began, cpu = asyncio.Event(), 0, 0.0, 0.0
+    ((kind, inner),) = handlers.items()
 
-    def counting(inner: Handler | None) -> Handler:
-        async def handle(message: Any) -> object:
-            nonlocal taken, began, cpu
-            if taken == 0:
-                began, cpu = time.perf_counter(), time.process_time()
-            taken += 1
-            said = None if inner is None else await inner(message)
-            if taken == count:
-                enough.set()
-            return said
+    async def counting(given: Any) -> object:
+        nonlocal taken, began, cpu
+        if not began:
+            began, cpu = time.perf_counter(), time.process_time()
+        said = await inner(given)
+        taken += len(given) if isinstance(given, list) else 1
+        if taken >= count:
+            enough.set()
+        return said
 
-        return handle
+    options: dict[str, Any] = {"group": group, "brokers": url, "slots": 16, "in_hand": 4000, kind: counting}
+    consumer = Consumer([topic], metrics=ConsumerMetrics(CollectorRegistry()), **options)
+    running = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(120):
+        await enough.wait()
+    found = _figures(taken, time.perf_counter() - began, time.process_time() - cpu)
+    consumer.stop()
+    await running
+    return found
 
-    metrics = ConsumerMetrics(CollectorRegistry())
-    options: dict[str, Any] = {"group": group, "brokers": url, "slots": 16, "in_hand": 4000, "metrics": metrics}
 
-    async def run(inner: Handler | None) -> dict[str, Any]:
-        consumer = Consumer([topic], handler=counting(inner), **options)
-        running = asyncio.create_task(consumer.run())
-        async with asyncio.timeout(120):
-            await enough.wait()
-        found = _figures(count, time.perf_counter() - began, time.process_time() - cpu)
-        consumer.stop()
-        await running
-        return found
-
-    if database is None:
-        return await run(None)
-    async with asyncpg.create_pool(database, min_size=16, max_size=16, command_timeout=30) as pool:
+async def _written(url: str, topic: str, group: str, count: int, database: str, *, batches: bool) -> dict[str, Any]:
+    settings = {"min_size": 16, "max_size": 16, "command_timeout": 30, "connection_class": JoiningConnection}
+    async with asyncpg.create_pool(database, **settings) as pool:
         async with pool.acquire() as connection:
             await install(connection)
-        await pool.execute("CREATE TABLE effects (name text)")
+        await pool.execute("CREATE TABLE IF NOT EXISTS effects (name text)")
         keys = PostgresKeys(pool, scope=group)
 
         async def effect(connection: Any) -> None:
             await connection.execute("INSERT INTO effects VALUES ($1)", "x")
 
-        return await run(lambda message: keys.once(message.idempotency_key, effect))
+        async def effects(connection: Any, new: list[Message]) -> None:
+            await connection.executemany("INSERT INTO effects VALUES ($1)", [("x",) for _ in new])
+
+        if batches:
+            return await _consume(url, topic, group, count, batch_handler=lambda some: keys.once_of(some, effects))
+        return await _consume(
+            url, topic, group, count, handler=lambda message: keys.once(message.idempotency_key, effect)
+        )
 
 
 def _figures(count: int, seconds: float, cpu: float) -> dict[str, Any]:

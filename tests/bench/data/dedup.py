@@ -1,17 +1,22 @@
 """Events a minute that deduplication takes, per store, with a Bloom filter in front and without.
 
 `EVENTS` different events, and each of them once more: `first_per_minute` are those that have their effect (a row in
-PostgreSQL, a call of nothing for Redis), `again_per_minute` those that had it. `in_batches` asks for 100 keys in one
-round trip, each batch in a transaction with its effects. The servers are on the other core.
+PostgreSQL, a call of nothing for Redis), `again_per_minute` those that had it. `asyncpg` is with asyncpg's own
+connections, which have more round trips; the others in PostgreSQL are with those of `nova_data.pool.connection`.
+`in_batches` asks for 100 keys in one round trip, each batch in a transaction with its effects. What is compared takes
+turns, `ROUNDS` of them, and the median counts. The servers are on the other core.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.installing import install
 from nova_data.dedup.postgres import PostgresKeys
 from nova_data.dedup.redis import RedisKeys
+from nova_data.pool.connection import JoiningConnection
 from tests.loopback.support.redisservers import HOST
 from tests.loopback.support.redisservers import Server as RedisServer
 
@@ -30,6 +36,7 @@ from .serving import servers
 EVENTS = 6000
 AT_ONCE = 16
 BATCH = 100
+ROUNDS = 3
 
 Once = Callable[[str], Awaitable[object]]
 
@@ -53,39 +60,54 @@ def measured() -> dict[str, Any]:
 
 
 async def _postgres(url: str) -> dict[str, Any]:
-    async with asyncpg.create_pool(url, min_size=AT_ONCE, max_size=AT_ONCE, command_timeout=30) as pool:
-        async with pool.acquire() as connection:
+    async with AsyncExitStack() as stack:
+        pools = {
+            "postgres": await stack.enter_async_context(_pool(url, JoiningConnection)),
+            "postgres_asyncpg": await stack.enter_async_context(_pool(url, asyncpg.Connection)),
+        }
+        async with pools["postgres"].acquire() as connection:
             await install(connection)
-        await pool.execute("CREATE TABLE effects (name text)")
+        await pools["postgres"].execute("CREATE TABLE effects (name text)")
+        found: dict[str, list[dict[str, Any]]] = {}
+        for turn in range(ROUNDS):
+            for name, pool in pools.items():
+                keys = PostgresKeys(pool, scope=f"{name}-{turn}")
+                found.setdefault(name, []).append(await _twice(lambda key, keys=keys: keys.once(key, _effect)))
+            keys = PostgresKeys(pools["postgres"], scope=f"bloom-{turn}", recent=RecentKeys(EVENTS))
+            found.setdefault("postgres_bloom", []).append(await _twice(lambda key, keys=keys: keys.once(key, _effect)))
+            found.setdefault("postgres_in_batches", []).append(await _in_batches(pools["postgres"], f"batches-{turn}"))
+        return {name: _median(turns) for name, turns in found.items()}
 
-        async def effect(connection: Any) -> None:
-            await connection.execute("INSERT INTO effects VALUES ($1)", "x")
 
-        found = {}
-        for name, recent in (("postgres", None), ("postgres_bloom", RecentKeys(EVENTS))):
-            keys = PostgresKeys(pool, scope=name, recent=recent)
-            found[name] = await _twice(lambda key, keys=keys: keys.once(key, effect))
-        found["postgres_in_batches"] = await _in_batches(pool)
-    return found
+def _pool(url: str, connection_class: type) -> Any:
+    return asyncpg.create_pool(
+        url, min_size=AT_ONCE, max_size=AT_ONCE, command_timeout=30, connection_class=connection_class
+    )
 
 
-async def _in_batches(pool: Any) -> dict[str, Any]:
-    keys = PostgresKeys(pool, scope="batches")
+async def _effect(connection: Any) -> None:
+    await connection.execute("INSERT INTO effects VALUES ($1)", "x")
 
-    async def take(some: Sequence[str]) -> None:
-        async with pool.acquire() as connection, connection.transaction():
-            first = await keys.first_of(connection, some)
-            await connection.execute("INSERT INTO effects SELECT 'x' FROM generate_series(1, $1)", sum(first))
 
-    batches = [[f"e{number}" for number in range(begin, begin + BATCH)] for begin in range(0, EVENTS, BATCH)]
+async def _in_batches(pool: Any, scope: str) -> dict[str, Any]:
+    keys = PostgresKeys(pool, scope=scope)
+    batches = [[_Event(f"e{number}") for number in range(begin, begin + BATCH)] for begin in range(0, EVENTS, BATCH)]
+
+    async def effect(connection: Any, new: Sequence[Any]) -> None:
+        await connection.executemany("INSERT INTO effects VALUES ($1)", [("x",) for _ in new])
 
     async def all_of_them() -> float:
         began = time.perf_counter()
         for batch in batches:
-            await take(batch)
+            await keys.once_of(batch, effect)
         return time.perf_counter() - began
 
     return _figures(await all_of_them(), await all_of_them())
+
+
+@dataclass(frozen=True)
+class _Event:
+    idempotency_key: str
 
 
 async def _redis(port: int) -> dict[str, Any]:
@@ -115,6 +137,10 @@ async def _all(once: Once) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     return time.perf_counter() - began
+
+
+def _median(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: round(statistics.median(turn[name] for turn in turns)) for name in turns[0]}
 
 
 def _figures(first: float, again: float) -> dict[str, Any]:

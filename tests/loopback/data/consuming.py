@@ -12,6 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from nova_data.backoff import Backoff
+from nova_data.consumer.batches import BatchHandler
 from nova_data.consumer.consumer import Consumer
 from nova_data.consumer.handling import Handler
 from nova_data.consumer.metrics import ConsumerMetrics
@@ -58,7 +59,9 @@ class Running:
 
 
 @contextmanager
-def running(server: Kafka, topics: list[str], handler: Handler, *, name: str, **options: Any) -> Iterator[Running]:
+def running(
+    server: Kafka, topics: list[str], handler: Handler | None, *, name: str, **options: Any
+) -> Iterator[Running]:
     """Run one for the block, and let it end."""
     registry = CollectorRegistry()
     ready: list[Running] = []
@@ -120,6 +123,18 @@ def noting(seen: Seen, before: Callable[[Any], Any] | None = None) -> Handler:
         if before is not None:
             await before(message)
         seen.append((message.key.decode(), int(message.value)))
+
+    return handle
+
+
+def noting_batches(calls: list[Seen], before: Callable[[Any], Any] | None = None) -> BatchHandler:
+    """A handler of batches that notes what each call was for, after `before` for each message, all or nothing."""
+
+    async def handle(messages: Any) -> None:
+        if before is not None:
+            for message in messages:
+                await before(message)
+        calls.append([(message.key.decode(), int(message.value)) for message in messages])
 
     return handle
 

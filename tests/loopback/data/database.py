@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
+from tests.loopback.support.nursery import run
 from tests.loopback.support.postgresserver import Server
 
 T = TypeVar("T")
@@ -63,6 +64,8 @@ class Database:
 
     def command(self, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
         """`nova-data` with this database in its environment; it has ended within 60 s."""
+        if not options:
+            return run("data", *map(str, words), variables=self.environment, timeout=60)
         return subprocess.run(
             self.words(*words), env=self.environment, capture_output=True, text=True, timeout=60, check=False, **options
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from nova_data.outbox.installing import install
+from tests.loopback.support.nursery import run
 from tests.loopback.support.postgresserver import Server
 
 T = TypeVar("T")
@@ -23,13 +25,7 @@ T = TypeVar("T")
 def command(*words: str, database: str = "") -> subprocess.CompletedProcess[str]:
     """Run `nova-data` to its end."""
     given = ["--database", database] if database else []
-    return subprocess.run(
-        [sys.executable, "-m", "nova_data.main", *words, *given],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return run("data", *words, *given, variables=os.environ, timeout=30)
 
 
 def connected(url: str, work: Callable[[Any], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from nova_data.errors import ClaimedError, ConsumerError, DownstreamError, Rejec
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.waiting import eventually, holds
 
-from .consuming import Seen, committed, group, in_order, noting, numbered, running, send
+from .consuming import Seen, committed, group, in_order, noting, noting_batches, numbered, running, send
 from .outboxes import command
 
 
@@ -112,7 +112,7 @@ def test_a_dead_letter_is_listed_put_back_once_its_cause_is_gone_and_dropped(kaf
         assert first["idempotencyKey"] == "e1"
         assert first["error"] == "RejectedError: not now"
         assert two["id"].startswith(f"{topic}/")
-        assert "expected ids, or --all" in dead("replay")[1]
+        assert dead("replay") == (2, "nova-data dead-letters: expected ids, or --all\n")
         assert "no/such/1 is none of" in dead("replay", "no/such/1")[1]
         fixed.set()
         assert dead("replay", first["id"]) == (0, "1 messages were put back\n")
@@ -174,6 +174,84 @@ def test_when_every_message_fails_it_is_not_their_fault(kafka: Kafka, topic: str
         assert one.metric("dead_lettered_total", topic=topic, reason="exhausted") == 0
 
 
+def test_what_waits_is_handled_in_one_call_and_in_order_within_a_key(kafka: Kafka, topic: str) -> None:
+    send(kafka, topic, numbered(400, keys=20))
+    calls: list[Seen] = []
+    name = group()
+    with running(kafka, [topic], None, batch_handler=noting_batches(calls), batch=30, name=name) as one:
+        eventually(lambda: sum(map(len, calls)) == 400, within=20)
+        eventually(lambda: sum(committed(kafka, topic, name, 4)) == 400)
+        eventually(lambda: one.metric("handled_total", topic=topic) == 400)
+        assert one.metric("batches_total", topic=topic) == sum(len(call) > 1 for call in calls)
+    assert in_order([each for call in calls for each in call])
+    assert 10 < max(map(len, calls)) <= 30
+
+
+def test_of_a_batch_that_fails_each_message_is_handled_alone(kafka: Kafka, topic: str) -> None:
+    calls: list[Seen] = []
+    attempts: list[int] = []
+
+    async def poison(message: Any) -> None:
+        if message.value == b"7":
+            attempts.append(7)
+            raise LookupError
+        if message.value == b"8":
+            raise RejectedError
+
+    send(kafka, topic, numbered(60, keys=6))
+    name = group()
+    with running(kafka, [topic], None, batch_handler=noting_batches(calls, poison), name=name, lanes=1) as one:
+        eventually(lambda: sum(map(len, calls)) == 58, within=20)
+        eventually(lambda: sum(committed(kafka, topic, name, 4)) == 60, within=10)
+        assert one.metric("dead_lettered_total", topic=topic, reason="exhausted") == 1
+        assert one.metric("dead_lettered_total", topic=topic, reason="rejected") == 1
+        assert one.metric("retried_total", topic=topic) == 2
+        assert one.metric("batches_failed_total", topic=topic) >= 1
+    seen = [each for call in calls for each in call]
+    assert in_order(seen)
+    assert len(seen) == len(set(seen))
+    assert 3 <= len(attempts) <= 4  # the batch's, which does not count, unless it was alone from the beginning
+
+
+def test_a_batch_that_meets_an_outage_is_tried_by_one_message_and_then_whole(kafka: Kafka, topic: str) -> None:
+    away = threading.Event()
+    away.set()
+    calls: list[Seen] = []
+    tried: list[int] = []
+    failing = noting_batches(calls)
+
+    async def handle(messages: Any) -> None:
+        if away.is_set():
+            tried.append(len(messages))
+            raise DownstreamError("the database is away")
+        await failing(messages)
+
+    send(kafka, topic, numbered(200, keys=20))
+    with running(kafka, [topic], None, batch_handler=handle, name=group()) as one:
+        eventually(lambda: one.metric("breaker_state", state="open") == 1, within=20)
+        before = len(tried)
+        eventually(lambda: len(tried) > before, within=10)
+        assert set(tried[before:]) == {1}
+        away.clear()
+        eventually(lambda: sum(map(len, calls)) == 200, within=20)
+        assert one.metric("retried_total", topic=topic) == 0
+        assert one.metric("dead_lettered_total", topic=topic, reason="exhausted") == 0
+    seen = [each for call in calls for each in call]
+    assert in_order(seen)
+    assert len(set(seen)) == 200
+    assert len(calls) < 100  # not all of them alone
+
+
+def test_duplicates_in_a_batch_are_counted(kafka: Kafka, topic: str) -> None:
+    async def handle(messages: Any) -> list[bool]:
+        return [int(message.value) % 3 > 0 for message in messages]
+
+    send(kafka, topic, numbered(30, keys=1))
+    with running(kafka, [topic], None, batch_handler=handle, name=group()) as one:
+        eventually(lambda: one.metric("handled_total", topic=topic) == 30, within=20)
+        assert one.metric("duplicates_total", topic=topic) == 10
+
+
 def test_slow_handlers_bound_what_is_in_memory(kafka: Kafka, topic: str) -> None:
     go_on = threading.Event()
     seen: Seen = []
@@ -207,11 +285,21 @@ def test_a_slow_key_does_not_stop_the_others(kafka: Kafka, topic: str) -> None:
     assert in_order(seen)
 
 
-def test_who_joins_takes_over_in_order_and_nothing_is_handled_twice(kafka: Kafka, topic: str) -> None:
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in-batches"])
+def test_who_joins_takes_over_in_order_and_nothing_is_handled_twice(kafka: Kafka, topic: str, batched: bool) -> None:
     """A second consumer joins and the first one leaves, while both handle."""
     send(kafka, topic, numbered(600, keys=40))
     seen: Seen = []
     first, second = set[int](), set[int]()
+
+    def handling(before: Any) -> dict[str, Any]:
+        one = noting(seen, before)
+
+        async def several(messages: Any) -> None:
+            for message in messages:
+                await one(message)
+
+        return {"handler": None, "batch_handler": several, "batch": 5} if batched else {"handler": one}
 
     def slowly(who: set[int]) -> Any:
         async def before(message: Any) -> None:
@@ -221,9 +309,9 @@ def test_who_joins_takes_over_in_order_and_nothing_is_handled_twice(kafka: Kafka
         return before
 
     name = group()
-    with running(kafka, [topic], noting(seen, slowly(first)), name=name, slots=4) as one:
+    with running(kafka, [topic], name=name, slots=4, **handling(slowly(first))) as one:
         eventually(lambda: len(seen) > 50, within=20)
-        with running(kafka, [topic], noting(seen, slowly(second)), name=name, slots=4) as two:
+        with running(kafka, [topic], name=name, slots=4, **handling(slowly(second))) as two:
             eventually(lambda: two.metric("assigned") == 2, within=20)
             eventually(lambda: len(second) == 2, within=20)
             one.stop()
@@ -323,6 +411,10 @@ def test_duplicates_are_counted(kafka: Kafka, topic: str) -> None:
         ({"topics": ["orders.dead-letters"]}, "none of dead letters"),
         ({"group": ""}, "group: expected a name"),
         ({"slots": 0}, "slots: expected at least 1, got 0"),
+        ({"handler": None}, "handler, batch_handler: expected one of the two"),
+        ({"batch_handler": noting_batches([])}, "handler, batch_handler: expected one of the two"),
+        ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"batch": 1001}, "batch: expected at most 1000, got 1001"),
         ({"timeout": 0.0}, "timeout: expected more than 0"),
         ({"kafka": {"no.such.setting": 1}}, "No such configuration property"),
     ],
@@ -332,8 +424,8 @@ def test_settings_that_are_none_are_refused(options: dict[str, Any], message: st
         """Do nothing."""
 
     async def run() -> None:
-        given = {"topics": ["orders"], "group": "g", "brokers": "127.0.0.1:1", **options}
-        await Consumer(given.pop("topics"), handler=handle, metrics=ConsumerMetrics(CollectorRegistry()), **given).run()
+        given = {"topics": ["orders"], "group": "g", "brokers": "127.0.0.1:1", "handler": handle, **options}
+        await Consumer(given.pop("topics"), metrics=ConsumerMetrics(CollectorRegistry()), **given).run()
 
     with pytest.raises(ConsumerError, match=message):
         asyncio.run(run())

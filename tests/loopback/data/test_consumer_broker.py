@@ -34,7 +34,7 @@ def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Pos
         broker = Kafka()
         stack.callback(broker.close)
         topic, name = broker.make_topic(f"restart-{group()}", partitions=4), group()
-        process = Process(tmp_path / "log", effects, broker.url, topic, name)
+        process = Process(tmp_path / "log", effects, broker.url, topic, name, "1")
         stack.callback(process.close)
 
         def done(number: int = 0) -> int:

@@ -57,6 +57,31 @@ def test_a_message_as_large_as_its_topic_takes_can_be_set_aside(kafka: Kafka, to
         assert [one.value() for one in reader.until(1)] == [largest]
 
 
+@pytest.mark.parametrize(
+    "body", [b"[" * 10_000, b'{"n": "\xff"}', b'{"n": 1', b""], ids=["deep", "text", "cut", "empty"]
+)
+def test_a_body_that_is_no_json_is_set_aside_at_once_and_says_why(kafka: Kafka, topic: str, body: bytes) -> None:
+    producer = Producer({"bootstrap.servers": kafka.url})
+    producer.produce(topic, body, "k")
+    producer.produce(topic, b"1", "k")
+    assert producer.flush(20) == 0
+    seen: Seen = []
+    attempts: list[bytes] = []
+
+    async def reads(message: Any) -> None:
+        attempts.append(message.value)
+        message.json()
+
+    with running(kafka, [topic], noting(seen, reads), name=group()) as one:
+        eventually(lambda: seen == [("k", 1)], within=20)
+        assert one.metric("dead_lettered_total", topic=topic, reason="rejected") == 1
+        assert one.metric("retried_total", topic=topic) == 0
+    assert attempts == [body, b"1"]
+    with kafka.reader(topic_of(topic)) as reader:
+        headers = dict(reader.until(1)[0].headers())
+    assert headers["nova-dead-letter-error"].startswith(b"UndecodableError: value: expected JSON")
+
+
 @pytest.fixture
 def released() -> Iterator[threading.Event]:
     event = threading.Event()

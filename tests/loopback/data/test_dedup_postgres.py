@@ -3,7 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -16,14 +17,22 @@ from nova_data.dedup.bloom import RecentKeys
 from nova_data.dedup.metrics import DedupMetrics
 from nova_data.dedup.postgres import PostgresKeys
 from nova_data.dedup.schema import SLOTS, slot_table
-from nova_data.errors import DedupStoreError
+from nova_data.errors import DedupStoreError, DedupTransactionError
 from nova_data.main import main
+from nova_data.pool.connection import JoiningConnection
 from tests.crowd import CROWD
 from tests.loopback.support.postgresserver import Server as Postgres
 
 from .pages import names_of
 
 Effect = Callable[[Any], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What has a key."""
+
+    idempotency_key: str
 
 
 @pytest.fixture
@@ -35,9 +44,18 @@ def database(postgres: Postgres) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def pooled(url: str, size: int = 4) -> AsyncIterator[asyncpg.Pool]:
-    async with asyncpg.create_pool(url, min_size=size, max_size=size, command_timeout=10) as pool:
+async def pooled(url: str, size: int = 4, kind: type = JoiningConnection) -> AsyncIterator[asyncpg.Pool]:
+    async with asyncpg.create_pool(
+        url, min_size=size, max_size=size, command_timeout=10, connection_class=kind
+    ) as pool:
         yield pool
+
+
+@pytest.fixture(params=[JoiningConnection, asyncpg.Connection], ids=["joining", "asyncpg"])
+def kind(request: pytest.FixtureRequest) -> type:
+    """Of a pool's connections."""
+    found: type = request.param
+    return found
 
 
 def writes(name: str) -> Effect:
@@ -60,25 +78,25 @@ async def somebody_waits(pool: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-def run(url: str, work: Callable[[Any], Awaitable[None]], size: int = 4) -> None:
+def run(url: str, work: Callable[[Any], Awaitable[None]], size: int = 4, kind: type = JoiningConnection) -> None:
     async def all_of_it() -> None:
-        async with pooled(url, size) as pool:
+        async with pooled(url, size, kind) as pool:
             await work(pool)
 
     asyncio.run(all_of_it())
 
 
-def test_an_effect_takes_place_once_for_a_key_and_a_scope(database: str) -> None:
+def test_an_effect_takes_place_once_for_a_key_and_a_scope(database: str, kind: type) -> None:
     async def work(pool: Any) -> None:
         billing, mails = PostgresKeys(pool, scope="billing"), PostgresKeys(pool, scope="mails")
         assert [await billing.once("e1", writes("a")) for _ in range(3)] == [True, False, False]
         assert await mails.once("e1", writes("b"))
         assert await effects(pool) == 2
 
-    run(database, work)
+    run(database, work, kind=kind)
 
 
-def test_what_an_effect_raises_undoes_the_key_as_well(database: str) -> None:
+def test_what_an_effect_raises_undoes_the_key_as_well(database: str, kind: type) -> None:
     async def fails(connection: Any) -> None:
         await writes("half")(connection)
         raise LookupError("no")
@@ -90,10 +108,10 @@ def test_what_an_effect_raises_undoes_the_key_as_well(database: str) -> None:
         assert await effects(pool) == 0
         assert await keys.once("e1", writes("whole"))
 
-    run(database, work)
+    run(database, work, kind=kind)
 
 
-def test_of_two_at_the_same_time_one_waits_and_has_no_effect(database: str) -> None:
+def test_of_two_at_the_same_time_one_waits_and_has_no_effect(database: str, kind: type) -> None:
     async def work(pool: Any) -> None:
         keys, inside, go_on = PostgresKeys(pool, scope="s"), asyncio.Event(), asyncio.Event()
 
@@ -110,10 +128,10 @@ def test_of_two_at_the_same_time_one_waits_and_has_no_effect(database: str) -> N
         assert [await first, await second] == [True, False]
         assert await effects(pool) == 1
 
-    run(database, work)
+    run(database, work, kind=kind)
 
 
-def test_the_second_has_the_effect_when_the_first_one_fails(database: str) -> None:
+def test_the_second_has_the_effect_when_the_first_one_fails(database: str, kind: type) -> None:
     async def work(pool: Any) -> None:
         keys, inside, go_on = PostgresKeys(pool, scope="s"), asyncio.Event(), asyncio.Event()
 
@@ -130,7 +148,7 @@ def test_the_second_has_the_effect_when_the_first_one_fails(database: str) -> No
             await first
         assert await second
 
-    run(database, work)
+    run(database, work, kind=kind)
 
 
 def test_a_hundred_at_once_have_one_effect(database: str) -> None:
@@ -181,6 +199,23 @@ def test_repeatable_read_is_refused_and_serializable_is_not(database: str) -> No
     run(database, work)
 
 
+def test_a_key_is_taken_in_a_transaction_alone(database: str) -> None:
+    async def work(pool: Any) -> None:
+        keys = PostgresKeys(pool, scope="s")
+        async with pool.acquire() as connection:
+            with pytest.raises(DedupTransactionError, match="in the transaction of its effect"):
+                await keys.first(connection, "e1")
+            with pytest.raises(DedupTransactionError):
+                await keys.first_of(connection, ["e1"])
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            with pytest.raises(DedupTransactionError):
+                await keys.first(connection, "e1")
+            async with connection.transaction():
+                assert await keys.first(connection, "e1")
+
+    run(database, work)
+
+
 def test_many_keys_in_one_round_trip(database: str) -> None:
     async def work(pool: Any) -> None:
         keys = PostgresKeys(pool, scope="s")
@@ -190,6 +225,72 @@ def test_many_keys_in_one_round_trip(database: str) -> None:
             assert await keys.first_of(connection, []) == []
 
     run(database, work)
+
+
+def test_an_error_that_an_effect_takes_no_notice_of_undoes_it_and_is_told(database: str, kind: type) -> None:
+    async def careless(connection: Any, *_: Any) -> None:
+        await writes("half")(connection)
+        with suppress(asyncpg.DivisionByZeroError):
+            await connection.execute("SELECT 1 / 0")
+
+    async def careful(connection: Any) -> None:
+        await writes("half")(connection)
+        with suppress(asyncpg.DivisionByZeroError):
+            async with connection.transaction():
+                await connection.execute("SELECT 1 / 0")
+
+    async def work(pool: Any) -> None:
+        keys = PostgresKeys(pool, scope="s")
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await keys.once("e1", careless)
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await keys.once_of([Event("e1")], careless)
+        assert await effects(pool) == 0
+        assert await keys.once("e1", careful)
+        assert await effects(pool) == 1
+
+    run(database, work, kind=kind)
+
+
+def test_many_events_in_one_transaction_all_or_nothing(database: str, kind: type) -> None:
+    seen: list[list[str]] = []
+
+    async def effect(connection: Any, new: list[Event]) -> None:
+        seen.append([event.idempotency_key for event in new])
+        for event in new:
+            await writes(event.idempotency_key)(connection)
+            if event.idempotency_key == "poison":
+                raise LookupError
+
+    def events(*names: str) -> list[Event]:
+        return [Event(name) for name in names]
+
+    async def work(pool: Any) -> None:
+        keys = PostgresKeys(pool, scope="s", recent=RecentKeys(100))
+        assert await keys.once("b", writes("b"))
+        assert await keys.once_of(events("a", "b", "c", "a"), effect) == [True, False, True, False]
+        assert await keys.once_of(events("b", "c"), effect) == [False, False]
+        assert await keys.once_of([], effect) == []
+        with pytest.raises(LookupError):
+            await keys.once_of(events("d", "poison", "e"), effect)
+        assert await keys.once_of(events("d", "e"), effect) == [True, True]
+        assert seen == [["a", "c"], ["d", "poison", "e"], ["d", "e"]]
+        assert await effects(pool) == 5
+        assert not await keys.once("d", writes("d"))
+
+    run(database, work, kind=kind)
+
+
+def test_a_key_costs_one_round_trip_and_the_effects_own(database: str) -> None:
+    async def work(pool: Any) -> None:
+        sent: list[str] = []
+        async with pool.acquire() as connection:
+            connection.add_query_logger(lambda record: sent.append(record.query))
+        keys = PostgresKeys(pool, scope="s")
+        assert [await keys.once("e1", writes("x")) for _ in range(2)] == [True, False]
+        assert len(sent) == 1 + 3 + 2, sent  # the reset of the connection that was looked at; the first time; again
+
+    run(database, work, size=1)
 
 
 def test_batches_in_any_order_do_not_wait_for_each_other_in_a_circle(database: str) -> None:
@@ -242,7 +343,7 @@ def test_the_filter_spares_transactions_and_decides_nothing(database: str) -> No
     assert counted("nova_dedup_keys_total", result="failed") == 0
 
 
-def test_a_database_that_leaves_is_an_outage(database: str) -> None:
+def test_a_database_that_leaves_is_an_outage(database: str, kind: type) -> None:
     async def leaves(connection: Any) -> None:
         await connection.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
 
@@ -265,7 +366,7 @@ def test_a_database_that_leaves_is_an_outage(database: str) -> None:
         with pytest.raises(DedupStoreError):
             await keys.once("e2", writes("x"))
 
-    run(database, work)
+    run(database, work, kind=kind)
 
 
 class _Order:

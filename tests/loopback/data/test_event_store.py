@@ -168,13 +168,28 @@ def test_events_are_not_changed(url: str) -> None:
     run(url, work)
 
 
+NUMBER: Any = 42
+WRONG: list[tuple[Stream, str, Any, str]] = [
+    (Stream("or/der", "1"), "a", None, "stream type: expected 1 to 200 letters, .*, got 'or/der'"),
+    (Stream("order", NUMBER), "a", None, "stream id: expected text of 1 to 500 characters, .* got int"),
+    (Stream("order", ""), "a", None, "stream id: expected .* got 0 of them"),
+    (ORDER, "", None, "event type: expected text of 1 to 200 characters"),
+    (ORDER, "a", NUMBER, "actor: expected text of 1 to 500 characters, none of them NUL, got int"),
+]
+
+
 def test_what_is_no_event_is_refused(url: str) -> None:
     async def work(one: Any) -> None:
+        with pytest.raises(EventStoreError, match="stream id: expected"):
+            await load(one, Stream("order", NUMBER), lambda state, _: state, None)
         with pytest.raises(EventStoreError, match="in a transaction"):
             await append(one, ORDER, [NewEvent("a", {})], expected=None)
         async with one.transaction():
             with pytest.raises(EventStoreError, match="events: expected 1 to 1000 of them, got 0"):
                 await append(one, ORDER, [], expected=None)
+            for stream, kind, actor, rule in WRONG:
+                with pytest.raises(EventStoreError, match=rule):
+                    await append(one, stream, [NewEvent(kind, {})], expected=None, actor=actor)
             with pytest.raises(EventStoreError, match="data of a: expected what JSON can express"):
                 await append(one, ORDER, [NewEvent("a", {"x": float("nan")})], expected=None)
             with pytest.raises(EventStoreError, match="without NUL"):

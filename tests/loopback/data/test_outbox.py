@@ -109,6 +109,8 @@ def test_nothing_is_appended_outside_a_transaction(url: str) -> None:
         ({"aggregate_id": ""}, "aggregate_id: expected 1 to 500 characters"),
         ({"aggregate_id": "a\0"}, "none of them NUL"),
         ({"event_type": "x" * 201}, "event_type: expected 1 to 200"),
+        ({"aggregate_id": None}, "aggregate_id: expected a text, a number or a UUID, got NoneType"),
+        ({"payload": [1]}, "payload: expected a mapping or bytes, got list"),
         ({"payload": {"at": datetime.now(UTC)}}, "payload: expected what JSON can express"),
         ({"payload": {"text": "a\0"}}, "payload: expected text without NUL"),
         ({"payload": b"x" * 900_001}, "payload: expected at most 900000 bytes"),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -262,6 +263,16 @@ def memory(relay: Relay, which: str = "VmRSS") -> float:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith(f"{which}:"))
 
 
+def test_a_port_that_is_taken_is_said_in_a_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = command(
+            "relay", "--brokers", "127.0.0.1:9", "--host", "127.0.0.1", "--port", port, database="postgresql://"
+        )
+    said = f"port {port} of 127.0.0.1 cannot be listened on: Address already in use"
+    assert (done.returncode, done.stderr) == (1, f"nova-data: {said}\n")
+
+
 def test_the_page_is_right(url: str, kafka: Kafka) -> None:
     page = (DOCS / "outbox.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -282,7 +293,7 @@ def test_the_page_is_right(url: str, kafka: Kafka) -> None:
         connected(url, lambda c: c.execute(call[0]))
         first, second = reader.until(2)
         assert dict(first.headers())["idempotency-key"].decode() == str(identity)
-        assert json.loads(second.value()) == {"order": 7}
+        assert json.loads(first.value())["id"] == json.loads(second.value())["id"] == 7
         shown = {line.split()[2] for line in relay.page("/metrics").splitlines() if line.startswith("# TYPE nova_")}
         named = set(re.findall(r"`(nova_outbox_\w+)`", page))
         assert {name for name in shown if not name.endswith("_created")} == named

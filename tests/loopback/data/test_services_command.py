@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 NAMES = ("postgres", "redis")
@@ -43,6 +44,10 @@ def test_up_status_down() -> None:
         assert again.stdout == first.stdout
         assert "start" not in again.stderr
         assert services("status", *NAMES, data=data).returncode == 0
+        with psycopg.connect(database.partition("=")[2]):
+            assert services("down", "postgres", data=data).stdout == "postgres: stopped\n"
+        assert not (data / "postgres" / "data" / "postmaster.pid").exists()  # as it does where it had to be killed
+        assert services("up", "postgres", data=data).stdout == f"{database}\n"
         down = services("down", *NAMES, "--delete", data=data)
         assert down.stdout == "redis: stopped\npostgres: stopped\n"
         assert [listens(port) for port in ports] == [False, False]
@@ -52,6 +57,13 @@ def test_up_status_down() -> None:
     finally:
         services("down", "--delete", data=data)
         shutil.rmtree(data)
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    done = services("up", "redis", data=Path("/proc/nova"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("nova: the folder /proc/nova cannot be written (")
+    assert done.stderr.endswith("); name one that can with --data\n")
 
 
 def test_what_is_no_service_is_refused(tmp_path: Path) -> None:

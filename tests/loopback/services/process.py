@@ -5,15 +5,14 @@ import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tests.crowd import CROWD
+from tests.loopback.support.nursery import Child, nursery
 
 Line = dict[str, Any]
 PATIENCE = 40.0
@@ -31,8 +30,9 @@ class Answer(NamedTuple):
 class Service:
     """A running service. Its log lines are parsed as they come: each must be a JSON object."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Child, output: IO[bytes]) -> None:
         self.process = process
+        self._output = output
         self.grpc_port = 0
         """Where it is asked by gRPC, 0 where it is not."""
         self.metrics_port = 0
@@ -43,8 +43,7 @@ class Service:
         self.port = _port(self.line("listening"))
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for text in self.process.stdout:
+        for text in self._output:
             line = json.loads(text)
             if line["event"] == "grpc listening":
                 self.grpc_port = _port(line)
@@ -111,9 +110,18 @@ def _parse(text: bytes) -> Any:
 @contextmanager
 def running(*arguments: str, **environment: str) -> Iterator[Service]:
     """A service on a free port of loopback, with more in its environment, ended when the block is left."""
-    command = [sys.executable, "-m", "nova_services", *arguments, "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **environment}) as process:
-        service = Service(process)
+    reading, writing = os.pipe()
+    words = [*arguments, "--host", "127.0.0.1", "--port", "0"]
+    try:
+        process = nursery("services").born(words, writing, errors=2, variables={**os.environ, **environment})
+    finally:
+        os.close(writing)
+    with os.fdopen(reading, "rb") as output:
+        try:
+            service = Service(process, output)
+        except BaseException:
+            process.kill()
+            raise
         try:
             yield service
         finally:

@@ -134,6 +134,15 @@ def test_the_storefront_lives_without_a_catalog() -> None:
         assert storefront.call("/healthz").status == 200
 
 
+def test_a_port_that_is_taken_is_said_in_a_line(catalog: Service) -> None:
+    words = ["catalog", "--host", "127.0.0.1", "--port", str(catalog.port)]
+    done = subprocess.run(
+        [sys.executable, "-m", "nova_services", *words], capture_output=True, text=True, timeout=40, check=False
+    )
+    said = f"port {catalog.port} of 127.0.0.1 cannot be listened on: Address already in use"
+    assert (done.returncode, done.stderr) == (1, f"nova_services catalog: {said}\n")
+
+
 def test_sigterm_lets_requests_in_flight_finish() -> None:
     with running("catalog", "--service-time-ms", "600") as service:
         with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:

@@ -1,9 +1,11 @@
-"""A process that has imported the sidecar and makes a new one, by a fork, whenever a test wants one.
+"""Processes that have imported a program and make a new one, by a fork, whenever a test wants one.
 
-A sidecar that starts spends most of its time on imports, which are the same each time; a run starts thousands. What a
+A program that starts spends most of its time on imports, which are the same each time; a run starts thousands. What a
 fork gives is a process of its own like any other: its memory, its descriptors, its signals. What is imported only where
-a document asks for it (Redis, signatures, spans) is not there before either. Two things differ: resident memory counts
-pages shared with the parent, and interpreter flags are the parent's. Tests that look at those start the command.
+it is asked for (in the sidecar Redis, signatures, spans) is not there before either. Two things differ: resident memory
+counts pages shared with the parent, and interpreter flags are the parent's. Tests that look at those start the command.
+
+With `pytest --compiled` the sidecar is the compiled one, by an interpreter with the flags of the image.
 """
 
 import atexit
@@ -19,12 +21,43 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn
+from tempfile import TemporaryFile
+from typing import IO, Any, Final, Literal, NamedTuple, NoReturn
 
-_IMPORTED: Final = ("nova_sidecar.runtime", "nova_sidecar.main", "tests.loopback.support.resolving")
+Name = Literal["sidecar", "operator", "services", "data"]
+
+
+class Program(NamedTuple):
+    """The module with a `main` that reads the command line, and what is imported before it is asked for."""
+
+    module: str
+    ahead: tuple[str, ...] = ()
+
+
+_PROGRAMS: Final[dict[Name, Program]] = {
+    "sidecar": Program("nova_sidecar.main", ("nova_sidecar.runtime", "tests.loopback.support.resolving")),
+    "operator": Program("nova_operator.main"),
+    # what all of them share: each imports its own modules and no other's
+    "services": Program(
+        "nova_services.__main__",
+        (
+            "google.protobuf.timestamp_pb2",
+            "joserfc.jwk",
+            "nova_data.cache.read_through",
+            "nova_data.pool.database",
+            "nova_data.schema.soft_delete.erasure",
+            "nova_services.backing",
+            "nova_services.consuming",
+            "nova_services.rpc",
+            "nova_services.web",
+            "strawberry",
+        ),
+    ),
+    "data": Program("nova_data.main", ("asyncpg", "nova_data.commands.applying")),
+}
 _MODULE: Final = "tests.loopback.support.nursery"
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _PYTHONPATH: Final = os.environ.get("PYTHONPATH")
@@ -33,28 +66,47 @@ _MISSING: Final = -255
 """Exit code where the nursery itself is gone."""
 
 
-class Nursery:
-    """One for each process of a test run; `born` is what is used of it."""
+def environment() -> dict[str, str]:
+    """For the process of a sidecar: warnings are shown, and with `pytest --compiled` it is the compiled one,
+    without docstrings and assertions, as in the image."""
+    path = os.environ.get("NOVA_TEST_SIDECAR_PATH")
+    variables = {"PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
+    return os.environ | variables | ({"PYTHONPATH": path, "PYTHONOPTIMIZE": "2"} if path else {})
 
-    def __init__(self) -> None:
+
+class Nursery:
+    """One of a program for each process of a test run; `born` is what is used of it."""
+
+    def __init__(self, name: Name) -> None:
+        self._name = name
         self._lock = threading.Lock()
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+                [sys.executable, "-m", _MODULE, name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
+                env=environment() if name == "sidecar" else None,
             )
         atexit.register(self.close)
 
-    def born(self, arguments: Sequence[str | os.PathLike[str]], log: IO[bytes], cwd: Path) -> "Child":
-        """A sidecar with this command line, name server first where it has one of its own; it writes into `log`."""
+    def born(
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        output: int,
+        *,
+        errors: int | None = None,
+        cwd: Path = _ROOT,
+        variables: Mapping[str, str] = os.environ,
+    ) -> "Child":
+        """A process with this command line, for a sidecar with its name server before it where it has one of its own.
+        It writes into the descriptor `output`, what goes to standard error into `errors` where that is another one."""
         words = [os.fspath(each) for each in arguments]
-        wanted = {"arguments": words, "cwd": os.fspath(cwd), "environment": dict(os.environ)}
-        pid = self._ask(wanted, log.fileno())
+        wanted = {"arguments": words, "cwd": os.fspath(cwd), "environment": dict(variables)}
+        pid = self._ask(wanted, output, output if errors is None else errors)
         if pid == _MISSING:
-            raise RuntimeError("the process that makes sidecars is gone")
+            raise RuntimeError(f"the process that makes processes of {self._name} is gone")
         return Child(self, pid)
 
     def exit_code(self, pid: int) -> int:
@@ -122,23 +174,46 @@ class Child:
 
 
 def forks() -> bool:
-    """Whether a sidecar may be a fork: not the compiled one, nor one whose interpreter is told otherwise."""
-    return "NOVA_TEST_SIDECAR_PATH" not in os.environ and os.environ.get("PYTHONPATH") == _PYTHONPATH
+    """Whether a sidecar may be a fork: not one whose interpreter is told otherwise."""
+    return os.environ.get("PYTHONPATH") == _PYTHONPATH
 
 
 @cache
-def nursery() -> Nursery:
+def nursery(name: Name) -> Nursery:
     """The one of this process, started when it is first asked for."""
-    return Nursery()
+    return Nursery(name)
 
 
-def _serve(end: socket.socket) -> None:
-    for name in _IMPORTED:
+def run(name: Name, *words: str, variables: Mapping[str, str], timeout: float) -> "subprocess.CompletedProcess[str]":
+    """A process from beginning to end, as by `subprocess.run` with its output captured and nothing to read.
+
+    Raises subprocess.TimeoutExpired after so many seconds.
+    """
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        child = nursery(name).born(words, output.fileno(), errors=errors.fileno(), variables=variables)
+        try:
+            code = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise
+        return subprocess.CompletedProcess(words, code, *(_text(file) for file in (output, errors)))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _serve(program: Program, end: socket.socket) -> None:
+    for name in (*program.ahead, program.module):
         importlib.import_module(name)
+    if "NOVA_TEST_SIDECAR_PATH" in os.environ and program is _PROGRAMS["sidecar"]:
+        _require_compiled()
     gc.collect()
     gc.freeze()
     while True:
-        text, descriptors, _, _ = socket.recv_fds(end, _LONGEST, 1)
+        text, descriptors, _, _ = socket.recv_fds(end, _LONGEST, 2)
         if not text:
             return
         question = json.loads(text)
@@ -149,32 +224,40 @@ def _serve(end: socket.socket) -> None:
             answer = os.fork()
             if answer == 0:
                 end.close()
-                _live(question, descriptors[0])
-            os.close(descriptors[0])
+                _live(program, question, *descriptors)
+            for each in descriptors:
+                os.close(each)
         end.send(str(answer).encode())
 
 
-def _live(wanted: dict[str, Any], log: int) -> NoReturn:
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+def _require_compiled() -> None:
+    from nova_sidecar.build import build  # noqa: PLC0415 - only one nursery has it
+
+    if build() != "compiled":
+        raise RuntimeError("the sidecar that was imported is not the compiled one")
+
+
+def _live(program: Program, wanted: dict[str, Any], output: int, errors: int) -> NoReturn:
+    for each, number in ((output, 1), (errors, 2)):
+        os.dup2(each, number)
+        os.close(each)
     os.chdir(wanted["cwd"])
     for name in os.environ.keys() - wanted["environment"]:
         del os.environ[name]
     os.environ.update(wanted["environment"])
+    sys.argv = [program.module, *wanted["arguments"]]
+    if program is _PROGRAMS["sidecar"]:
+        _prepare_sidecar()
+    sys.exit(sys.modules[program.module].main())
+
+
+def _prepare_sidecar() -> None:
+    from tests.loopback.support.resolving import ask_on  # noqa: PLC0415 - only one nursery has it
+
     warnings.simplefilter("default")
-    sys.exit(_run(wanted["arguments"]))
-
-
-def _run(arguments: list[str]) -> int:
-    from nova_sidecar.main import main  # noqa: PLC0415 - only the nursery has it
-    from tests.loopback.support.resolving import ask_on  # noqa: PLC0415 - as above
-
-    sys.argv = ["nova-sidecar", *arguments]
-    if not arguments[0].startswith("-"):
+    if not sys.argv[1].startswith("-"):
         ask_on(int(sys.argv.pop(1)))
-    return main()
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(_PROGRAMS[sys.argv[1]], socket.socket(fileno=int(sys.argv[2])))  # type: ignore[index]  # one of its names

@@ -19,7 +19,7 @@ from nova_api.proxy import Address, Admin, DrainPolicy, Inbound, Outbound, Proxy
 from nova_api.units import Duration
 
 from .nameserver import NameServer
-from .nursery import Child, forks, nursery
+from .nursery import Child, environment, forks, nursery
 from .peer import Peer
 from .ports import free_ports
 from .waiting import eventually
@@ -32,14 +32,6 @@ START_SECONDS = 15.0
 
 ONCE = PoolPolicy(max_requests=1)
 """A pool that reuses nothing: each request comes to the app on a connection of its own."""
-
-
-def environment() -> dict[str, str]:
-    """For the process of a sidecar: warnings are shown, and with `pytest --compiled` it is the compiled one,
-    without docstrings and assertions, as in the image."""
-    path = os.environ.get("NOVA_TEST_SIDECAR_PATH")
-    variables = {"PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
-    return os.environ | variables | ({"PYTHONPATH": path, "PYTHONOPTIMIZE": "2"} if path else {})
 
 
 def inbound(app: tuple[str, int], name: str = "web", **fields: Any) -> Inbound:
@@ -90,7 +82,9 @@ class Sidecar:
         arguments = [*port, "--config", self._file]
         with self._log.open("wb") as log:
             if forks():
-                self.process: subprocess.Popen[bytes] | Child = nursery().born(arguments, log, directory)
+                self.process: subprocess.Popen[bytes] | Child = nursery("sidecar").born(
+                    arguments, log.fileno(), cwd=directory
+                )
                 return
             self.process = subprocess.Popen(
                 [*([sys.executable, _RESOLVING] if port else [COMMAND]), *arguments],

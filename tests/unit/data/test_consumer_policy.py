@@ -10,6 +10,7 @@ from nova_data.consumer.keys import by_aggregate, by_tenant, spread
 from nova_data.consumer.ledger import Ledger
 from nova_data.consumer.message import Message
 from nova_data.consumer.outage import SUSPECTS, Outage
+from nova_data.errors import RejectedError
 
 # --- the ledger
 
@@ -185,6 +186,23 @@ def test_what_a_message_is_called() -> None:
     assert message().json() == {"a": 1}
     with pytest.raises(ValueError, match="no value"):
         Message("t", 0, 0, key=None, value=None).json()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"[" * 10_000, "it is nested too deeply"),
+        (b'{"a":' * 10_000, "it is nested too deeply"),
+        (b'{"a": "\xff"}', "invalid start byte"),
+        (b'{"a": 1', "Expecting"),
+        (b"", "Expecting value"),
+        (b"9" * 5000, "Exceeds the limit"),
+        (None, "the message has no value"),
+    ],
+)
+def test_a_body_that_is_no_json_can_never_be_handled(value: bytes | None, why: str) -> None:
+    with pytest.raises(RejectedError, match=f"^value: expected JSON.*{why}"):
+        Message("t", 0, 0, key=None, value=value).json()
 
 
 def test_an_id_or_trace_that_could_do_harm_is_replaced() -> None:

@@ -21,9 +21,10 @@ def test_a_migration_with_a_nul_is_refused_since_the_parser_would_stop_at_it() -
         "postgresql://anna:12/34secret@db:5432/shop",
         "postgresql://anna:1234#secret@db/shop",
         "postgresql://anna:1234?secret@db/shop",
+        "secret",
     ],
 )
-def test_of_a_password_that_is_not_escaped_nothing_is_told(url: str) -> None:
+def test_of_what_is_no_url_and_may_be_a_password_nothing_is_told(url: str) -> None:
     assert place(url) == "an address that is no URL"
 
 

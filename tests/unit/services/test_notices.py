@@ -39,7 +39,17 @@ def test_an_event_tells(kind: str, payload: dict[str, Any], expected: list[Notic
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-@pytest.mark.parametrize("payload", [None, b"", b"[]", b"{}", b'{"userId": "nobody", "awayIds": 7}'])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        b'{"userId": "nobody", "awayIds": 7}',
+        pytest.param(b'{"unknown": ' + b"[" * 10_000, id="nested"),
+    ],
+)
 def test_what_cannot_be_read_is_said(kind: str, payload: bytes | None) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         notices(kind, payload)

@@ -52,6 +52,7 @@ def test_an_event_is_read_as_the_change_that_it_is(kind: str, payload: Any, expe
         ("post-created", {**POST, "createdAt": "2026-11-01T12:00:00"}, r"\$\.createdAt"),
         ("post-deleted", b"", "GonePost"),
         ("user-erased", {"userId": None}, r"\$\.userId"),
+        pytest.param("user-erased", b'{"unknown": ' + b"[" * 10_000, "^Erased: ", id="nested"),
     ],
 )
 def test_one_that_lacks_what_it_must_have_is_refused_by_field_and_without_its_content(
