@@ -248,11 +248,12 @@ def test_a_spec_that_changes_during_a_canary_begins_anew_and_the_stable_version_
 def test_a_canary_that_gives_way_to_one_that_cannot_start_gets_no_more_requests(shop: Scene) -> None:
     begin(shop)
     shop.change(image=NEW)
+    until(lambda: rollout_of(shop)["holdSince"], PATIENCE)
     eventually(lambda: _is(selected(shop), None), PATIENCE)
     shop.kubelet.waiting_image, shop.kubelet.waiting = NEWER, PULLING
     shop.change(image=NEWER)
     eventually(lambda: _is(selected(shop), names.STABLE), PATIENCE)
-    assert "0 of 1 pods of the canary are ready" in rollout_of(shop)["message"]
+    eventually(lambda: _is(rollout_of(shop)["message"], "0 of 1 pods of the canary are ready"), PATIENCE)
     eventually(lambda: _is(sizes(shop), (5, 1)), PATIENCE)
 
 
