@@ -196,7 +196,7 @@ async def _reported(session: aiohttp.ClientSession, address: str, before: str) -
 async def _all_told(client: Client, crowd: Crowd) -> bool:
     for namespace in crowd.namespaces:
         statuses = [item["status"] for item in await client.items(path_of(NOVA_SERVICE, namespace))]
-        if not all(one.get("replicas") == one["sidecars"]["total"] == REPLICAS for one in statuses):
+        if not all(one.get("replicas") == one.get("sidecars", {}).get("total") == REPLICAS for one in statuses):
             return False
     return True
 
