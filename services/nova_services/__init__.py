@@ -7,6 +7,7 @@ and use the data tools; nothing here knows of operator or sidecar. What they sha
     web, correlation, logs   HTTP: the middlewares, the id and the trace, a line for each request
     rpc                      gRPC: the same
     bodies, identity, openapi   what is read of a request, and what is said of that
+    blocks                   who has blocked whom, which users is asked for
     errors                   what a service says no with; `web` and `rpc` have the answers
     options                  flags
     backing                  a database, metrics, Redis, and what is answered while one of them is away

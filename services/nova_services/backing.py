@@ -101,6 +101,11 @@ def lasting(error: BaseException) -> float | None:
     return RETRY_AFTER if isinstance(error, _AWAY) and not isinstance(error, ValueError) else None
 
 
+def said(error: Exception) -> str:
+    """What is away, of an error that will pass, in words that may leave."""
+    return str(error) if isinstance(error, UnavailableError) else "the database is not available"
+
+
 def note_away(error: Exception) -> None:
     """A line for an error that will pass; not of a pool that is full, which has a metric, and not of another service
     that is away, for whoever asked it has said so."""
@@ -118,5 +123,6 @@ async def unavailable(request: web.Request, handler: Handler) -> web.StreamRespo
         if seconds is None:
             raise
         note_away(error)
-        said = str(error) if isinstance(error, UnavailableError) else "the database is not available"
-        return web.json_response({"error": said}, status=503, headers={"retry-after": str(max(1, ceil(seconds)))})
+        return web.json_response(
+            {"error": said(error)}, status=503, headers={"retry-after": str(max(1, ceil(seconds)))}
+        )

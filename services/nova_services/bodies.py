@@ -98,6 +98,13 @@ def uuid(field: str, text: str) -> UUID:
         raise InvalidError(field, "a UUID") from None
 
 
+def uuids(field: str, texts: Sequence[str], most: int) -> list[UUID]:
+    """Ids of one call by gRPC, from 1 to `most`. Raises InvalidError naming the field."""
+    if not 1 <= len(texts) <= most:
+        raise InvalidError(field, f"1 to {most} UUIDs")
+    return [uuid(field, text) for text in texts]
+
+
 def identifier(request: web.Request, name: str = "id") -> UUID:
     """An id in the path. Raises InvalidError."""
     return uuid(name, request.match_info[name])

@@ -7,7 +7,6 @@
     follows     who follows whom, in PostgreSQL
     erasing     removal for good of what somebody who is erased has left here
     reading     what somebody may see of what is there
-    blocks      who has blocked whom, which the service users knows
     metrics     what is counted of posts, comments and follows
     api         what the HTTP side says of itself
     service     the HTTP side

@@ -8,7 +8,7 @@ A feed is put together when it is read: of each followed author as many posts as
 and time, and of these the newest. So it costs as much as somebody follows authors, however much those have written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -39,6 +39,7 @@ SELECT {_COLUMNS} FROM active_follows follow CROSS JOIN LATERAL (
 WHERE follow.follower_id = $1 ORDER BY post.created_at DESC, post.id DESC LIMIT $4
 """  # noqa: S608 - names of ours
 _FOLLOWS: Final = "SELECT EXISTS (SELECT FROM active_follows WHERE follower_id = $1 AND followee_id = $2)"
+_FOLLOWED: Final = "SELECT followee_id FROM active_follows WHERE follower_id = $1 AND followee_id = ANY ($2::uuid[])"
 
 
 NEWEST: Final = Place(datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
@@ -87,10 +88,10 @@ class Posts:
                 found += await connection.fetch(_SOME, missing)
         return {row["id"]: _post(row) for row in found}
 
-    async def follows(self, viewer: UUID, author: UUID) -> bool:
-        """Whether the viewer follows the author."""
-        answer: bool = await self._database.run(lambda connection: connection.fetchval(_FOLLOWS, viewer, author))
-        return answer
+    async def followed(self, viewer: UUID, authors: Collection[UUID]) -> set[UUID]:
+        """Those of the authors whom the viewer follows."""
+        rows = await self._database.run(lambda connection: connection.fetch(_FOLLOWED, viewer, list(authors)))
+        return {row["followee_id"] for row in rows}
 
     async def of_a_user(self, author: UUID, viewer: UUID, after: Place, size: int) -> list[Post]:
         """Posts of an author that the viewer may see, newest first, after a position."""

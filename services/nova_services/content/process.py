@@ -8,6 +8,7 @@ import argparse
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from nova.users.v1 import users_pb2_grpc
 from prometheus_client import CollectorRegistry
@@ -23,13 +24,16 @@ from nova_services import options as flags
 from nova_services import rpc
 from nova_services.background import background
 from nova_services.backing import Standing, observed
+from nova_services.blocks import Blocks
 from nova_services.consuming import consuming
-from nova_services.content.blocks import Blocks
 from nova_services.content.erasing import Erasing
 from nova_services.content.metrics import ContentMetrics
 from nova_services.content.rpc import PostsRpc
 from nova_services.content.service import Content
 from nova_services.web import serve
+
+BLOCKS_FRESH: Final = 10.0
+"""Seconds for which what users says of a block holds, for what is read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,12 @@ async def run(options: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
     async with _standing(options) as (stand, database), rpc.channel(options.users_address) as users:
         metrics = ContentMetrics(stand.registry)
-        blocks = Blocks(users_pb2_grpc.UsersServiceStub(users), metrics, CacheMetrics(stand.registry))
+        blocks = Blocks(
+            users_pb2_grpc.UsersServiceStub(users),
+            fresh=BLOCKS_FRESH,
+            unknown=metrics.unknown_blocks,
+            cache=CacheMetrics(stand.registry),
+        )
         content = Content(database, blocks, metrics)
         erasing = Erasing(options.database, metrics)
         async with (

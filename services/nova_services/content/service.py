@@ -25,23 +25,22 @@ from nova_data.split.database import SplitDatabase
 from nova_data.split.session import OwnWrites
 from nova_services import bodies
 from nova_services.backing import unavailable
+from nova_services.blocks import Blocks
 from nova_services.bodies import Place, answer, identifier
 from nova_services.content.api import API
-from nova_services.content.blocks import Blocks
 from nova_services.content.comments import OLDEST, Comments
 from nova_services.content.follows import Follows
 from nova_services.content.forms import Comments as CommentsPage
 from nova_services.content.forms import NewComment, NewPost
 from nova_services.content.metrics import ContentMetrics
 from nova_services.content.posts import Posts
-from nova_services.content.reading import Reading
+from nova_services.content.reading import SEEN, Reading
 from nova_services.correlation import Handler
 from nova_services.errors import ForbiddenError, InvalidError, NotFoundError
 from nova_services.identity import viewer
 from nova_services.openapi import publish
 from nova_services.web import application
 
-SEEN: Final = "seen"
 SEEN_SECONDS: Final = 60
 """By then every replica that serves has what was written."""
 
@@ -143,6 +142,8 @@ class Content:
         return web.Response(status=204)
 
     async def _require_no_block(self, one: UUID, other: UUID) -> None:
+        """As it is at this moment. Without an answer the write is refused: whoever was blocked must not get through in
+        the one minute in which nobody looks, and a comment can be written a minute later."""
         if await self._blocks.between(one, other):
             self._metrics.blocked()
             raise ForbiddenError("there is a block between you")

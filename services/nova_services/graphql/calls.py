@@ -3,11 +3,16 @@
 Each call has a deadline: its own, and never more than what is left of the request's. Each says who asks: `viewer_id` in
 messages, and the token as it came, which the other service's sidecar checks for itself. `x-nova-subject` goes along for
 services that have no sidecar, on a developer's machine; a sidecar takes it off what comes from outside.
+
+How much somebody has written, content says in a cookie (docs/read-write-split.md). It goes back to content with each
+call, as a cookie or as metadata, so that what a request reads after its own writes, and after those of the requests
+before it, has them.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -21,6 +26,11 @@ from nova_services.graphql.metrics import GraphqlMetrics
 from nova_services.identity import HEADER
 
 T = TypeVar("T")
+SEEN: Final = "seen"
+"""The cookie, and the metadata, of the service that it is of."""
+_SEEN_BY: Final = "content"
+_TOKEN: Final = re.compile(r"[0-9A-Za-z/]{1,17}")
+"""As content makes it; nothing else of what a client sends goes on."""
 
 
 class Patience(NamedTuple):
@@ -33,7 +43,8 @@ class Patience(NamedTuple):
 
 
 class Calls:
-    """See the module. `viewer` is None for nobody in particular, `authorization` the header as it came."""
+    """See the module. `viewer` is None for nobody in particular, `authorization` the header as it came, and `seen` the
+    cookie, which is another one after a write."""
 
     def __init__(
         self,
@@ -43,10 +54,12 @@ class Calls:
         *,
         viewer: UUID | None,
         authorization: str | None,
+        seen: str | None = None,
     ) -> None:
         self._session = session
         self._metrics = metrics
         self.viewer = viewer
+        self.seen = seen if seen and _TOKEN.fullmatch(seen) else None
         self._given = {"authorization": authorization} if authorization and authorization.isascii() else {}
         self._patience = patience
         self._deadline = asyncio.get_running_loop().time() + patience.request
@@ -61,7 +74,7 @@ class Calls:
         """A call. Raises GraphQLError."""
         timeout = self._left(upstream)
         try:
-            answer = await method(request, timeout=timeout, metadata=tuple(self._given.items()))
+            answer = await method(request, timeout=timeout, metadata=self._metadata(upstream))
         except aio.AioRpcError as error:
             raise self._failed(upstream, OF_GRPC.get(error.code(), Code.INTERNAL), error.details()) from error
         self._metrics.called(upstream, "ok")
@@ -86,11 +99,12 @@ class Calls:
                 url,
                 params=query,
                 data=data,
-                headers=self._headers(data),
+                headers=self._headers(upstream, data),
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
                 content = await response.read()
+                self._note(upstream, response)
         except TimeoutError as error:
             raise self._failed(upstream, Code.TIMEOUT) from error
         except aiohttp.ClientError as error:
@@ -107,10 +121,19 @@ class Calls:
         self._metrics.called(upstream, "ok")
         return answer
 
-    def _headers(self, data: bytes | None) -> dict[str, str]:
+    def _note(self, upstream: str, response: aiohttp.ClientResponse) -> None:
+        if upstream == _SEEN_BY and (given := response.cookies.get(SEEN)) is not None:
+            self.seen = given.value
+
+    def _metadata(self, upstream: str) -> tuple[tuple[str, str], ...]:
+        seen = {SEEN: self.seen} if self.seen and upstream == _SEEN_BY else {}
+        return tuple({**self._given, **seen}.items())
+
+    def _headers(self, upstream: str, data: bytes | None) -> dict[str, str]:
         viewer = {HEADER: str(self.viewer)} if self.viewer else {}
         kind = {"content-type": "application/json"} if data is not None else {}
-        return {**correlation.outgoing(), **self._given, **viewer, **kind}
+        seen = {"cookie": f"{SEEN}={self.seen}"} if self.seen and upstream == _SEEN_BY else {}
+        return {**correlation.outgoing(), **self._given, **viewer, **kind, **seen}
 
     def _left(self, upstream: str) -> float:
         left = self._deadline - asyncio.get_running_loop().time()

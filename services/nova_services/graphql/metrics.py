@@ -19,7 +19,7 @@ class GraphqlMetrics:
 
         self._operations = counter("operations", "Operations, by how they ended.", "result")
         self._calls = counter("calls", "Calls to other services.", "upstream", "result")
-        self._loads = counter("loads", "People that fields asked for.")
+        self._loads = counter("loads", "People and posts that fields asked for.")
         self._batches = counter("batches", "Calls that these were loaded by.")
         for result in RESULTS:
             self._operations.labels(result)

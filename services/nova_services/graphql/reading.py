@@ -1,12 +1,10 @@
 """The queries. Each is null where its service does not answer, with an error that says why, and the others have their
 values."""
 
-import asyncio
 from typing import Any, Final
 from uuid import UUID
 
 import strawberry
-from graphql import GraphQLError
 from nova.messages.v1 import messages_pb2
 from nova.notifications.v1 import notifications_pb2
 from nova.posts.v1 import posts_pb2
@@ -15,7 +13,6 @@ from nova_services.graphql import answers, types
 from nova_services.graphql.errors import Code, failure
 from nova_services.graphql.types import (
     CommentPage,
-    Context,
     Info,
     Message,
     NotificationPage,
@@ -47,7 +44,7 @@ class Query:
     @strawberry.field(description="A post; null where there is none, or not for oneself.")
     async def post(self, info: Info, id: UUID) -> Post | None:  # noqa: A002 - the argument's name in the schema
         """Of content."""
-        return await _post(info.context, id)
+        return await info.context.posts.load(id)
 
     @strawberry.field(description="Posts of whom one follows, newest first.")
     async def feed(self, info: Info, first: int = FIRST, after: str = "") -> PostPage | None:
@@ -93,7 +90,7 @@ class Query:
         info.context.calls.require_viewer()
         count, url = _size(first), f"{info.context.upstreams.recommendations}/recommendations"
         found = await info.context.calls.http("recommendations", "GET", url, kind=answers.Recommendations)
-        posts = await asyncio.gather(*(_post(info.context, one.post_id) for one in found.posts[:count]))
+        posts = await info.context.posts.load_all(one.post_id for one in found.posts[:count])
         return [post for post in posts if post is not None]
 
     @strawberry.field(description="What one should hear of, newest first.")
@@ -124,17 +121,6 @@ class Query:
         )
         found = await calls.grpc("messaging", info.context.upstreams.messages.ListMessages, asked)
         return [types.message(one) for one in found.messages]
-
-
-async def _post(context: Context, post: UUID) -> Post | None:
-    asked = posts_pb2.GetPostRequest(post_id=str(post), viewer_id=str(context.calls.viewer or ""))
-    try:
-        found = await context.calls.grpc("content", context.upstreams.posts.GetPost, asked)
-    except GraphQLError as error:
-        if (error.extensions or {}).get("code") == Code.NOT_FOUND:
-            return None
-        raise
-    return types.post(found.post)
 
 
 def _size(first: int) -> int:

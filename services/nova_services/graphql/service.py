@@ -7,11 +7,10 @@
 
 Who asks is `x-nova-subject`, which the sidecar sets; without it there is what everybody may see. A request that cannot
 be read is answered 400 with field and rule, one that is no application/json 415: no other site's form can be one. Once
-it is read the answer is 200, and its errors stand beside its data.
+it is read the answer is 200, and its errors stand beside its data. The cookie `seen` is content's, handed on (`calls`).
 """
 
 from typing import Any, Final
-from uuid import UUID
 
 from aiohttp import web
 from graphql import GraphQLError
@@ -23,16 +22,18 @@ from nova_services.errors import InvalidError
 from nova_services.graphql import schema
 from nova_services.graphql.api import API, SCHEMA_KIND
 from nova_services.graphql.asked import Asked
-from nova_services.graphql.calls import Calls, Patience
+from nova_services.graphql.calls import SEEN, Calls, Patience
 from nova_services.graphql.documents import Documents
 from nova_services.graphql.errors import Code, failure, told
 from nova_services.graphql.metrics import GraphqlMetrics, Result
 from nova_services.graphql.types import Context
 from nova_services.graphql.upstreams import Upstreams
-from nova_services.identity import HEADER, viewer
+from nova_services.identity import known
 from nova_services.openapi import publish
 from nova_services.web import application
 
+SEEN_SECONDS: Final = 60
+"""As long as content has it live."""
 _UNKNOWN: Final = failure(Code.UNKNOWN_DOCUMENT, "PersistedQueryNotFound")
 """By these words clients know that they must send the document."""
 _NO_OPERATION: Final = failure(
@@ -68,6 +69,7 @@ class Gateway:
         return await self._run(asked, document, self._context(request))
 
     async def _run(self, asked: Asked, document: str, context: Context) -> web.Response:
+        given = context.calls.seen
         try:
             found = await schema.SCHEMA.execute(
                 document,
@@ -77,17 +79,25 @@ class Gateway:
             )
         except (CannotGetOperationTypeError, InvalidOperationTypeError):
             return self._answer("failed", {"errors": told([_NO_OPERATION])})
-        self._metrics.loaded(context.people.loads, context.people.calls)
+        for one in (context.people, context.posts):
+            self._metrics.loaded(one.loads, one.calls)
         body: dict[str, Any] = {"errors": told(found.errors)} if found.errors else {}
         if found.data is not None or not _before(found.errors or []):
             body["data"] = found.data
-        return self._answer(_result(found), body)
+        response = self._answer(_result(found), body)
+        if (seen := context.calls.seen) is not None and seen != given:
+            response.set_cookie(SEEN, seen, max_age=SEEN_SECONDS, httponly=True, samesite="Lax")
+        return response
 
     def _context(self, request: web.Request) -> Context:
-        asks: UUID | None = viewer(request) if HEADER in request.headers else None
-        authorization = request.headers.get("authorization")
-        session = self._upstreams.session
-        calls = Calls(session, self._metrics, self._patience, viewer=asks, authorization=authorization)
+        calls = Calls(
+            self._upstreams.session,
+            self._metrics,
+            self._patience,
+            viewer=known(request),
+            authorization=request.headers.get("authorization"),
+            seen=request.cookies.get(SEEN),
+        )
         return Context(self._upstreams, calls)
 
     def _answer(self, result: Result, body: dict[str, Any]) -> web.Response:

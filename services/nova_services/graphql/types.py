@@ -1,7 +1,7 @@
 """The types of the schema, and how they are made of what services answer.
 
 What people have written says who they are by an id alone. Their names are loaded for all that stand on a page together
-(`Context.people`): one call, however many there are.
+(`Context.people`): one call, however many there are. So are posts of which another service has said the ids alone.
 """
 
 import enum
@@ -30,13 +30,18 @@ class Context:
         self.calls = calls
         self.people: Batcher[UUID, Person | None] = Batcher(self._load_people, missing=None, remember=True)
         """Loads of profiles: those within 10 ms are one call, and each is made once."""
+        self.posts: Batcher[UUID, Post | None] = Batcher(self._load_posts, missing=None, remember=True)
+        """The same of posts."""
 
     async def _load_people(self, users: Sequence[UUID]) -> "dict[UUID, Person | Exception]":
-        asked = users_pb2.BatchGetProfilesRequest(
-            user_ids=map(str, users), viewer_id=str(self.calls.viewer) if self.calls.viewer else ""
-        )
+        asked = users_pb2.BatchGetProfilesRequest(user_ids=map(str, users), viewer_id=str(self.calls.viewer or ""))
         found = await self.calls.grpc("users", self.upstreams.users.BatchGetProfiles, asked)
         return {UUID(profile.user_id): person(profile) for profile in found.profiles}
+
+    async def _load_posts(self, posts: Sequence[UUID]) -> "dict[UUID, Post | Exception]":
+        asked = posts_pb2.BatchGetPostsRequest(post_ids=map(str, posts), viewer_id=str(self.calls.viewer or ""))
+        found = await self.calls.grpc("content", self.upstreams.posts.BatchGetPosts, asked)
+        return {UUID(one.post_id): post(one) for one in found.posts}
 
 
 Info = strawberry.Info[Context, None]

@@ -8,6 +8,7 @@
     sessions        logins that have ended: who came with one must go
     trimming        streams go back a long way, and not for ever
     leaving         what somebody who is erased leaves behind
+    permission      who may write to whom, by the blocks that users knows
     sending         a message from wherever it comes: stored, counted, told
     chat            one WebSocket
     watching        looks into PostgreSQL for whom nobody told, and says who is here

@@ -17,7 +17,9 @@ API: Final = Api(
     "messaging",
     "Conversations. People chat over the WebSocket /chat; this is what else there is to ask.",
     (
-        Operation("POST", "/conversations", "Begin one.", {201: Conversation}, body=NewConversation, viewer=True),
+        Operation(
+            "POST", "/conversations", "Begin one.", {201: Conversation, 403: Problem}, body=NewConversation, viewer=True
+        ),
         Operation("GET", "/conversations", "One's own, newest first.", {200: Conversations}, query=Paging, viewer=True),
         Operation(
             "GET",
@@ -31,7 +33,7 @@ API: Final = Api(
             "POST",
             "/conversations/{id}/messages",
             "Send a message; 200 where it was sent before.",
-            {200: Message, 201: Message, 404: Problem},
+            {200: Message, 201: Message, 403: Problem, 404: Problem},
             body=NewMessage,
             viewer=True,
         ),

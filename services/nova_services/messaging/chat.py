@@ -14,8 +14,8 @@ Rules:
 * It ends in the same way when it may not stay any longer (`staying`).
 * A stream begins somewhere: what has long been read is removed. A client that was away for so long is told where it
   goes on by another `ready`, and reads what was before in the conversations.
-* While the database is away the WebSocket stays: a message is answered by an error with `retryAfter`, and the stream is
-  asked for again.
+* While the database is away, or users where a block must be known, the WebSocket stays: a message is answered by an
+  error with `retryAfter`, and the stream is asked for again.
 
 Codes are those of https://www.iana.org/assignments/websocket.
 """
@@ -32,8 +32,8 @@ from uuid import UUID
 from aiohttp import WSMsgType, web
 
 from nova_data.backoff import Backoff
-from nova_services.backing import lasting
-from nova_services.errors import NotFoundError
+from nova_services.backing import lasting, said
+from nova_services.errors import ForbiddenError, NotFoundError
 from nova_services.logs import get_logger
 from nova_services.messaging import frames
 from nova_services.messaging.conversations import Conversations, Message
@@ -150,12 +150,12 @@ class Chat:
             return Failed(str(error))
         try:
             return frames.stored((await self._sending.send(given.draft(self.user))).message)
-        except NotFoundError as error:
+        except (NotFoundError, ForbiddenError) as error:
             return Failed(str(error), given.client_id)
         except Exception as error:
             if (after := lasting(error)) is None:
                 raise
-            return Failed("the database is not available", given.client_id, max(1, ceil(after)))
+            return Failed(said(error), given.client_id, max(1, ceil(after)))
 
     # --- to the client
 

@@ -43,6 +43,10 @@ WHERE id = $1 AND EXISTS (SELECT FROM members WHERE conversation_id = $1 AND use
 """
 _MESSAGE: Final = "conversation_id, position, sender_id, client_id, text, created_at"
 _MEMBER: Final = "SELECT true FROM members WHERE conversation_id = $1 AND user_id = $2"
+_PARTNER: Final = """
+SELECT other.user_id FROM members AS mine JOIN members AS other USING (conversation_id)
+WHERE conversation_id = $1 AND mine.user_id = $2 AND other.user_id <> $2 LIMIT 2
+"""
 _BEFORE: Final = f"SELECT {_MESSAGE} FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND client_id = $3"  # noqa: S608 - our own words
 _WRITE: Final = f"""
 WITH drawn AS (UPDATE conversations SET last_position = last_position + 1 WHERE id = $1 RETURNING last_position)
@@ -168,7 +172,19 @@ class Conversations:
             rows = await connection.fetch(_OF_A_USER, user, before, limit)
         return [Conversation(row["id"], tuple(row["members"]), row["created_at"], row["last_position"]) for row in rows]
 
+    async def partner(self, conversation: UUID, user: UUID) -> UUID | None:
+        """Whom the user alone talks with; None where there are more, and for who is no member."""
+        async with self._sending, self._database.acquire() as connection:
+            others = await connection.fetch(_PARTNER, conversation, user)
+        return others[0]["user_id"] if len(others) == 1 else None
+
     # --- messages
+
+    async def has(self, draft: Draft) -> bool:
+        """Whether the message is stored, as one that comes again is."""
+        async with self._sending, self._database.acquire() as connection:
+            key = (draft.conversation, draft.sender, draft.client)
+            return await connection.fetchrow(_BEFORE, *key) is not None
 
     async def send(self, draft: Draft) -> Sent:
         """Store a message, put it into the streams of all members, and tell of it (event message-sent).

@@ -34,14 +34,28 @@ class MessagingMetrics:
         self.found = Counter(
             "nova_messaging_wakeups_missed", "WebSockets that were behind with nobody having told.", registry=registry
         )
+        self._blocked = Counter(
+            "nova_messaging_blocked", "Conversations and messages that a block refused.", registry=registry
+        )
+        self._unknown = Counter(
+            "nova_messaging_blocks_unknown", "Questions for a block that users did not answer.", registry=registry
+        )
         for reason in CODES:
             self._closed.labels(reason)
         for result in _SENT:
             self._messages.labels(result)
 
     def sent(self, result: Literal["stored", "repeated", "refused"]) -> None:
-        """One more message; `refused` is one of somebody who is no member."""
+        """One more message; `refused` is one of somebody who is no member, or is kept from it by a block."""
         self._messages.labels(result).inc()
+
+    def blocked(self) -> None:
+        """A block refused something."""
+        self._blocked.inc()
+
+    def unknown_blocks(self) -> None:
+        """users did not answer."""
+        self._unknown.inc()
 
     def closed(self, reason: Closed) -> None:
         """One WebSocket less."""

@@ -1,20 +1,25 @@
 """messaging as one process: WebSockets and HTTP, gRPC, what keeps its tables small, and the consumer that hears of
 people who log out or are erased.
 
-It starts while its database, Kafka or Redis are away.
+It starts while its database, Kafka, Redis or users are away.
 """
 
 import argparse
 from random import Random
 
+from nova.users.v1 import users_pb2_grpc
+
+from nova_data.cache.metrics import CacheMetrics
 from nova_services import options as flags
 from nova_services import retention, rpc
 from nova_services.background import background
 from nova_services.backing import standing
+from nova_services.blocks import Blocks
 from nova_services.messaging.chat import PATIENCE
 from nova_services.messaging.conversations import Conversations
 from nova_services.messaging.leaving import PLACES, leave
 from nova_services.messaging.metrics import MessagingMetrics
+from nova_services.messaging.permission import FRESH, STANDS_IN, Permission
 from nova_services.messaging.rpc import MessagesRpc
 from nova_services.messaging.service import Messaging
 from nova_services.messaging.sessions import EVENT, Sessions, forget
@@ -32,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
     flags.brokers(parser)
     flags.redis(parser)
+    flags.address(parser, "users")
     parser.add_argument(
         "--patience",
         metavar="SECONDS",
@@ -65,13 +71,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
-    async with standing(options, "messaging") as stand:
+    async with standing(options, "messaging") as stand, rpc.channel(options.users_address) as users:
         conversations, sessions = Conversations(stand.database), Sessions(stand.database)
         random = Random()  # noqa: S311 - spreads retries and sweeps, guards nothing
+        metrics, cache = MessagingMetrics(stand.registry), CacheMetrics(stand.registry)
+        blocks = Blocks(
+            users_pb2_grpc.UsersServiceStub(users),
+            fresh=FRESH,
+            stands_in=STANDS_IN,
+            unknown=metrics.unknown_blocks,
+            cache=cache,
+        )
         messaging = Messaging(
             conversations,
+            Permission(conversations, blocks, metrics, cache),
             sessions,
-            MessagingMetrics(stand.registry),
+            metrics,
             redis=options.redis,
             patience=options.patience,
             longest=options.longest,

@@ -1,13 +1,14 @@
 """messaging over HTTP; who asks is whom the sidecar has read in the token.
 
-    POST /conversations                  {"members"}                      201 the conversation
+    POST /conversations                  {"members"}                      201 the conversation; 403 for a block
     GET  /conversations                  ?pageSize=&pageToken=            200 one's own, newest first
     GET  /conversations/{id}/messages    ?after=&pageSize=&pageToken=     200 oldest first; 404
-    POST /conversations/{id}/messages    {"clientId", "text"}             201; 200 where it was sent before; 404
+    POST /conversations/{id}/messages    {"clientId", "text"}             201; 200 where it was sent before; 403; 404
     GET  /chat                           ?after=                          a WebSocket, see `frames` and `staying`
     GET  /healthz, /openapi.json
 
-503 with Retry-After while the database is away, and for WebSockets while the process ends.
+503 with Retry-After while the database is away, or users where a block must be known (`permission`), and for WebSockets
+while the process ends.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ from nova_services.messaging.conversations import Conversations
 from nova_services.messaging.forms import Messages, NewConversation, NewMessage
 from nova_services.messaging.hub import Hub
 from nova_services.messaging.metrics import MessagingMetrics
+from nova_services.messaging.permission import Permission
 from nova_services.messaging.sending import Sending
 from nova_services.messaging.sessions import Sessions
 from nova_services.messaging.staying import LONGEST, MOST, Closed, life
@@ -53,6 +55,7 @@ class Messaging:
     def __init__(
         self,
         conversations: Conversations,
+        permission: Permission,
         sessions: Sessions,
         metrics: MessagingMetrics,
         *,
@@ -64,6 +67,7 @@ class Messaging:
         look_every: float = LOOK_EVERY,
     ) -> None:
         self._conversations = conversations
+        self._permission = permission
         self._sessions = sessions
         self._metrics = metrics
         self._random = random
@@ -74,7 +78,7 @@ class Messaging:
         self._wakeups = (
             Wakeups(redis, told=self._hub.wake, missed=self._wake_all, random=random) if redis is not None else None
         )
-        self.sending = Sending(conversations, self._hub, self._wakeups, metrics)
+        self.sending = Sending(conversations, permission, self._hub, self._wakeups, metrics)
         self._chats: set[Chat] = set()
         self._ending = False
 
@@ -117,6 +121,7 @@ class Messaging:
 
     async def _begin(self, request: web.Request) -> web.Response:
         asking, given = viewer(request), await bodies.read(request, NewConversation)
+        await self._permission.require_beginning(asking, given.members)
         made = await self._conversations.begin({asking, *given.members})
         return answer(forms.conversation(made), status=201)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from nova_services.openapi import Api, Operation, Paging
+from nova_services.openapi import Api, Operation, Paging, Problem
 
 Kind = Literal["posts", "people"]
 
@@ -49,5 +49,5 @@ class Found(msgspec.Struct, frozen=True, rename="camel"):
 API = Api(
     "search",
     "Public posts and people, found by their words.",
-    (Operation("GET", "/search", "Find posts or people.", query=Question, answers={200: Found}),),
+    (Operation("GET", "/search", "Find posts or people.", query=Question, answers={200: Found, 401: Problem}),),
 )

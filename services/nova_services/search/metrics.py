@@ -18,6 +18,9 @@ class SearchMetrics:
         self._indexed = Counter(
             "nova_search_indexed", "Events that have changed the index.", ("event",), registry=registry
         )
+        self._unknown = Counter(
+            "nova_search_blocks_unknown", "Questions for blocks that users did not answer.", registry=registry
+        )
         for kind in KINDS:
             self._queries.labels(kind)
             self._empty.labels(kind)
@@ -33,3 +36,7 @@ class SearchMetrics:
     def indexed(self, event: str) -> None:
         """One of EVENTS was taken."""
         self._indexed.labels(event).inc()
+
+    def unknown_blocks(self) -> None:
+        """users did not answer."""
+        self._unknown.inc()

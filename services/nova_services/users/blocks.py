@@ -4,6 +4,7 @@ A block that is lifted stays as a deleted row (docs/soft-delete.md), so the audi
 the two leaves.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -29,6 +30,10 @@ ORDER BY created_at DESC, id DESC LIMIT $4
 _BETWEEN: Final = """
 SELECT EXISTS (SELECT FROM active_blocks WHERE blocker_id = $1 AND blocked_id = $2)
     OR EXISTS (SELECT FROM active_blocks WHERE blocker_id = $2 AND blocked_id = $1)
+"""
+_AMONG: Final = """
+SELECT blocked_id FROM active_blocks WHERE blocker_id = $1 AND blocked_id = ANY ($2::uuid[]) UNION
+SELECT blocker_id FROM active_blocks WHERE blocked_id = $1 AND blocker_id = ANY ($2::uuid[])
 """
 
 
@@ -83,3 +88,8 @@ class Blocks:
         """Whether either has blocked the other."""
         async with self._database.acquire() as connection:
             return await connection.fetchval(_BETWEEN, one, other) is True
+
+    async def among(self, one: UUID, others: Sequence[UUID]) -> list[UUID]:
+        """Those of the others who have blocked the one, or whom the one has blocked."""
+        async with self._database.acquire() as connection:
+            return [row[0] for row in await connection.fetch(_AMONG, one, list(others))]

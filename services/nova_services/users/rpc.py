@@ -7,13 +7,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 from nova.users.v1 import users_pb2, users_pb2_grpc
 
-from nova_services.bodies import uuid
-from nova_services.errors import InvalidError, NotFoundError
+from nova_services.bodies import uuid, uuids
+from nova_services.errors import NotFoundError
 from nova_services.users.blocks import Blocks
 from nova_services.users.profiles import Profile, Profiles
 
 MOST: Final = 100
-"""Profiles of one call."""
+"""Users that one call asks for."""
 
 
 class UsersService(users_pb2_grpc.UsersServiceServicer):
@@ -40,9 +40,7 @@ class UsersService(users_pb2_grpc.UsersServiceServicer):
         self, request: users_pb2.BatchGetProfilesRequest, context: object
     ) -> users_pb2.BatchGetProfilesResponse:
         """Those that the viewer may see."""
-        if not 1 <= len(request.user_ids) <= MOST:
-            raise InvalidError("user_ids", f"1 to {MOST} UUIDs")
-        wanted = [uuid("user_ids", one) for one in request.user_ids]
+        wanted = uuids("user_ids", request.user_ids, MOST)
         found = await self._profiles.seen(wanted, _viewer(request.viewer_id))
         return users_pb2.BatchGetProfilesResponse(profiles=map(_told, found))
 
@@ -52,6 +50,14 @@ class UsersService(users_pb2_grpc.UsersServiceServicer):
         """In either direction."""
         one, other = uuid("user_id", request.user_id), uuid("other_id", request.other_id)
         return users_pb2.CheckBlockResponse(blocked=await self._blocks.between(one, other))
+
+    async def CheckBlocks(  # noqa: N802 - the proto's
+        self, request: users_pb2.CheckBlocksRequest, context: object
+    ) -> users_pb2.CheckBlocksResponse:
+        """In either direction, for many."""
+        one, others = uuid("user_id", request.user_id), uuids("other_ids", request.other_ids, MOST)
+        found = await self._blocks.among(one, others)
+        return users_pb2.CheckBlocksResponse(blocked_ids=map(str, found))
 
 
 def _viewer(text: str) -> UUID | None:

@@ -390,7 +390,12 @@ def test_the_pages_example(database: str) -> None:
         await pool.execute("DROP TABLE charges")
 
     assert page["recent"].bytes < 11_000_000
-    run(database, work)
+
+    async def with_the_pages_pool() -> None:
+        async with await page["pool"](database) as pool:
+            await work(pool)
+
+    asyncio.run(with_the_pages_pool())
 
 
 # --- the ring

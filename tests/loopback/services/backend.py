@@ -42,10 +42,10 @@ SHAPES = {
         grpc=False,
         flags=("--analytics", f"http://{NOBODY}", "--redis", f"redis://{NOBODY}"),
     ),
-    "messaging": Shape(),
+    "messaging": Shape(peers=("users",)),
     "notification": Shape(),
     "media": Shape(grpc=False),
-    "search": Shape(grpc=False),
+    "search": Shape(peers=("users",), grpc=False),
 }
 
 

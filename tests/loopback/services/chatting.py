@@ -17,6 +17,7 @@ from tests.loopback.data.database import Database
 from tests.loopback.support.postgresserver import Server as Postgres
 
 from .process import Answer, Service, running
+from .userspeer import UsersPeer
 
 MIGRATIONS = Path(__file__).resolve().parents[3] / "services/nova_services/messaging/migrations"
 NOWHERE = "127.0.0.1:1"
@@ -37,11 +38,15 @@ def prepared(postgres: Postgres) -> Iterator[Database]:
 
 @contextmanager
 def messaging(database: Database | str, *words: str, redis: int = 1, brokers: str = NOWHERE) -> Iterator[Service]:
-    """A process of messaging; `redis` is a port of loopback, 1 for none."""
+    """A process of messaging; `redis` is a port of loopback, 1 for none. Nobody has blocked anybody."""
     url = database if isinstance(database, str) else database.url
     given = ("--grpc-port", "0", "--metrics-port", "0", "--brokers", brokers, "--redis", f"redis://127.0.0.1:{redis}")
-    with running("messaging", *given, *words, DATABASE_URL=url) as service:
-        yield service
+    peer = UsersPeer()
+    try:
+        with running("messaging", *given, "--users-address", peer.address, *words, DATABASE_URL=url) as service:
+            yield service
+    finally:
+        peer.close()
 
 
 def person() -> str:

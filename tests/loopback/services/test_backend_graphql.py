@@ -188,6 +188,18 @@ def test_messages_are_sent_once_and_read_with_their_senders(backend: Backend, an
     assert found == {"messages": [{"position": position, "text": "hello", "sender": {"displayName": "Anna"}}]}
 
 
+def test_who_is_blocked_sends_no_message(anna: Person, bert: Person) -> None:
+    conversation = anna.call("messaging", "/conversations", "POST", {"members": [bert.id]}).body["conversationId"]
+    bert.block(anna)
+    query = """mutation($conversation: UUID!, $client: UUID!) {
+        sendMessage(conversation: $conversation, text: "hello", clientId: $client) { position }
+    }"""
+    refused = anna.ask(query, conversation=conversation, client=str(uuid.uuid4()))
+    assert refused["data"] == {"sendMessage": None}
+    assert refused["errors"][0]["message"] == "there is a block between you"
+    assert refused["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
 def test_notifications_say_who_and_are_read(backend: Backend, anna: Person, bert: Person) -> None:
     payload = {"followerId": bert.id, "followeeId": anna.id}
     backend.topics.tell("follow", "user-followed", payload, key=bert.id)
@@ -203,7 +215,9 @@ def test_notifications_say_who_and_are_read(backend: Backend, anna: Person, bert
     assert anna.get("mutation($one: UUID!) { markRead(notification: $one) }", one=one["id"]) == {"markRead": 0}
 
 
-def test_what_is_found_has_the_names_of_today(backend: Backend, anna: Person, bert: Person) -> None:
+def test_what_is_found_has_the_names_of_today_and_is_not_blocked(
+    backend: Backend, anna: Person, bert: Person, carl: Person
+) -> None:
     word = f"w{uuid.uuid4().hex}"
     post = {
         "postId": str(uuid.uuid4()),
@@ -227,6 +241,8 @@ def test_what_is_found_has_the_names_of_today(backend: Backend, anna: Person, be
         "searchPosts": {"items": [{"text": f"{word} tea", "author": {"displayName": "Bert"}}]},
         "searchPeople": {"items": [{"displayName": "Bert"}]},
     }
+    bert.block(carl)
+    assert carl.get(query, word=word) == {"searchPosts": {"items": []}, "searchPeople": {"items": []}}
 
 
 def test_fifty_people_are_one_call(backend: Backend, anna: Person) -> None:
@@ -241,6 +257,15 @@ def test_fifty_people_are_one_call(backend: Backend, anna: Person) -> None:
     assert anna.get(f"{{ {fields} }}", correlation=correlation) == {f"p{n}": None for n in range(50)}
     assert counted() == (loads + 50, batches + 1)
     assert asked(backend.services["users"], correlation) == 1
+
+
+def test_posts_that_are_named_are_one_call(backend: Backend, anna: Person, bert: Person) -> None:
+    gateway, series = backend.services["graphql"], 'nova_graphql_calls_total{result="ok",upstream="content"}'
+    written = [bert.post(f"post {number}") for number in range(5)]
+    before = gateway.metric(series)
+    fields = " ".join(f'p{number}: post(id: "{post}") {{ text }}' for number, post in enumerate(written))
+    assert anna.get(f"{{ {fields} }}") == {f"p{number}": {"text": f"post {number}"} for number in range(5)}
+    assert gateway.metric(series) == before + 1
 
 
 def test_without_users_the_posts_are_there_and_their_authors_are_not(

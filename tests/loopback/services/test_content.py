@@ -322,6 +322,26 @@ def test_services_read_posts_and_feeds(posts: Any, anna: Person, ben: Person) ->
     assert rest.next_page_token == ""
 
 
+def test_many_posts_are_those_that_the_viewer_may_see(
+    content: Content, users: UsersPeer, posts: Any, anna: Person, ben: Person
+) -> None:
+    stranger, blocked = content.person(), content.person()
+    users.blocks.add(frozenset((ben.id, blocked.id)))
+    ben.follow(anna)
+    seen = [anna.post(), anna.post(visibility=FOLLOWERS), ben.post(visibility=FOLLOWERS), stranger.post()]
+    hidden = [stranger.post(visibility=FOLLOWERS), blocked.post()]
+    asked = [post["postId"] for post in seen + hidden]
+    before = users.asked
+
+    def found(viewer: str) -> set[str]:
+        request = posts_pb2.BatchGetPostsRequest(post_ids=[*asked, str(uuid.uuid4())], viewer_id=viewer)
+        return {post.post_id for post in posts.BatchGetPosts(request, timeout=5).posts}
+
+    assert found(ben.id) == {post["postId"] for post in seen}
+    assert users.asked == before + 1
+    assert found("") == {post["postId"] for post in (seen[0], seen[3], hidden[1])}
+
+
 def test_what_a_viewer_may_not_see_is_not_found(posts: Any, anna: Person, ben: Person) -> None:
     post = anna.post(visibility=FOLLOWERS)
     asked = ((post["postId"], ben.id), (post["postId"], ""), (str(uuid.uuid4()), ben.id))
@@ -336,12 +356,15 @@ def test_what_a_viewer_may_not_see_is_not_found(posts: Any, anna: Person, ben: P
     [
         (posts_pb2.GetPostRequest(post_id="17"), "post_id: expected a UUID"),
         (posts_pb2.GetPostRequest(post_id=str(uuid.uuid4()), viewer_id="x"), "viewer_id: expected a UUID"),
+        (posts_pb2.BatchGetPostsRequest(), "post_ids: expected 1 to 100 UUIDs"),
+        (posts_pb2.BatchGetPostsRequest(post_ids=["x"] * 101), "post_ids: expected 1 to 100 UUIDs"),
+        (posts_pb2.BatchGetPostsRequest(post_ids=["x"]), "post_ids: expected a UUID"),
         (posts_pb2.ListFeedRequest(user_id="x"), "user_id: expected a UUID"),
         (posts_pb2.ListFeedRequest(user_id=str(uuid.uuid4()), page_size=101), "page_size: expected 1 to 100"),
     ],
 )
 def test_a_call_that_is_wrong_says_what(posts: Any, request_: Any, said: str) -> None:
-    method = posts.GetPost if isinstance(request_, posts_pb2.GetPostRequest) else posts.ListFeed
+    method = getattr(posts, type(request_).__name__.removesuffix("Request"))
     with pytest.raises(grpc.RpcError) as refused:
         method(request_, timeout=5)
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, said)

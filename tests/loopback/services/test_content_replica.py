@@ -14,7 +14,9 @@ from tests.loopback.support.postgresserver import Server as Postgres
 from tests.loopback.support.sidecar import document, inbound
 from tests.loopback.support.waiting import eventually
 
+from .process import Answer, running
 from .social import Content, Person, prepared, serving
+from .test_graphql import addresses
 from .userspeer import UsersPeer
 
 ROUTE = 'nova_data_split_reads_total{database="content",route="%s"}'
@@ -87,6 +89,40 @@ def test_who_has_written_reads_it_and_others_read_it_later(content: Content, pai
         # what an event has told of is found by its id, wherever it is
         assert ben.sees(written.body)
     eventually(lambda: texts(ben, anna) == ["mine"], within=20)
+
+
+def test_who_writes_through_the_gateway_reads_it_there(content: Content, pair: tuple[Postgres, Postgres]) -> None:
+    anna, ben = content.person(), content.person()
+    anna.post("hers")
+    flags = addresses(content_address=content.grpc, content_url=f"http://127.0.0.1:{content.service.port}")
+    with running("graphql", "--metrics-port", "0", *flags) as gateway:
+
+        def ask(query: str, **headers: str) -> Answer:
+            answer = gateway.call(
+                "/graphql",
+                "POST",
+                {"query": query},
+                content_type="application/json",
+                x_nova_subject=ben.id,
+                **headers,
+            )
+            assert "errors" not in answer.body, answer
+            return answer
+
+        def pages(**headers: str) -> list[list[str]]:
+            query = f'{{ feed {{ items {{ text }} }} posts(author: "{ben.id}") {{ items {{ text }} }} }}'
+            found = ask(query, **headers).body["data"]
+            return [[post["text"] for post in found[page]["items"]] for page in ("feed", "posts")]
+
+        eventually(lambda: texts(ben, anna) == ["hers"], within=20)
+        with still(pair[1]):
+            ben.follow(anna)
+            written = ask('mutation { createPost(text: "his") { id } }')
+            cookie = written.headers["set-cookie"]
+            assert {"HttpOnly", "Max-Age=60", "SameSite=Lax"} <= set(cookie.split("; "))
+            assert pages() == [[], []]
+            assert pages(cookie=cookie.partition(";")[0]) == [["hers"], ["his"]]
+        assert "set-cookie" not in ask("{ __typename }", cookie=cookie.partition(";")[0]).headers
 
 
 def test_a_replica_that_dies_costs_nobody_an_answer(content: Content, pair: tuple[Postgres, Postgres]) -> None:

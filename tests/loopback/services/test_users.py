@@ -12,7 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
-from nova.users.v1.users_pb2 import BatchGetProfilesRequest, CheckBlockRequest, GetProfileRequest
+from nova.users.v1.users_pb2 import (
+    BatchGetProfilesRequest,
+    CheckBlockRequest,
+    CheckBlocksRequest,
+    GetProfileRequest,
+)
 from nova.users.v1.users_pb2_grpc import UsersServiceStub
 from prometheus_client import CollectorRegistry
 
@@ -190,6 +195,23 @@ def test_who_is_blocked_does_not_find_the_other_one(users: Service, database: Da
     assert ask(users, anna, f"/blocks/{ben}", "PUT").status == 204
     rows = database.rows(f"SELECT deleted_by::text FROM blocks WHERE blocker_id = '{anna}' ORDER BY created_at")
     assert rows == [(anna,), (None,)]  # the one that was lifted, by whom, and the one that holds
+
+
+def test_of_many_those_are_said_with_whom_there_is_a_block(users: Service) -> None:
+    anna, ben, cleo, dora = (somebody(users) for _ in range(4))
+    ask(users, anna, f"/blocks/{ben}", "PUT")
+    ask(users, cleo, f"/blocks/{anna}", "PUT")
+    ask(users, anna, f"/blocks/{dora}", "PUT")
+    ask(users, anna, f"/blocks/{dora}", "DELETE")
+    with calling(users) as asked:
+        others = [ben, cleo, dora, NOBODY]
+        found = asked.CheckBlocks(CheckBlocksRequest(user_id=anna, other_ids=others), timeout=5).blocked_ids
+        assert sorted(found) == sorted([ben, cleo])
+        for wrong in ([], ["cleo"], [ben] * 101):
+            with pytest.raises(grpc.RpcError) as refused:
+                asked.CheckBlocks(CheckBlocksRequest(user_id=anna, other_ids=wrong), timeout=5)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.value.details().startswith("other_ids: expected")
 
 
 def test_of_many_who_block_at_once_there_is_one_block(users: Service, database: Database) -> None:

@@ -25,10 +25,18 @@ class UsersPeer(users_pb2_grpc.UsersServiceServicer):
         self._server.start()
 
     def CheckBlock(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's name
+        self._hear(context)
+        return users_pb2.CheckBlockResponse(blocked=frozenset((request.user_id, request.other_id)) in self.blocks)
+
+    def CheckBlocks(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's name
+        self._hear(context)
+        blocked = [other for other in request.other_ids if frozenset((request.user_id, other)) in self.blocks]
+        return users_pb2.CheckBlocksResponse(blocked_ids=blocked)
+
+    def _hear(self, context: Any) -> None:
         self.asked += 1
         self.correlations += [value for name, value in context.invocation_metadata() if name == "correlation-id"]
         self.open.wait(10)
-        return users_pb2.CheckBlockResponse(blocked=frozenset((request.user_id, request.other_id)) in self.blocks)
 
     @contextmanager
     def silent(self) -> Iterator[None]:

@@ -54,7 +54,7 @@ class Server:
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it takes requests."""
+        """Start it, and wait until it takes requests. Raises RuntimeError where it ends instead."""
         log = self._folder / "log"
         log.touch()
         since = log.stat().st_size
@@ -71,8 +71,10 @@ class Server:
     def _ready(self, log: Path, since: int) -> bool:
         if kafka.ready(log, since):
             return True
-        said = log.read_bytes()[since:].decode(errors="replace").splitlines()
-        raise AssertionError("\n".join(["Kafka has not started; it said last", *said[-12:]]))
+        said = "\n".join(log.read_bytes()[since:].decode(errors="replace").splitlines()[-12:])
+        if self._process is not None and (code := self._process.poll()) is not None:
+            raise RuntimeError(f"Kafka ended with {code} while it started; it said last\n{said}")
+        raise AssertionError(f"Kafka has not started; it said last\n{said}")
 
     def stop(self) -> None:
         """Kill it."""
