@@ -44,7 +44,11 @@ def put_up(cluster: Provider, console: Console) -> tuple[Stage, str]:
     repository = find_repository()
     with ThreadPoolExecutor(max_workers=2) as pool:
         images = pool.submit(build, console, IMAGES, repository)
-        kubeconfig = cluster.up()
+        try:
+            kubeconfig = cluster.up()
+        except CommandError as error:
+            console.line(f"{error}; the images are built first, so that the next run has them")
+            raise
         archives = images.result()
     cluster.load(archives)
     stage = Stage(toolchain.kubectl(console), kubeconfig)

@@ -243,6 +243,7 @@ class Reader(Thread):
         self._intakes.update(new)
         self._loop.assigned(new)
         client.incremental_assign(partitions)
+        client.resume(partitions)  # one that was paused when it went is still paused when it comes back
         self._steer()
 
     def _revoke(self, client: Client, partitions: list[TopicPartition]) -> None:

@@ -321,6 +321,25 @@ def test_who_joins_takes_over_in_order_and_nothing_is_handled_twice(kafka: Kafka
     assert in_order(seen)
 
 
+def test_a_partition_that_went_while_it_was_paused_is_read_when_it_comes_back(kafka: Kafka, topic: str) -> None:
+    seen: Seen = []
+    go = threading.Event()
+
+    async def held(_: Any) -> None:
+        while not go.is_set():  # noqa: ASYNC110 - set by another thread, on no loop
+            await asyncio.sleep(0.02)
+
+    send(kafka, topic, numbered(40, keys=40))
+    name, given = group(), {"in_hand": 4, "revoke_timeout": 0.2, "drain_timeout": 0.2}
+    with running(kafka, [topic], noting(seen, held), name=name, **given) as one:
+        eventually(lambda: one.metric("paused") == 4, within=20)
+        with running(kafka, [topic], noting([], held), name=name, **given) as two:
+            eventually(lambda: one.metric("assigned") == two.metric("assigned") == 2, within=30)
+        eventually(lambda: one.metric("assigned") == 4, within=30)
+        go.set()
+        eventually(lambda: len(set(seen)) == 40, within=20)
+
+
 def test_what_is_under_way_at_the_end_is_finished_and_committed(kafka: Kafka, topic: str) -> None:
     seen: Seen = []
     begun = threading.Event()
