@@ -561,6 +561,12 @@ BAD: dict[str, Bad] = {
         "shutdown.gracePeriod must be at least preStop + webSocket.spread + 5s"
         " where a port has the protocol websocket, so that every connection can be closed in good order",
     ),
+    "grace too short for WebSockets whose spread nobody wrote": _rule(
+        with_spec(ports=[{"protocol": "websocket", "port": 80}], shutdown={"gracePeriod": "34s"}),
+        "spec",
+        "shutdown.gracePeriod must be at least preStop + webSocket.spread + 5s"
+        " where a port has the protocol websocket, so that every connection can be closed in good order",
+    ),
     "grace too short": _rule(
         with_spec(shutdown={"preStop": "30s", "gracePeriod": "34s"}),
         "spec.shutdown",
@@ -627,6 +633,12 @@ BAD: dict[str, Bad] = {
                 "tenants": [{"name": "acme", "maxConcurrency": 4}, {"name": "b", "maxConcurrency": 4}],
             },
         ),
+        "spec",
+        "tenancy.tenants: the maxConcurrency of all of them must not be more than backpressure lets in at once"
+        " (maxConcurrency x threshold), or they promise what is not there; overcommit allows it",
+    ),
+    "tenants that are promised more than the bound that nobody wrote": _rule(
+        with_spec(tenancy={"mode": "Enforce", "tenants": [{"name": "acme", "maxConcurrency": 436}]}),
         "spec",
         "tenancy.tenants: the maxConcurrency of all of them must not be more than backpressure lets in at once"
         " (maxConcurrency x threshold), or they promise what is not there; overcommit allows it",

@@ -56,6 +56,17 @@ def unique(message: str, *fields: str, of: str, cel: str | None = None) -> Rule:
     return Rule(cel=cel, message=message, holds=holds)
 
 
+def stored(section: type[Model], field: str, *, at: str) -> str:
+    """CEL for a field of a section, or for its default where the section was left out; `field` as it is in Python,
+    `at` the section's place, such as ``self.shutdown``.
+
+    The definition gives defaults to fields, not to sections: one that nobody has begun to write is not stored. With all
+    of them a service of 170 bytes would have 4600, which the API server reads, checks and writes with each status.
+    """
+    found = next(spec for spec in msgspec.structs.fields(section) if spec.name == field)
+    return f"(has({at}) ? {at}.{found.encode_name} : {builtins(found.default)!r})"
+
+
 class Override(Generic[M]):
     """The fields of a policy that somebody set, to be laid over a base policy of the same type.
 

@@ -6,7 +6,8 @@ What differs from plain JSON schema, and why (Kubernetes: "Specifying a structur
 * no ``additionalProperties: false``: the API server prunes or, as `kubectl apply` asks, refuses unknown fields anyway;
 * an optional field is one that is not required; a null in a document counts as leaving the field out;
 * ``exclusiveMinimum`` is a flag beside ``minimum``, as in OpenAPI 3.0;
-* rules across fields are CEL, and each loop over a list needs a bound on the list for the server to accept its cost.
+* rules across fields are CEL, and each loop over a list needs a bound on the list for the server to accept its cost;
+* a section (a field that is a struct) has no default of its own, its fields have: see `model.stored`.
 
 An `Override` shows its policy's fields without defaults and without rules: a default filled in by the API server
 could not be told from a value somebody wrote, so nothing would be inherited.
@@ -100,7 +101,7 @@ class Emitter:
     def _field(self, field: msgspec.structs.FieldInfo, hint: Any, doc: str) -> Schema:
         """The field's own text stands in front of what its type says of itself."""
         schema = self.hint(hint) | {"description": doc}
-        if self.defaults and field.default is not msgspec.NODEFAULT:
+        if self.defaults and field.default is not msgspec.NODEFAULT and not _is_a_section_left_out(field.default):
             default = _without_empty(builtins(field.default))
             if default not in _EMPTY:
                 schema["default"] = default
@@ -156,6 +157,11 @@ def _bounds(meta: msgspec.Meta, kind: str) -> Schema:
 def go_pattern(pattern: str) -> str:
     r"""The pattern as Go reads it: Python's ``$`` lets a final line feed pass, so ours end in ``\Z``; Go's does not."""
     return pattern.removesuffix(r"\Z") + "$" if pattern.endswith(r"\Z") else pattern
+
+
+def _is_a_section_left_out(default: object) -> bool:
+    """Whether a default is that of each field of its struct."""
+    return isinstance(default, Model) and default == type(default)()
 
 
 def _without_empty(value: Any) -> Any:

@@ -18,6 +18,7 @@ def markdown(crd: dict[str, Any]) -> str:
         f"API version `{crd['spec']['group']}/{version['name']}`; `kubectl explain nsvc.spec` shows the same.",
         "A duration is written like `250ms`, `5s` or `1h30m` (at most 720h), a share like `20%`.",
         'Write `"Off"` in quotes: YAML reads a bare off as false.',
+        "A section that is left out has the defaults of its fields, and is not stored.",
     ]
     for name in ("spec", "status"):
         for path, schema in _objects(name, properties[name]):

@@ -11,7 +11,8 @@ class Condition(Model, frozen=True, kw_only=True):
     key = "type"
 
     type: str
-    """Ready, Progressing, Converged, Degraded, CircuitOpen, Canary, Reconciling, Stalled or FieldsIgnored."""
+    """Ready, Progressing, Converged, Degraded, CircuitOpen, Canary, DatabaseReady, OutboxRelayReady, Reconciling,
+    Stalled or FieldsIgnored."""
 
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
@@ -123,7 +124,7 @@ class NovaServiceStatus(Model, frozen=True, kw_only=True):
 
     conditions: tuple[Condition, ...] = ()
     """Ready, Progressing, Converged, Degraded and CircuitOpen; while they hold Reconciling, Stalled and FieldsIgnored;
-    and Canary while one is under way."""
+    Canary while one is under way; DatabaseReady and OutboxRelayReady with spec.database and its outbox."""
 
     replicas: int = 0
     """Pods there are."""

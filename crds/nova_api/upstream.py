@@ -79,7 +79,7 @@ class Upstream(Model, frozen=True, kw_only=True):
             holds=lambda s: min(s.timeout, s.attempt_timeout, s.connect_timeout, s.stream_idle_timeout) > 0,
         ),
         Rule(
-            cel="self.protocol == 'http' || self.fallback.mode == 'Off'",
+            cel="self.protocol == 'http' || !has(self.fallback) || self.fallback.mode == 'Off'",
             message="fallback is only for the protocol http",
             holds=lambda s: s.protocol == "http" or s.fallback.mode == "Off",
         ),

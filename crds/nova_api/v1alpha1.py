@@ -12,7 +12,7 @@ from nova_api import names
 from nova_api.database import DatabasePolicy
 from nova_api.exposure import Gateway, Ingress, Monitoring, NetworkPolicy, ServicePort, SessionAffinity
 from nova_api.forms import KubernetesObject, Name, ServiceName
-from nova_api.model import Model, Rule, unique
+from nova_api.model import Model, Rule, stored, unique
 from nova_api.policies import (
     AccessLogPolicy,
     BackpressurePolicy,
@@ -29,7 +29,7 @@ from nova_api.policies import (
 from nova_api.request_policies.cache import CachePolicy
 from nova_api.request_policies.coalescing import CoalescingPolicy
 from nova_api.request_policies.idempotency import IdempotencyPolicy
-from nova_api.request_policies.jwt import JwtPolicy
+from nova_api.request_policies.jwt import JwtPolicy, JwtSource
 from nova_api.request_policies.pool_guard import PoolGuardPolicy
 from nova_api.request_policies.rate_limit import RateLimitPolicy
 from nova_api.request_policies.tenancy import TenancyPolicy
@@ -54,6 +54,16 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 KIND: Final = "NovaService"
 PLURAL: Final = "novaservices"
+
+_PRE_STOP: Final = stored(Shutdown, "pre_stop", at="self.shutdown")
+_GRACE_PERIOD: Final = stored(Shutdown, "grace_period", at="self.shutdown")
+_SPREAD: Final = stored(WebSocketPolicy, "spread", at="self.webSocket")
+_CORRELATION_HEADER: Final = stored(CorrelationPolicy, "header", at="self.correlation")
+_TOKEN_HEADER: Final = stored(JwtSource, "header", at="self.jwt.source")
+_BACKPRESSURE_MODE: Final = stored(BackpressurePolicy, "mode", at="self.backpressure")
+_MAX_CONCURRENCY: Final = stored(BackpressurePolicy, "max_concurrency", at="self.backpressure")
+_THRESHOLD: Final = stored(BackpressurePolicy, "threshold", at="self.backpressure")
+"""Fields of sections that may have been left out, as rules across sections read them."""
 
 
 class NovaServiceSpec(Model, frozen=True, kw_only=True):
@@ -216,7 +226,7 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: s.image is not None or not _has_container_fields(s),
         ),
         Rule(
-            cel="!has(self.workloadRef) || self.rollout.strategy == 'Rolling'",
+            cel="!has(self.workloadRef) || !has(self.rollout) || self.rollout.strategy == 'Rolling'",
             message="rollout.strategy Canary is for services whose Deployment the operator makes, not for workloadRef",
             holds=lambda s: s.workload_ref is None or s.rollout.strategy == "Rolling",
         ),
@@ -227,7 +237,8 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: s.workload_ref is None or s.database is None,
         ),
         Rule(
-            cel="self.rollout.strategy == 'Rolling' || self.rollout.weights != 'HTTPRoute' || has(self.gateway)",
+            cel="!has(self.rollout) || self.rollout.strategy == 'Rolling' || self.rollout.weights != 'HTTPRoute'"
+            " || has(self.gateway)",
             message="rollout.weights HTTPRoute needs gateway",
             holds=lambda s: (
                 s.rollout.strategy == "Rolling" or s.rollout.weights != "HTTPRoute" or s.gateway is not None
@@ -252,8 +263,8 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
         ),
         Rule(
             cel="!self.ports.exists(p, p.protocol == 'websocket')"
-            f" || duration(self.shutdown.preStop) + duration(self.webSocket.spread) + duration('{names.DRAIN_RESERVE}')"
-            " <= duration(self.shutdown.gracePeriod)",
+            f" || duration({_PRE_STOP}) + duration({_SPREAD}) + duration('{names.DRAIN_RESERVE}')"
+            f" <= duration({_GRACE_PERIOD})",
             message=f"shutdown.gracePeriod must be at least preStop + webSocket.spread + {names.DRAIN_RESERVE}"
             " where a port has the protocol websocket, so that every connection can be closed in good order",
             holds=lambda s: (
@@ -262,19 +273,19 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
         ),
         Rule(
             cel="!has(self.jwt) || !has(self.jwt.claimHeaders)"
-            " || self.jwt.claimHeaders.all(c, c.header != self.correlation.header)",
+            f" || self.jwt.claimHeaders.all(c, c.header != {_CORRELATION_HEADER})",
             message="jwt.claimHeaders: a claim cannot come in the header of the correlation id",
             holds=lambda s: s.jwt is None or all(one.header != s.correlation.header for one in s.jwt.claim_headers),
         ),
         Rule(
-            cel="self.tenancy.mode == 'Off' || self.tenancy.by != 'Header'"
+            cel="!has(self.tenancy) || self.tenancy.mode == 'Off' || self.tenancy.by != 'Header'"
             " || !has(self.jwt) || self.jwt.mode == 'Off' || !has(self.jwt.claimHeaders)"
             " || self.jwt.claimHeaders.all(c, c.header != self.tenancy.header)",
             message="tenancy.header: cannot be one of jwt.claimHeaders, which no caller can set; use by: Claim",
             holds=lambda s: trusts_its_tenants(s),  # noqa: PLW0108 - it stands below
         ),
         Rule(
-            cel="self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
+            cel="!has(self.rateLimit) || self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
             " || !has(self.jwt) || self.jwt.mode == 'Off' || !has(self.jwt.claimHeaders)"
             " || self.rateLimit.limits.all(l, !has(l.header)"
             " || self.jwt.claimHeaders.all(c, c.header != l.header))",
@@ -283,9 +294,9 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: counts_by_callers_words(s),  # noqa: PLW0108 - it stands below
         ),
         Rule(
-            cel="self.coalescing.mode == 'Off' || !has(self.coalescing.ignoredHeaders)"
+            cel="!has(self.coalescing) || self.coalescing.mode == 'Off' || !has(self.coalescing.ignoredHeaders)"
             " || !has(self.jwt) || self.jwt.mode == 'Off'"
-            " || self.coalescing.ignoredHeaders.all(h, h != self.jwt.source.header"
+            f" || self.coalescing.ignoredHeaders.all(h, h != {_TOKEN_HEADER}"
             " && (!has(self.jwt.claimHeaders) || self.jwt.claimHeaders.all(c, c.header != h)))",
             message="coalescing.ignoredHeaders: cannot name jwt.source.header or one of jwt.claimHeaders, by which"
             " callers are told apart",
@@ -297,17 +308,17 @@ class NovaServiceSpec(Model, frozen=True, kw_only=True):
             holds=lambda s: min(s.timeout, s.stream_idle_timeout) > 0,
         ),
         Rule(
-            cel="has(self.redis) || ((self.rateLimit.mode == 'Off' || !has(self.rateLimit.limits)"
-            " || self.rateLimit.limits.all(l, l.scope == 'Local'))"
-            " && (self.tenancy.mode == 'Off' || self.tenancy.scope == 'Local'))",
+            cel="has(self.redis) || ((!has(self.rateLimit) || self.rateLimit.mode == 'Off'"
+            " || !has(self.rateLimit.limits) || self.rateLimit.limits.all(l, l.scope == 'Local'))"
+            " && (!has(self.tenancy) || self.tenancy.mode == 'Off' || self.tenancy.scope == 'Local'))",
             message="rateLimit.limits and tenancy: scope Global needs redis, in which all pods count together",
             holds=lambda s: s.redis is not None or not counts_globally(s),
         ),
         Rule(
-            cel="self.tenancy.mode == 'Off' || self.tenancy.overcommit || self.backpressure.mode == 'Off'"
-            " || !has(self.tenancy.tenants)"
+            cel="!has(self.tenancy) || self.tenancy.mode == 'Off' || self.tenancy.overcommit"
+            f" || {_BACKPRESSURE_MODE} == 'Off' || !has(self.tenancy.tenants)"
             " || double(self.tenancy.tenants.map(t, has(t.maxConcurrency) ? t.maxConcurrency : 0).sum())"
-            " <= double(self.backpressure.maxConcurrency) * self.backpressure.threshold + 0.000001",
+            f" <= double({_MAX_CONCURRENCY}) * {_THRESHOLD} + 0.000001",
             message="tenancy.tenants: the maxConcurrency of all of them must not be more than backpressure lets in at"
             " once (maxConcurrency x threshold), or they promise what is not there; overcommit allows it",
             holds=lambda s: quotas_fit(s),  # noqa: PLW0108 - it stands below

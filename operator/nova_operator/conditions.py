@@ -113,6 +113,12 @@ def _ready(seen: Observation, trouble: Trouble | None) -> Verdict:
         if trouble is not None and trouble.reason not in {reasons.CONFIG_REJECTED, reasons.DRAIN_BUDGET_TOO_SMALL}:
             return Verdict("False", trouble.reason, trouble.message)
         return Verdict("False", reasons.ROLLING_OUT, f"{available} of {seen.replicas} pods are available")
+    return _rolled_out(seen)
+
+
+def _rolled_out(seen: Observation) -> Verdict:
+    if seen.missed:  # those pods run, and no request of the service reaches them
+        return Verdict("False", reasons.SIDECAR_MISSING, seen.missed)
     if seen.replicas == 0:
         return Verdict("True", reasons.SCALED_TO_ZERO, "no pods are wanted")
     return Verdict("True", reasons.PODS_READY, f"{_pods(seen.replicas)} ready")
@@ -136,6 +142,8 @@ def _converged(seen: Observation) -> Verdict:
     pods = seen.staying
     if pods:
         return _delivered(seen, pods)
+    if seen.missed:
+        return Verdict("False", reasons.SIDECAR_MISSING, seen.missed)
     if seen.replicas == 0:
         return Verdict("True", reasons.NO_PODS, "there is no sidecar to configure")
     return Verdict("False", reasons.NO_PODS, "there are no pods yet")

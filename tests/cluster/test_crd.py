@@ -87,8 +87,18 @@ def test_a_bad_document_is_refused_with_field_and_rule(services: client.CustomOb
 def test_overrides_keep_only_what_was_written(services: client.CustomObjectsApi) -> None:
     stored = create(services, with_upstream(circuitBreaker={"failureThreshold": 5}), dry_run="All")
     assert stored["spec"]["upstreams"][0]["circuitBreaker"] == {"failureThreshold": 5}
-    assert stored["spec"]["circuitBreaker"]["failureThreshold"] == 5
     assert stored["spec"]["ports"] == [{"name": "http", "port": 8080, "protocol": "http"}]
+
+
+def test_a_section_that_nobody_wrote_is_not_stored_and_one_that_somebody_began_is_whole(
+    services: client.CustomObjectsApi,
+) -> None:
+    stored = create(services, with_spec(retry={"attempts": 2}, shutdown={}), dry_run="All")["spec"]
+    assert "circuitBreaker" not in stored
+    assert stored["timeout"] == "30s"
+    assert stored["shutdown"] == {"preStop": "10s", "gracePeriod": "45s"}
+    assert (stored["retry"]["attempts"], stored["retry"]["mode"]) == (2, "Enforce")
+    assert "backoff" not in stored["retry"]
 
 
 def test_an_unknown_field_is_pruned_where_the_client_does_not_ask_for_strictness(

@@ -19,6 +19,7 @@ from tests.cluster.operator_process import OperatorProcess, running
 from tests.cluster.scene import Scene, scene
 
 OLD, NEW, NEWER = (f"registry.example/app:{number}" for number in (1, 2, 3))
+PULLING = {"reason": "ErrImagePull", "message": "there is no such image"}
 CRASH_LOOP = {"reason": "CrashLoopBackOff", "message": "back-off"}
 SECONDS_TO_ROLL_BACK = 60.0
 PATIENCE = 60.0
@@ -93,6 +94,12 @@ def sizes(shop: Scene) -> tuple[int, int]:
         (deployment(shop, name) or {"spec": {"replicas": 0}})["spec"]["replicas"]
         for name in (shop.name, names.canary(shop.name))
     )
+
+
+def selected(shop: Scene) -> str | None:
+    """The version whose pods the Service selects; None: those of both."""
+    track: str | None = shop.api.get(SERVICE, shop.namespace, shop.name)["spec"]["selector"].get(names.LABEL_TRACK)
+    return track
 
 
 def has_no_canary(shop: Scene) -> None:
@@ -227,6 +234,7 @@ def test_a_spec_that_changes_during_a_canary_begins_anew_and_the_stable_version_
     shop.change(image=NEWER)
     eventually(lambda: _is({image(pod) for pod in shop.pods()}, {OLD, NEWER}), PATIENCE)
     assert stable_image(shop) == OLD
+    eventually(lambda: _is(selected(shop), None), PATIENCE)
     shop.change(backpressure={"maxConcurrency": 7})  # configuration is for both, and restarts nothing
     started = rollout_of(shop)["started"]
     shop.becomes("Converged", "True", "ConfigCurrent")
@@ -235,6 +243,18 @@ def test_a_spec_that_changes_during_a_canary_begins_anew_and_the_stable_version_
     reaches(shop, "Idle")
     eventually(lambda: has_no_canary(shop), PATIENCE)
     shop.converges()
+
+
+def test_a_canary_that_gives_way_to_one_that_cannot_start_gets_no_more_requests(shop: Scene) -> None:
+    begin(shop)
+    shop.change(image=NEW)
+    until(lambda: rollout_of(shop)["holdSince"], PATIENCE)
+    eventually(lambda: _is(selected(shop), None), PATIENCE)
+    shop.kubelet.waiting_image, shop.kubelet.waiting = NEWER, PULLING
+    shop.change(image=NEWER)
+    eventually(lambda: _is(selected(shop), names.STABLE), PATIENCE)
+    eventually(lambda: _is(rollout_of(shop)["message"], "0 of 1 pods of the canary are ready"), PATIENCE)
+    eventually(lambda: _is(sizes(shop), (5, 1)), PATIENCE)
 
 
 def test_pods_that_crash_end_it(shop: Scene) -> None:

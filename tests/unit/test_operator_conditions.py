@@ -99,6 +99,19 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
             "Converged": ("True", reasons.NO_PODS),
         },
     ),
+    "one of two pods came without the sidecar": (
+        seen(pods=(pod("a"),), reports={"a": CURRENT}, missed="1 pod without the sidecar gets no traffic"),
+        {
+            "Ready": ("False", reasons.SIDECAR_MISSING),
+            "Progressing": ("False", reasons.STALLED),
+            "Converged": ("True", reasons.CONFIG_CURRENT),
+            "Degraded": ("True", reasons.SIDECAR_MISSING),
+        },
+    ),
+    "no pod has the sidecar": (
+        seen(pods=(), reports={}, missed="2 pods without the sidecar get no traffic"),
+        {"Ready": ("False", reasons.SIDECAR_MISSING), "Converged": ("False", reasons.SIDECAR_MISSING)},
+    ),
     "one sidecar is behind": (
         seen(reports={"a": CURRENT, "b": OLD}),
         {

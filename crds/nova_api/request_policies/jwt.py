@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from nova_api import patterns
 from nova_api.forms import SecretName
-from nova_api.model import Model, Rule, unique
+from nova_api.model import Model, Rule, stored, unique
 from nova_api.policies import HeaderName, Mode
 from nova_api.units import Duration
 
@@ -258,7 +258,8 @@ class JwtPolicy(Model, frozen=True, kw_only=True):
 
     rules = (
         Rule(
-            cel="duration(self.leeway) <= duration('5m') && duration(self.cache.lifetime) > duration('0s')",
+            cel="duration(self.leeway) <= duration('5m')"
+            " && (!has(self.cache) || duration(self.cache.lifetime) > duration('0s'))",
             message="leeway must be at most 5m, and cache.lifetime longer than 0s",
             holds=lambda s: s.leeway <= 300 and s.cache.lifetime > 0,
         ),
@@ -266,7 +267,9 @@ class JwtPolicy(Model, frozen=True, kw_only=True):
         unique("requiredClaims: each claim must be listed once", "claim", of="required_claims"),
         unique("claimHeaders: each header must be listed once", "header", of="claim_headers"),
         Rule(
-            cel="!has(self.claimHeaders) || self.claimHeaders.all(c, c.header != self.source.header)",
+            cel="!has(self.claimHeaders) || self.claimHeaders.all(c, c.header != "
+            + stored(JwtSource, "header", at="self.source")
+            + ")",
             message="claimHeaders: the header that the token comes in cannot be one of them",
             holds=lambda s: all(one.header != s.source.header for one in s.claim_headers),
         ),

@@ -156,7 +156,7 @@ class Stage:
         ]
 
     def spec(self, service: str) -> dict[str, Any]:
-        """The NovaService's spec, with the API server's defaults in it."""
+        """The NovaService's spec as it is stored: what was written, and the defaults of what was left out beside it."""
         spec: dict[str, Any] = self.get("novaservice", service)["spec"]
         return spec
 

@@ -45,7 +45,9 @@ def routed_port(service: NovaService, name: str | None, where: str) -> ServicePo
         raise ConfigError(where, f"expected one of {', '.join(port.name for port in ports)}, got {name}")
     if port.protocol == "tcp":
         raise ConfigError(
-            where, f"expected a port of http, websocket or grpc, got {port.name}, which is plain TCP; name another one"
+            where,
+            f"expected a port whose protocol is http, websocket or grpc, got the port named {port.name}, whose protocol"
+            " is tcp; name another one",
         )
     return port
 

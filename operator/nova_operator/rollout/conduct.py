@@ -118,7 +118,7 @@ def _seen(scene: Scene, deployment: Manifest, judgement: Judgement) -> Seen:
     return Seen(
         desired=marked_hash(deployment["spec"]["template"]),
         stable=_version(scene.stable),
-        canary=_version(scene.canary, _trouble(scene)),
+        canary=_canary(scene),
         replicas=_replicas(scene, deployment),
         judgement=judgement,
         command=read_command(scene.metadata),
@@ -136,7 +136,7 @@ def _replicas(scene: Scene, deployment: Manifest) -> int:
 
 def _wanted(rollout: Rollout, status: RolloutStatus, scene: Scene, deployment: Manifest) -> Wanted:
     desired = marked_hash(deployment["spec"]["template"])
-    canary = _version(scene.canary)
+    canary = _canary(scene)
     return wanted(
         rollout,
         status,
@@ -170,6 +170,16 @@ def _version(deployment: Manifest | None, trouble: str = "") -> Version | None:
         tracked=_is_tracked(deployment),
         trouble=trouble,
     )
+
+
+def _canary(scene: Scene) -> Version | None:
+    """The canary with its own pods. While one takes the place of another its Deployment counts the pods of both, and
+    those of the one before would pass for its own."""
+    version = _version(scene.canary, _trouble(scene))
+    if version is None:
+        return None
+    own = [pod for pod in scene.pods if pod.track == names.CANARY and pod.template_hash == version.template]
+    return replace(version, available=sum(pod.ready and not pod.leaving for pod in own))
 
 
 def _is_tracked(deployment: Manifest | None) -> bool:

@@ -7,10 +7,12 @@ stable version belongs to its autoscaler: the canary's pods come on top then, as
 as many as the stable version has, which is a share of one half.
 
 Traffic. With weights Replicas the Service selects the pods of both, and requests spread as the pods do; at 100 percent
-it selects the canary's alone. With HTTPRoute and Callers it selects the stable ones alone until then, and the canary's
-share comes through a Service of its own. That one is there before and after a canary too, and selects the others then:
-a caller or a gateway that hears late of the end of a canary reaches the stable version by it. A canary that is taken
-back gets no more requests at once: the Services then select the stable version alone, before its pods are removed.
+it selects the canary's alone, and as long as none of those is ready the stable ones: pods of a canary before this one,
+which nobody judges any more, get no requests. With HTTPRoute and Callers it selects the stable ones alone until the
+last step, and the canary's share comes through a Service of its own. That one is there before and after a canary too,
+and selects the others then: a caller or a gateway that hears late of the end of a canary reaches the stable version by
+it. A canary that is taken back gets no more requests at once: the Services then select the stable version alone, before
+its pods are removed.
 
 Clients that are to stay with their version are handed over from pod to pod. The headless Service, by which the pods
 know each other, has those of both versions then; once only one version is to serve, the others' clients move to it.
@@ -90,7 +92,8 @@ def wanted(
     stable, canary = sizes(replicas, status.weight, autoscaled=autoscaled)
     promoting = status.phase == "Promoting"
     everything = canary_available >= max(1, canary) and status.weight >= 100  # a service of no pods has none to send to
-    traffic = "canary" if everything else "stable" if own and stable_tracked else "all"
+    alone = stable_tracked and (own or canary_available == 0)
+    traffic = "canary" if everything else "stable" if alone else "all"
     return Wanted(
         old_template=not promoting,
         stable_replicas=None if promoting or autoscaled else max(stable, replicas - canary_available),

@@ -62,6 +62,11 @@ def agenda(folder: tuple[Migration, ...], entries: tuple[Entry, ...]) -> Agenda:
 
 
 def _refuse_changed(migration: Migration, entry: Entry) -> None:
+    if migration.checksum != entry.checksum and migration.file != entry.file:
+        raise MigrationError(
+            f"{migration.file}: {entry.file} was applied under this number; give it another one, or name the service "
+            "with --service where these are another's migrations than those that the database has"
+        )
     if migration.checksum != entry.checksum:
         raise MigrationError(
             f"{migration.file} was applied on {entry.changed_at} with another content (checksum {entry.checksum[:12]}, "

@@ -149,7 +149,8 @@ class Run:
     ) -> tuple[after.Rest, dict[str, Any]]:
         few = 10 if self._options.quick else 100
         self._say("waiting until the controller manager has made ReplicaSets and pods")
-        await after.quiet(process, 60 + self._options.services * _PATIENCE_PER_SERVICE)
+        if not await after.quiet(client, crowd, process, 60 + self._options.services * _PATIENCE_PER_SERVICE):
+            self._say("not at rest yet; the figures at rest are too high")
         peak = await after.rest(process, 10 if self._options.quick else 60)
         self._say(f"at rest      {peak.calls_per_minute:6.1f} API calls a minute, {peak.rss_mb:.0f} MB")
         alone = await after.changes(client, crowd, few, self._random)

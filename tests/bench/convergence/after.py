@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from nova_api import names
-from nova_operator.kinds import CONFIG_MAP, POD
+from nova_operator.kinds import CONFIG_MAP, NOVA_SERVICE, POD
 from nova_operator.kube import path_of
 from tests.cluster.api import Api
 from tests.cluster.kubelet import Kubelet
@@ -24,7 +24,7 @@ from tests.cluster.operator_process import OperatorProcess
 
 from ..machine import memory, thread_group_ns
 from .client import Client, each
-from .workload import NAMESPACES, Crowd, Service, document
+from .workload import NAMESPACES, REPLICAS, Crowd, Service, document
 
 REQUESTS: Final = "nova_operator_api_requests_total"
 ASK: Final = 0.02
@@ -41,6 +41,7 @@ class Rest:
     """An interval in which nobody wanted anything."""
 
     calls_per_minute: float
+    """Periodic looks too, so far as they fall into it: each service is looked at once in `--resync`."""
     cpu_percent: float
     """Of one core."""
     rss_mb: float
@@ -69,12 +70,16 @@ class Times:
         }
 
 
-async def quiet(operator: OperatorProcess, patience: float) -> None:
-    """Wait until the operator has written nothing for two seconds: the controller manager has done its part, too."""
+async def quiet(client: Client, crowd: Crowd, operator: OperatorProcess, patience: float) -> bool:
+    """Wait until nothing is due: the controller manager has made all pods, each status counts them, which may wait for
+    a minute, and nothing was written for two seconds, since Events come last. Whether it came to that in time."""
     deadline, before = time.monotonic() + patience, -1.0
-    while (now := operator.writes()) != before and time.monotonic() < deadline:
-        before = now
+    while time.monotonic() < deadline:
+        if await _all_told(client, crowd) and operator.writes() == before:
+            return True
+        before = operator.writes()
         await asyncio.sleep(2)
+    return False
 
 
 async def rest(operator: OperatorProcess, seconds: float) -> Rest:
@@ -186,6 +191,14 @@ async def _reported(session: aiohttp.ClientSession, address: str, before: str) -
 
     await _until(changed)
     return found
+
+
+async def _all_told(client: Client, crowd: Crowd) -> bool:
+    for namespace in crowd.namespaces:
+        statuses = [item["status"] for item in await client.items(path_of(NOVA_SERVICE, namespace))]
+        if not all(one.get("replicas") == one.get("sidecars", {}).get("total") == REPLICAS for one in statuses):
+            return False
+    return True
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> float:

@@ -21,6 +21,7 @@ from nova_operator.options import Options
 from .client import Client
 
 PER_NAMESPACE: Final = 100
+REPLICAS: Final = 2
 _UID: Final = "00000000-0000-0000-0000-000000000000"
 NAMESPACES: Final = "/api/v1/namespaces"
 
@@ -65,7 +66,7 @@ class Crowd:
 def document(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     """A NovaService."""
     upstream = {"name": "stock", "host": "stock.shop.svc.cluster.local", "port": 80}
-    body = {"image": "registry.example/app:1", "replicas": 2, "ports": [{"port": 8080}], "upstreams": [upstream]}
+    body = {"image": "registry.example/app:1", "replicas": REPLICAS, "ports": [{"port": 8080}], "upstreams": [upstream]}
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {**body, **spec}}
 

@@ -10,9 +10,10 @@ from msgspec import Meta, field
 from nova_api import schema
 from nova_api.exposure import ServicePort
 from nova_api.fielddocs import field_docs
-from nova_api.model import Model, Override
+from nova_api.model import Model, Override, stored
 from nova_api.openapi import Emitter, go_pattern
-from nova_api.policies import BreakerPolicy
+from nova_api.policies import BackpressurePolicy, BreakerPolicy
+from nova_api.workload import Shutdown
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -73,11 +74,38 @@ def test_overrides_have_neither_defaults_nor_rules_across_fields() -> None:
     assert [path for path, node in inside if node.get("type") == "object" and "x-kubernetes-validations" in node] == []
 
 
-def test_a_default_is_whole_so_that_rules_find_every_field() -> None:
+def test_a_section_has_no_default_of_its_own_but_what_differs_from_its_fields() -> None:
     properties = spec()["properties"]
-    assert properties["shutdown"]["default"] == {"preStop": "10s", "gracePeriod": "45s"}
-    assert properties["retry"]["default"]["backoff"] == {"base": "25ms", "max": "250ms"}
+    assert "default" not in properties["retry"]
+    assert "default" not in properties["retry"]["properties"]["backoff"]
     assert properties["retry"]["properties"]["backoff"]["properties"]["max"]["default"] == "250ms"
+    assert properties["tenancy"]["properties"]["default"]["default"]["maxShare"] == "50%"
+
+
+def test_a_rule_reads_the_field_of_a_section_or_its_default_where_that_was_left_out() -> None:
+    assert stored(Shutdown, "grace_period", at="self.shutdown") == (
+        "(has(self.shutdown) ? self.shutdown.gracePeriod : '45s')"
+    )
+    assert stored(BackpressurePolicy, "threshold", at="self.backpressure").endswith(".threshold : 0.85)")
+
+
+def sections(node: dict[str, Any], path: str) -> Iterator[str]:
+    """The paths of sections that may not be stored, below a rule's self."""
+    for name, below in node.get("properties", {}).items():
+        if "properties" in below and "default" not in below and name not in node.get("required", ()):
+            yield f"{path}.{name}"
+            yield from sections(below, f"{path}.{name}")
+
+
+def test_no_rule_reads_into_a_section_without_asking_whether_it_is_there() -> None:
+    blind = [
+        (path, section)
+        for path, node in nodes(spec())
+        for rule in node.get("x-kubernetes-validations", ())
+        for section in sections(node, "self")
+        if re.search(rf"{re.escape(section)}\.", rule["rule"]) and f"has({section})" not in rule["rule"]
+    ]
+    assert blind == []
 
 
 def test_lists_of_named_items_merge_by_name() -> None:

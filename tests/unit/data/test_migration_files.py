@@ -100,6 +100,12 @@ def test_a_database_that_is_ahead_has_nothing_to_do() -> None:
     assert (todo.steps, todo.ahead) == ((), ("0003_x.sql",))
 
 
+def test_another_file_under_the_number_of_an_applied_one_is_not_taken_for_it() -> None:
+    """To accept its content would be to leave it out for good."""
+    with pytest.raises(MigrationError, match=r"0001_y.sql: 0001_x.sql was applied under this number; .* --service"):
+        agenda((migration("0001_y.sql", 1, "SELECT 'other'"),), applied(1))
+
+
 def test_a_changed_file_is_refused_with_what_to_do() -> None:
     changed = migration("0001_x.sql", 1, "SELECT 'other'")
     with pytest.raises(MigrationError, match=r"another content .* put the old content back .* --accept 1"):

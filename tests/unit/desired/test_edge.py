@@ -131,7 +131,9 @@ def test_an_ingress_for_every_host_without_tls() -> None:
 
 
 @pytest.mark.parametrize("field", ["ingress", "gateway"])
-@pytest.mark.parametrize(("port", "says"), [("nobody", "one of http, calls, raw"), ("raw", "plain TCP")])
+@pytest.mark.parametrize(
+    ("port", "says"), [("nobody", "one of http, calls, raw"), ("raw", "the port named raw, whose protocol is tcp")]
+)
 def test_a_port_that_cannot_be_routed_is_refused(field: str, port: str, says: str) -> None:
     given = {"port": port} if field == "ingress" else {**GATEWAY, "port": port}
     with pytest.raises(ConfigError, match=says) as refusal:

@@ -60,6 +60,13 @@ def test_replicas_spread_requests_by_pods_until_the_last_step() -> None:
     assert want(at(50), 5).canary_service is None
 
 
+def test_the_stable_version_has_all_requests_until_a_pod_of_the_canary_is_ready() -> None:
+    """Pods of a canary before this one may still be there, and nobody judges them."""
+    assert (want(at(50), 0).traffic, want(at(50), 0).siblings) == ("stable", "stable")
+    assert want(at(50), 1).traffic == "all"
+    assert want(at(50), 0, stable_tracked=False).traffic == "all"
+
+
 def test_a_route_sends_the_canary_its_share_and_the_service_goes_to_the_stable_version() -> None:
     one = want(at(50), 5, rollout=ROUTE)
     assert (one.traffic, one.canary_service, one.canary_weight) == ("stable", "canary", 50)
@@ -106,4 +113,4 @@ def test_an_autoscaled_deployment_keeps_what_the_autoscaler_says() -> None:
 
 @pytest.mark.parametrize("phase", ["Progressing", "Promoting"])
 def test_a_service_of_no_pods_sends_nothing_to_a_canary_of_none(phase: Any) -> None:
-    assert want(at(100, phase), 0, replicas=0).traffic == "all"
+    assert want(at(100, phase), 0, replicas=0).traffic == "stable"
