@@ -1,5 +1,5 @@
-"""NetworkPolicies on nodes that enforce them: those of services let through what has to pass, and nothing else. Pods
-are on two nodes, since policies meet packets on both."""
+"""NetworkPolicies on nodes that enforce them: those of services and of the operator let through what has to pass, and
+nothing else. Pods are on two nodes, since policies meet packets on both."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Final
 import pytest
 
 from nova_api import names
+from nova_cli import chart
+from nova_cli.cluster import toolchain
 from nova_cli.cluster.provider import Provider
-from nova_cli.demo.bring_up import open_namespace
+from nova_cli.console import Console
+from nova_cli.demo.bring_up import SYSTEM_NAMESPACE, open_namespace
 from nova_cli.demo.stage import CLIENT, Stage
 from nova_cli.errors import CommandError
+from nova_cli.repository import find_repository
 from tests.e2e import test_adopted, test_injection
 from tests.e2e.reach import DROPPED, OPEN, reached
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
 WALLED: Final = "nova-walled"
+OPERATOR: Final = ("deployment/nova-operator", f"--namespace={SYSTEM_NAMESPACE}")
 API_SERVER: Final = "10.96.0.1:443"
 DESK: Final = "http://desk:80/"
 MANIFEST: Final = """\
@@ -142,3 +147,47 @@ def test_a_deployment_that_was_there_is_walled_in_too(
     finally:
         walled.kubectl("delete", "nsvc", name, "--timeout=60s", patience=70)
         walled.kubectl("delete", "-f", "-", "--ignore-not-found", text=deployment)
+
+
+@pytest.fixture
+def operator(walled: Stage) -> Iterator[Stage]:
+    """The operator under the chart's policy, begun anew under it; the stage is its namespace."""
+    here = dataclasses.replace(walled, namespace=SYSTEM_NAMESPACE)
+    options = ("--set=networkPolicy.enabled=true", "--show-only=templates/networkpolicy.yaml")
+    policy = chart.template(toolchain.helm(Console()), find_repository() / "charts" / "nova", *options)
+    here.kubectl("apply", "-f", "-", text=policy)
+    try:
+        here.kubectl("rollout", "restart", *OPERATOR)
+        here.kubectl("rollout", "status", *OPERATOR, "--timeout=120s", patience=130)
+        yield here
+    finally:
+        here.kubectl("delete", "-f", "-", text=policy)
+
+
+def test_the_operator_does_all_of_its_work_behind_its_policy(walled: Stage, operator: Stage) -> None:
+    walled.patch("vault", {"spec": {"backpressure": {"maxConcurrency": 77}}})
+    assert walled.eventually(lambda: _converged(walled), within=60)  # every sidecar has told it so
+    upstream = {"name": "x", "host": "x", "port": 80, "circuitBreaker": {"openDuration": "9m", "maxOpenDuration": "1m"}}
+    with pytest.raises(CommandError, match="openDuration must not be longer"):  # by the webhook
+        walled.patch("vault", {"spec": {"upstreams": [upstream]}})
+
+    pods = operator.get("pods", "-l", "app.kubernetes.io/name=nova")["items"]
+    pod = next(one for one in pods if "deletionTimestamp" not in one["metadata"])
+    vault, own = ip(walled, "vault"), pod["status"]["podIP"]
+    places = {
+        API_SERVER: OPEN,
+        f"{vault}:15020": OPEN,
+        "kube-dns.kube-system.svc.cluster.local:53": OPEN,
+        f"{vault}:15100": DROPPED,
+        "catalog.nova-demo:8080": DROPPED,
+    }
+    assert reached(operator, pod["metadata"]["name"], *places) == places
+    assert reached(walled, CLIENT, f"{own}:8080", f"{own}:80") == {f"{own}:8080": OPEN, f"{own}:80": DROPPED}
+
+
+def _converged(stage: Stage) -> bool:
+    found = stage.get("nsvc", "vault")
+    conditions = {one["type"]: one for one in found["status"]["conditions"]}
+    told = conditions.get("Converged", {})
+    current = told.get("observedGeneration") == found["metadata"]["generation"]
+    return current and told.get("status") == "True" and found["status"].get("configHash") == stage.wanted_hash("vault")
