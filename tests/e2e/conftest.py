@@ -24,10 +24,10 @@ from nova_cli.errors import CommandError, MissingRequirementError
 
 
 @functools.cache
-def _prepare() -> str:
+def _prepare(*, network_policies: bool = False) -> str:
     """Get what a start needs; returns why that is impossible here, or nothing."""
     try:
-        provider(Console()).prepare()
+        provider(Console()).prepare(network_policies=network_policies)
     except MissingRequirementError as error:
         return str(error)
     return ""
@@ -44,6 +44,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             _prepare()
+            if _wanted(session, "walled"):
+                _prepare(network_policies=True)
 
 
 @pytest.fixture(scope="session")

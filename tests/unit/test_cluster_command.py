@@ -32,6 +32,12 @@ def test_help_of_a_command_is_its_own(words: list[str], capsys: pytest.CaptureFi
     assert f"usage: nova {' '.join(words)}" in capsys.readouterr().out
 
 
+def test_a_cluster_without_a_node_has_nothing_to_enforce_policies_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["cluster", "up", "--no-node", "--network-policies"])
+    assert "--network-policies: not allowed with argument --no-node" in capsys.readouterr().err
+
+
 def test_no_verb_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main.main(["cluster"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nova_cli.cluster import containerd, kubeconfig, network, node, oci, toolchain
+from nova_cli.cluster import containerd, kubeconfig, network, node, oci, policies, toolchain
 from nova_cli.cluster.controlplane import Addresses, apiserver_flags, controller_manager_flags, etcd_flags
 from nova_cli.cluster.kind import config_of
 from nova_cli.cluster.namespaces import join, mount_script
@@ -142,6 +142,22 @@ def test_each_kubelet_is_its_own_node_and_no_other() -> None:
     assert json.loads(node.proxy_config(Node(2), FOLDER / "x", "10.244.0.0/16"))["hostnameOverride"] == "node-2"
 
 
+def test_policies_are_asked_of_what_pods_send_and_get_and_never_of_the_node_itself() -> None:
+    first, *others = (line for line in policies.rules().splitlines() if line.startswith("-A"))
+    assert first == "-A POSTROUTING -m owner --uid-owner 0 -j RETURN"
+    assert [line.split()[1] for line in others] == ["POSTROUTING", "INPUT"]
+    assert all(line.endswith(f"--ctstate NEW -j NFQUEUE --queue-num {policies.QUEUE}") for line in others)
+    assert "-s 10.244.0.0/16" in others[1]  # other nodes may speak to this one
+
+
+def test_what_enforces_policies_changes_nothing_in_the_cluster() -> None:
+    role, binding = (document for _, document in policies.access_objects())
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list", "watch"}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert f"--queue={policies.QUEUE}" in policies.flags(Node(2), FOLDER / "x")
+    assert "--node=node-2" in policies.flags(Node(2), FOLDER / "x")
+
+
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_kind_makes_as_many_nodes_and_all_of_them_take_pods(nodes: int) -> None:
     (first, *others) = yaml.safe_load(config_of(nodes))["nodes"]
@@ -167,7 +183,7 @@ def test_binaries_know_their_versions() -> None:
 
 
 def test_the_module_on_disk_is_complete() -> None:
-    assert all(source.is_file() for source in toolchain.sources())
+    assert all(source.is_file() for source in [*toolchain.sources(), *toolchain.policies_sources()])
     assert toolchain.required_go() >= (1, 24)
     assert len(toolchain.binaries_key()) == 16
 

@@ -21,6 +21,7 @@ examples:
                                            run a program of this machine in the node's network, with the cluster's DNS
   nova cluster down                        stop it; nothing stays behind but the cache
   nova cluster up --nodes 2                at least two nodes, to see a drain or the loss of one
+  nova cluster up --network-policies       enforce NetworkPolicies, also on a cluster that runs without
   nova cluster up --no-node --name api     an API server without pods, for tests; needs no root
 
 The first start compiles Kubernetes (about six minutes on two cores); later ones take seconds. All but Go's own caches
@@ -57,7 +58,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="at least so many nodes, up to 9 (default: %(default)s)",
     )
-    up.add_argument("--no-node", action="store_true", help="control plane only: no pods, no root, free loopback ports")
+    kinds = up.add_mutually_exclusive_group()
+    kinds.add_argument("--network-policies", action="store_true", help="enforce NetworkPolicies, as kind always does")
+    kinds.add_argument(
+        "--no-node", action="store_true", help="control plane only: no pods, no root, free loopback ports"
+    )
     add_verb("down", _down, "stop it and leave nothing behind")
     add_verb("status", _status, "show what runs")
     load = add_verb("load", _load, "make images available to pods")
@@ -67,7 +72,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     execute = add_verb("exec", _exec, "run a program where pods and Services can be reached")
     execute.add_argument("--node", default="", metavar="NODE", help="in this node's network (default: the first one's)")
     execute.add_argument("words", metavar="COMMAND", nargs="+", help="the program and its arguments, after --")
-    add_verb("prepare", _prepare, "only get what a start needs, and print where kubectl and Helm are")
+    prepare = add_verb("prepare", _prepare, "only get what a start needs, and print where kubectl and Helm are")
+    prepare.add_argument("--network-policies", action="store_true", help="and what enforces NetworkPolicies")
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -79,7 +85,7 @@ def _up(options: argparse.Namespace) -> int:
     else:
         from nova_cli.cluster.provider import provider  # noqa: PLC0415 - as above
 
-        kubeconfig = provider(console, options.name).up(options.nodes)
+        kubeconfig = provider(console, options.name).up(options.nodes, network_policies=options.network_policies)
     print(f"export KUBECONFIG={kubeconfig}")
     return 0
 
@@ -127,7 +133,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from nova_cli.cluster.provider import provider  # noqa: PLC0415 - as above
 
     console = Console(quiet=options.quiet)
-    provider(console, options.name).prepare()
+    provider(console, options.name).prepare(network_policies=options.network_policies)
     print(f"kubectl={toolchain.kubectl(console)}")
     print(f"helm={toolchain.helm(console)}")
     return 0

@@ -55,13 +55,16 @@ class KindProvider:
         """Written by kind."""
         return self._folder / "kubeconfig"
 
-    def prepare(self) -> None:
-        """Download kind."""
+    def prepare(self, *, network_policies: bool = False) -> None:
+        """Download kind, whose nodes have all they need to enforce policies."""
+        del network_policies
         with self._console.step("prepare kind"):
             self._cluster().ensure_kind()
 
-    def up(self, nodes: int = 1) -> Path:
-        """Create the cluster, or take the one that exists; kind cannot add nodes to it, but can start one again."""
+    def up(self, nodes: int = 1, *, network_policies: bool = False) -> Path:
+        """Create the cluster, or take the one that exists; kind cannot add nodes to it, but can start one again. Its
+        nodes enforce policies (kindnet)."""
+        del network_policies
         if not self.status().running:
             with self._console.step(f"create the kind cluster {self.name}"):
                 self._create(nodes)

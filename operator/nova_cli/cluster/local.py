@@ -1,7 +1,8 @@
 """The cluster where there is no Docker: nodes as processes of this machine, in namespaces and cgroups of their own.
 
 Starting: namespaces, then containerd and the control plane side by side, then the node's agents, then DNS; then further
-nodes, one after the other. Those may be lost without the cluster being lost: only they are started again.
+nodes, one after the other. Those may be lost without the cluster being lost: only they are started again. Last comes
+what enforces NetworkPolicies, where that is wanted.
 Stopping is the reverse, and trusts nothing but the kernel: whatever the state file says, the cgroup lists every process
 of the cluster, and the namespaces take mounts, devices and packet filters with them. So a start first stops what it
 finds broken, and comes to the same place after a crash as after a clean stop.
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nova_cli.cluster import agents, mounts, packages, toolchain
+from nova_cli.cluster import agents, mounts, packages, policies, toolchain
 from nova_cli.cluster import state as states
 from nova_cli.cluster.agents import import_image, node_ready
 from nova_cli.cluster.api import ApiServer
@@ -27,7 +28,7 @@ from nova_cli.cluster.cgroups import Cgroup
 from nova_cli.cluster.controlplane import STOP_ORDER, ControlPlane
 from nova_cli.cluster.launcher import Launcher
 from nova_cli.cluster.member import Member
-from nova_cli.cluster.namespaces import Namespaces
+from nova_cli.cluster.namespaces import Namespaces, join
 from nova_cli.cluster.node import FIRST, MOST_NODES, Node
 from nova_cli.cluster.process import wait_until
 from nova_cli.cluster.provider import Status
@@ -63,9 +64,11 @@ class LocalCluster:
 
     # ---- up
 
-    def prepare(self) -> None:
+    def prepare(self, *, network_policies: bool = False) -> None:
         """Compile the binaries; with root, install packages meanwhile."""
         self._binaries()
+        if network_policies:
+            toolchain.policies(self._console)
 
     def _binaries(self) -> Binaries:
         with ThreadPoolExecutor() as pool:
@@ -76,18 +79,23 @@ class LocalCluster:
                 installing.result()
         return binaries
 
-    def up(self, nodes: int = 1) -> Path:
-        """Start the cluster, or find that it runs. Raises MissingRequirementError before touching anything."""
+    def up(self, nodes: int = 1, *, network_policies: bool = False) -> Path:
+        """Start the cluster, or find that it runs. One that enforces policies goes on doing so, after a crash as well.
+        Raises MissingRequirementError before touching anything."""
         require_root()
         if not 1 <= nodes <= MOST_NODES:
             raise CommandError(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}")
         with locked(self._lock):
+            state = self._state()
+            enforcing = network_policies or (state is not None and policies.NAME in state.processes)
             if not self._runs("node"):
                 self._start()
             elif not self._absent(nodes):
                 self._console.line(f"cluster {self.name} is already running")
             for member in self._absent(nodes):
                 self._join(member)
+            if enforcing:
+                self._enforce()
         return self.kubeconfig
 
     def up_control_plane(self) -> Path:
@@ -144,6 +152,17 @@ class LocalCluster:
                 raise CommandError(
                     f"{error}\nlogs are in {member.folder}/log; `nova cluster up` joins it anew"
                 ) from error
+
+    def _enforce(self) -> None:
+        """Have every node that runs enforce NetworkPolicies; those that do already are left alone."""
+        program = toolchain.policies(self._console)
+        for path, document in policies.access_objects():
+            self._api(self._running()[0]).apply(path, document)
+        for node, folder, cgroup, state, namespaces in self._places():
+            if policies.NAME not in state.processes:
+                with self._console.step(f"enforce NetworkPolicies on {node.name}"):
+                    launcher = Launcher(folder, state, inside=join(cgroup.tasks, namespaces.all))
+                    policies.enforce(node, program, launcher, namespaces, self.folder / "pki")
 
     # ---- down
 
@@ -274,6 +293,14 @@ class LocalCluster:
                 f"cluster {self.name} is not running; start it with `nova cluster up --name {self.name}`"
             )
         return state, Namespaces(state.processes["holder"].pid)
+
+    def _places(self) -> Iterator[tuple[Node, Path, Cgroup, State, Namespaces]]:
+        """The nodes that run, each with its folder and what lives there."""
+        state, namespaces = self._running()
+        yield FIRST, self.folder, self._cgroup, state, namespaces
+        for member in self._members():
+            if member.runs() and (their := member.state) and (inside := member.namespaces):
+                yield member.node, member.folder, member.cgroup, their, inside
 
     def _member(self, name: str) -> Member:
         found = [member for member in self._members() if member.node.name == name and member.folder.exists()]

@@ -36,12 +36,13 @@ class Provider(Protocol):
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig for this machine; there while the cluster runs."""
 
-    def prepare(self) -> None:
+    def prepare(self, *, network_policies: bool = False) -> None:
         """Get what a start needs onto this machine, as far as it can: minutes the first time, nothing later."""
 
-    def up(self, nodes: int = 1) -> Path:
+    def up(self, nodes: int = 1, *, network_policies: bool = False) -> Path:
         """Start it, with at least so many nodes, unless it runs; put right what a crash left, be it of the cluster or
-        of one node. Returns `kubeconfig`. Raises CommandError where a running cluster cannot get more nodes."""
+        of one node. With `network_policies` they are enforced from now on, also where it runs already; kind always
+        does. Returns `kubeconfig`. Raises CommandError where a running cluster cannot get more nodes."""
 
     def down(self) -> None:
         """Stop it and remove everything it made outside of the cache."""

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nova_cli.cluster.cache import cache_root, content_key, publish
@@ -22,6 +23,7 @@ from nova_cli.console import Console, Step
 from nova_cli.errors import CommandError, MissingRequirementError
 
 MODULE = Path(__file__).parent / "node"
+POLICIES = Path(__file__).parent / "policies"
 KUBERNETES = re.compile(r"^\s*k8s\.io/kubernetes v(\S+)", re.MULTILINE)
 HELM = re.compile(r"^\s*helm\.sh/helm/v3 v(\S+)", re.MULTILINE)
 HELM_PACKAGE = "helm.sh/helm/v3/cmd/helm"
@@ -56,6 +58,11 @@ def sources() -> list[Path]:
     return [MODULE / "go.mod", MODULE / "go.sum", MODULE / "main.go", MODULE / "pause" / "main.go"]
 
 
+def policies_sources() -> list[Path]:
+    """Every file that the program for NetworkPolicies depends on."""
+    return [POLICIES / name for name in ("go.mod", "go.sum", "main.go")]
+
+
 def link_flags(go_mod: str) -> str:
     """`-ldflags`: drop symbols, and tell the binaries their version; without it the server calls itself v0.0.0."""
     kubernetes, helm = KUBERNETES.search(go_mod), HELM.search(go_mod)
@@ -84,18 +91,31 @@ def binaries(console: Console) -> Binaries:
     return Binaries(publish(_home(), lambda folder: _build(folder, packages, what, console)))
 
 
+def policies(console: Console) -> Path:
+    """What enforces NetworkPolicies, compiled if need be, once. A module of its own: most clusters do without it."""
+    flags = "-s -w"
+    key = content_key(policies_sources(), flags, "-trimpath", os.uname().machine)
+    home = cache_root() / "bin" / f"policies-{key}"
+    what = "what enforces NetworkPolicies (once, about three minutes on two cores)"
+    build = partial(_build, packages=["."], what=what, console=console, module=POLICIES, flags=flags)
+    return publish(home, build) / "policies"
+
+
 def _home() -> Path:
     return cache_root() / "bin" / binaries_key()
 
 
-def _build(folder: Path, packages: Sequence[str], what: str, console: Console) -> None:
+def _build(
+    folder: Path, packages: Sequence[str], what: str, console: Console, *, module: Path = MODULE, flags: str = ""
+) -> None:
+    """`flags` are those of the linker, for the module of Kubernetes by default."""
     go = find_go(console)
     with console.step("download Go modules"):
-        listed = run([go, "list", "-deps", *packages], cwd=MODULE, env=_go_environment()).stdout
+        listed = run([go, "list", "-deps", *packages], cwd=module, env=_go_environment()).stdout
     total = len(listed.splitlines())
     with console.step(f"compile {what}") as step:
-        flags = ["-trimpath", "-ldflags", link_flags((MODULE / "go.mod").read_text())]
-        _watch_build([str(go), "build", "-v", *flags, "-o", f"{folder}/", *packages], total, step)
+        options = ["-trimpath", "-ldflags", flags or link_flags((module / "go.mod").read_text())]
+        _watch_build([str(go), "build", "-v", *options, "-o", f"{folder}/", *packages], module, total, step)
 
 
 def _go_environment() -> dict[str, str]:
@@ -103,11 +123,11 @@ def _go_environment() -> dict[str, str]:
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GOOS": "", "GOARCH": ""}
 
 
-def _watch_build(command: Sequence[str], total: int, step: Step) -> None:
+def _watch_build(command: Sequence[str], module: Path, total: int, step: Step) -> None:
     """Run `go build -v`, which names each package it compiles, and count them."""
     lines: list[str] = []
     process = subprocess.Popen(  # noqa: S603 - the compiler, with our own arguments
-        command, cwd=MODULE, env=_go_environment(), stderr=subprocess.PIPE, text=True
+        command, cwd=module, env=_go_environment(), stderr=subprocess.PIPE, text=True
     )
     with process:
         assert process.stderr is not None  # noqa: S101 - asked for with PIPE

@@ -1,0 +1,118 @@
+"""NetworkPolicies on nodes that enforce them: those of services let through what has to pass, and nothing else. Pods
+are on two nodes, since policies meet packets on both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from nova_api import names
+from nova_cli.cluster.provider import Provider
+from nova_cli.demo.bring_up import open_namespace
+from nova_cli.demo.stage import CLIENT, Stage
+from nova_cli.errors import CommandError
+from tests.e2e.reach import DROPPED, OPEN, reached
+
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+
+WALLED: Final = "nova-walled"
+API_SERVER: Final = "10.96.0.1:443"
+DESK: Final = "http://desk:80/"
+MANIFEST: Final = """\
+apiVersion: nova.dev/v1alpha1
+kind: NovaService
+metadata: {name: vault}
+spec:
+  image: nova/services:dev
+  args: [catalog, --port=8081, --service-time-ms=5]
+  ports: [{port: 80, appPort: 8081}]
+  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1, timeoutSeconds: 5}
+  resources: {requests: {cpu: 10m, memory: 32Mi}}
+  monitoring: {mode: "Off"}
+  networkPolicy:
+    mode: Enforce
+    allowFrom: [{podSelector: {matchLabels: {nova.dev/service: desk}}}]
+---
+apiVersion: nova.dev/v1alpha1
+kind: NovaService
+metadata: {name: desk}
+spec:
+  image: nova/services:dev
+  args: [storefront, --port=8081, --catalog-url=http://vault:80]
+  replicas: 2
+  topologySpread: {mode: Required, keys: [kubernetes.io/hostname]}
+  ports: [{port: 80, appPort: 8081}]
+  upstreams: [{name: vault, host: vault, port: 80, discovery: Endpoints}]
+  readinessProbe: {httpGet: {path: /healthz, port: 8081}, periodSeconds: 1, timeoutSeconds: 5}
+  resources: {requests: {cpu: 10m, memory: 32Mi}}
+  rollout:
+    strategy: Canary
+    sticky: true
+    steps: [{weight: 50, hold: 8s}, {weight: 100, hold: 1s}]
+    checks: {minimumSamples: 20}
+  networkPolicy:
+    mode: Enforce
+    allowFrom: [{podSelector: {matchLabels: {app: client}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def walled(cluster: Provider, stage: Stage) -> Iterator[Stage]:
+    """A namespace with two services of which `desk` calls `vault`, and a client that may call `desk`."""
+    try:
+        cluster.up(nodes=2, network_policies=True)
+    except CommandError as error:
+        pytest.skip(str(error))
+    here = dataclasses.replace(stage, namespace=WALLED)
+    open_namespace(here, "")
+    here.kubectl("apply", "-f", "-", text=MANIFEST)
+    for name in ("vault", "desk"):
+        here.kubectl("wait", "--for=condition=Ready", f"nsvc/{name}", "--timeout=120s", patience=130)
+    here.kubectl("wait", "--for=condition=Ready", f"pod/{CLIENT}", "--timeout=60s", patience=70)
+    yield here
+    here.kubectl("delete", "nsvc", "--all", "--timeout=60s", patience=70)
+    here.kubectl("delete", "namespace", WALLED, "--timeout=100s", patience=110)
+
+
+def ip(stage: Stage, service: str) -> str:
+    """The address of one of its pods."""
+    return stage.pods(service)[0].ip
+
+
+def test_who_is_named_comes_in_by_the_sidecar_and_nobody_else_does(stage: Stage, walled: Stage) -> None:
+    assert walled.eventually(
+        lambda: walled.call(DESK)[0]["status"] == 200, within=30
+    )  # and desk reaches vault, by name
+    desk, vault = ip(walled, "desk"), ip(walled, "vault")
+    assert reached(walled, CLIENT, "desk:80", f"{desk}:15100", f"{desk}:8081", f"{desk}:15020") == {
+        "desk:80": OPEN, f"{desk}:15100": OPEN, f"{desk}:8081": DROPPED, f"{desk}:15020": OPEN,
+    }  # fmt: skip
+    unnamed = ("vault:80", f"{vault}:15100", f"{vault}:8081", f"{vault}:15020")  # with monitoring Off
+    assert reached(walled, CLIENT, *unnamed) == dict.fromkeys(unnamed, DROPPED)
+    elsewhere = (f"desk.{WALLED}:80", f"{desk}:15100")  # of the same labels, in another namespace
+    assert reached(stage, CLIENT, *elsewhere) == dict.fromkeys(elsewhere, DROPPED)
+
+
+def test_pods_reach_their_upstreams_and_nothing_else(walled: Stage) -> None:
+    vault, (pod, _) = ip(walled, "vault"), walled.pods("desk")
+    places = {
+        f"{vault}:15100": OPEN,
+        "kube-dns.kube-system.svc.cluster.local:53": OPEN,
+        f"{vault}:8081": DROPPED,
+        "catalog.nova-demo:8080": DROPPED,
+        API_SERVER: DROPPED,
+        f"{walled.get('pod', CLIENT)['status']['podIP']}:80": DROPPED,
+    }
+    assert reached(walled, pod.name, *places, container=names.APP_CONTAINER) == places
+
+
+def test_a_policy_goes_and_comes_with_its_mode(walled: Stage) -> None:
+    def becomes(mode: str, outcome: str) -> bool:
+        walled.patch("vault", {"spec": {"networkPolicy": {"mode": mode}}})
+        return walled.eventually(lambda: reached(walled, CLIENT, "vault:80") == {"vault:80": outcome}, within=20)
+
+    assert becomes("Off", OPEN)
+    assert becomes("Enforce", DROPPED)
