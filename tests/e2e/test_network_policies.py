@@ -14,6 +14,7 @@ from nova_cli.cluster.provider import Provider
 from nova_cli.demo.bring_up import open_namespace
 from nova_cli.demo.stage import CLIENT, Stage
 from nova_cli.errors import CommandError
+from tests.e2e import test_adopted, test_injection
 from tests.e2e.reach import DROPPED, OPEN, reached
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
@@ -116,3 +117,28 @@ def test_a_policy_goes_and_comes_with_its_mode(walled: Stage) -> None:
 
     assert becomes("Off", OPEN)
     assert becomes("Enforce", DROPPED)
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "deployment"),
+    [
+        ("ledger-nova", test_adopted.SERVICE, test_adopted.LEDGER),
+        ("orders", test_injection.SERVICE, test_injection.DEPLOYMENT),
+    ],
+    ids=["adopted", "injected"],
+)
+def test_a_deployment_that_was_there_is_walled_in_too(
+    stage: Stage, walled: Stage, name: str, service: str, deployment: str
+) -> None:
+    walled.kubectl("apply", "-f", "-", text=service)
+    walled.patch(name, {"spec": {"networkPolicy": {"mode": "Enforce", "allowFrom": [{"podSelector": {}}]}}})
+    walled.kubectl("apply", "-f", "-", text=deployment)
+    try:
+        walled.kubectl("wait", "--for=condition=Ready", f"nsvc/{name}", "--timeout=120s", patience=130)
+        assert walled.eventually(lambda: walled.pods(name) != [], within=30)
+        places = (f"{ip(walled, name)}:15100", f"{ip(walled, name)}:8081")
+        assert reached(walled, CLIENT, *places) == dict(zip(places, (OPEN, DROPPED), strict=True))
+        assert reached(stage, CLIENT, *places) == dict.fromkeys(places, DROPPED)
+    finally:
+        walled.kubectl("delete", "nsvc", name, "--timeout=60s", patience=70)
+        walled.kubectl("delete", "-f", "-", "--ignore-not-found", text=deployment)
