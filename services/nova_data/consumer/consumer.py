@@ -12,6 +12,7 @@ does so in this file.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -46,6 +47,8 @@ _SHOW_EVERY: Final = 1.0
 _COMPLAIN_EVERY: Final = 60.0
 _SPARE: Final = 5.0
 """Seconds that the reader waits for the loop beyond what the loop may take."""
+_FAREWELL: Final = 5.0
+"""Seconds that Kafka has for the last commit and for our leave: librdkafka waits for a broker that is gone for ever."""
 
 
 class Consumer:
@@ -124,6 +127,7 @@ class Consumer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Future[None] | None = None
         self._stopping = False
+        self._farewell: asyncio.TimerHandle | None = None
         self._complaints: dict[str, float] = {}
         """When each may be told of again."""
         self._looped = clock()
@@ -153,8 +157,9 @@ class Consumer:
             )
         except (KafkaException, TypeError, ValueError) as error:
             raise ConsumerError(f"kafka: {_said(error)}") from error
-        self._reader.ending = self._stopping
         self._reader.start()
+        if self._stopping:
+            self.stop()
         get_logger().info("consumer started", group=self.group, topics=self._topics)
         showing = self._loop.create_task(self._show())
         try:
@@ -167,14 +172,20 @@ class Consumer:
             raise ConsumerError(f"kafka: {_said(error)}") from error
         finally:
             showing.cancel()
+            if self._farewell is not None:
+                self._farewell.cancel()
             self._shown()
             get_logger().info("consumer ended", group=self.group)
 
     def stop(self) -> None:
-        """Take nothing more, and come to an end. From the event loop's thread, as a signal's handler say."""
+        """Take nothing more, and come to an end. From the event loop's thread, as a signal's handler say.
+
+        Where Kafka is away, what was not committed comes again, to whoever is next.
+        """
         self._stopping = True
         if self._reader is not None:
             self._reader.ending = True
+            self._part(self.longest_leave() + _SPARE if self._intakes else 0.0)
 
     def health(self) -> dict[str, Any]:
         """For /healthz: `status` is `ok` while Kafka is asked and handlers get on, or wait for a reason."""
@@ -214,6 +225,8 @@ class Consumer:
         for place in places:
             self._intakes.pop(place, None)
         get_logger().info("partitions left", partitions=_named(places), assigned=len(self._intakes), reason=why)
+        if self._stopping:
+            self._part(0.0)
         return {place: position for place, position in zip(going, positions, strict=True) if position is not None}
 
     def longest_leave(self) -> float:
@@ -235,6 +248,17 @@ class Consumer:
                 self._end.set_exception(error)
 
     # ---
+
+    def _part(self, working: float) -> None:
+        """Wait for Kafka no longer than the farewell, once what is under way has had its time, in seconds."""
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self._farewell = asyncio.get_running_loop().call_later(working + _FAREWELL, self._unheard)
+
+    def _unheard(self) -> None:
+        if self._end is not None and not self._end.done():
+            get_logger().warning("kafka is not there to take leave of", group=self.group)
+            self.ended(None)
 
     def _broken(self, error: BaseException) -> None:
         """A lane ended by what should not be: the consumer does, rather than stand still."""
@@ -291,7 +315,8 @@ class _Bridge:
         self._loop.call_soon_threadsafe(self._consumer.complained, error)
 
     def ended(self, error: BaseException | None) -> None:
-        self._loop.call_soon_threadsafe(self._consumer.ended, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it waited no longer
+            self._loop.call_soon_threadsafe(self._consumer.ended, error)
 
 
 def _one_of(handler: Handler | None, batch_handler: BatchHandler | None) -> Handler:

@@ -52,3 +52,19 @@ def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Pos
         eventually(lambda: sum(committed(broker, topic, name, 4)) == 400, within=20)
         assert process.end(signal.SIGTERM) == 0
         assert b"message set aside" not in (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_a_consumer_ends_while_its_broker_is_away(effects: str, postgres: Postgres, tmp_path: Path) -> None:
+    """librdkafka would wait for the broker, for ever, to tell it of the last commit."""
+    with contextlib.ExitStack() as stack:
+        broker = Kafka()
+        stack.callback(broker.close)
+        topic, name = broker.make_topic(f"away-{group()}", partitions=4), group()
+        process = Process(tmp_path / "log", effects, broker.url, topic, name, "1")
+        stack.callback(process.close)
+        send(broker, topic, numbered(300, keys=KEYS))
+        eventually(lambda: int(postgres.sql("SELECT count(*) FROM effects")) > 20, within=40)
+        broker.stop()
+        assert process.end(signal.SIGTERM) == 0
+        assert verdict(postgres).endswith("|0")
