@@ -213,7 +213,7 @@ def test_a_network_policy_surrounds_the_operator_when_asked_for(helm: Tool, rele
     policy = api.call("GET", f"/apis/networking.k8s.io/v1/namespaces/{HOME}/networkpolicies/life-operator")
     operator_pod = api.get(DEPLOYMENT, HOME, "life-operator")["spec"]["template"]["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= operator_pod.items()
-    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {443, 6443, 15020, 53}
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {443, 6443, 15020, 53, 5353}
 
     helm("upgrade", "life", str(CHART), *QUIET)
     with pytest.raises(ApiError):
