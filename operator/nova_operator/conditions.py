@@ -117,7 +117,7 @@ def _ready(seen: Observation, trouble: Trouble | None) -> Verdict:
 
 
 def _rolled_out(seen: Observation) -> Verdict:
-    if seen.missed:  # those pods run, and no request of the service reaches them
+    if seen.injected and seen.missed:  # those pods run, and no request of the service reaches them
         return Verdict("False", reasons.SIDECAR_MISSING, seen.missed)
     if seen.replicas == 0:
         return Verdict("True", reasons.SCALED_TO_ZERO, "no pods are wanted")
@@ -142,7 +142,7 @@ def _converged(seen: Observation) -> Verdict:
     pods = seen.staying
     if pods:
         return _delivered(seen, pods)
-    if seen.missed:
+    if seen.injected and seen.missed:
         return Verdict("False", reasons.SIDECAR_MISSING, seen.missed)
     if seen.replicas == 0:
         return Verdict("True", reasons.NO_PODS, "there is no sidecar to configure")

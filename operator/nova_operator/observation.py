@@ -84,6 +84,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     missed: str = ""
     """What is to be said of pods that should have the sidecar and came without; empty if there are none."""
 
+    injected: bool = False
+    """Whether the sidecar comes into the service's pods as they are created. A pod that asks for the sidecar of another
+    kind of service is none of its pods."""
+
     @property
     def staying(self) -> tuple[PodView, ...]:
         """The pods that are not on their way out."""

@@ -222,8 +222,8 @@ def _add_injection(group: argparse._ArgumentGroup) -> None:
     _add_time(group, "--injection-poll", 30.0, "between two looks for pods that missed the sidecar")
 
 
-def _add_time(group: argparse._ArgumentGroup, name: str, default: float, between: str) -> None:
-    text = f"time {between} (default: %(default)s)"
+def _add_time(group: argparse._ArgumentGroup, name: str, default: float, what: str) -> None:
+    text = f"time {what} (default: %(default)s)"
     group.add_argument(name, metavar="SECONDS", type=_seconds, default=default, help=text)
 
 

@@ -310,6 +310,7 @@ class Reconciler:
             drain_needed=spec.drain_needed(service) if service else 0,
             grace_period=spec.grace_period(service, deployment) if service else 0,
             missed=self._missed(key),
+            injected=spec.is_injected(service) if service else False,
         )
 
 

@@ -45,6 +45,12 @@ def _read(document: Manifest) -> Reading:
         return Reading(convert(known, NovaService), ignored)
 
 
+def is_injected(service: NovaService) -> bool:
+    """Whether the sidecar comes into its pods as they are created."""
+    reference = service.spec.workload_ref
+    return reference is not None and reference.mode == "Inject"
+
+
 def drain_needed(service: NovaService) -> int:
     """Seconds that a pod needs to leave: callers learn of it, WebSockets are closed, requests in flight finish."""
     spec = service.spec
@@ -54,9 +60,9 @@ def drain_needed(service: NovaService) -> int:
 def grace_period(service: NovaService, deployment: Manifest | None) -> int:
     """Seconds that a pod has, by its Deployment where there is one; injection lengthens it on the pods themselves."""
     pod = ((((deployment or {}).get("spec") or {}).get("template") or {}).get("spec")) or {}
-    wanted, reference = math.ceil(service.spec.shutdown.grace_period), service.spec.workload_ref
+    wanted = math.ceil(service.spec.shutdown.grace_period)
     given = int(pod.get("terminationGracePeriodSeconds") or wanted)
-    return max(given, wanted) if reference is not None and reference.mode == "Inject" else given
+    return max(given, wanted) if is_injected(service) else given
 
 
 def wanted_replicas(service: NovaService | None, deployment: Manifest | None) -> int:

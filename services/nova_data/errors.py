@@ -21,8 +21,10 @@ class ListenError(DataError, OSError):
 
     def __init__(self, host: str, port: int, error: OSError | None = None) -> None:
         why, number = "", error.errno if error else None
-        if error is not None:  # getaddrinfo's numbers are below 0, and its words stand in strerror
-            why = f": {os.strerror(number) if number and number > 0 else error.strerror}"
+        if number is not None and number > 0:
+            why = f": {os.strerror(number)}"
+        elif error is not None:  # getaddrinfo's numbers are below 0, and its words stand in strerror; some have neither
+            why = f": {error.strerror or error}"
         super().__init__(f"port {port} of {host} cannot be listened on{why}")
 
 

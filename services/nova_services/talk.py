@@ -29,6 +29,8 @@ from nova_services.load import STARTED, end_of_input
 
 EXPIRED = 4401
 """Code of messaging's: another token is needed."""
+UNAUTHORIZED = 401
+"""The same, said by a status."""
 CLEAN = (1000, 1001, 1012, EXPIRED)
 """Codes of a close that was meant (RFC 6455 section 7.4.1; 1012: the service restarts)."""
 _LAST_WORDS = 30.0
@@ -102,12 +104,15 @@ class Talker:
 
     async def talk(self, session: aiohttp.ClientSession, url: str) -> None:
         """Come, and come back whenever the WebSocket is closed, until all is over."""
-        scene, gone = self._scene, time.monotonic()
+        scene, gone, expired = self._scene, time.monotonic(), ""
         while not scene.over.is_set():
             place = "" if self._after is None else f"?after={self._after}"
-            token = self._login.token
-            headers = {"authorization": f"Bearer {token}"}
             try:
+                if expired:
+                    await self._login.renew(session, expired)
+                    expired = ""
+                token = self._login.token
+                headers = {"authorization": f"Bearer {token}"}
                 async with session.ws_connect(f"{url}{place}", headers=headers) as chat:
                     if self.here.is_set():
                         scene.reconnects += 1
@@ -117,8 +122,10 @@ class Talker:
                     if not scene.over.is_set():
                         scene.codes[chat.close_code or 0] += 1
                 if chat.close_code == EXPIRED:
-                    await self._login.renew(session, token)
+                    expired = token
             except aiohttp.WSServerHandshakeError as error:
+                if error.status == UNAUTHORIZED:  # it expired while there was no WebSocket to be closed with it
+                    expired = token
                 scene.errors[f"handshake {error.status}"] += 1
                 await asyncio.sleep(_AGAIN)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:

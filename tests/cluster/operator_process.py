@@ -18,17 +18,18 @@ from tests.cluster.api import until
 from tests.loopback.support.nursery import Child, nursery
 
 PROGRAM = ("-m", "nova_operator.main")
+"""The operator as it is started: for who measures its memory or CPU time, which are others in a fork."""
 _HTTP = build_opener(ProxyHandler({}))
 
 
 class OperatorProcess:
-    """One replica and its log."""
+    """One replica and its log: a fork (see `nursery`) unless a `program` is given, which is started."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *arguments: str, program: tuple[str, ...] = PROGRAM) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *arguments: str, program: tuple[str, ...] | None = None) -> None:
         self.log = log
         words = [f"--kubeconfig={kubeconfig}", "--metrics-port=0", *arguments]
         with log.open("w") as output:
-            if program == PROGRAM:
+            if program is None:
                 self.process: subprocess.Popen[bytes] | Child = nursery("operator").born(words, output.fileno())
                 return
             self.process = subprocess.Popen(
@@ -87,7 +88,7 @@ class OperatorProcess:
 
 @contextmanager
 def running(
-    kubeconfig: Path, log: Path, *arguments: str, ready: bool = True, program: tuple[str, ...] = PROGRAM
+    kubeconfig: Path, log: Path, *arguments: str, ready: bool = True, program: tuple[str, ...] | None = None
 ) -> Iterator[OperatorProcess]:
     """A replica that is ended with the block."""
     operator = OperatorProcess(kubeconfig, log, *arguments, program=program)

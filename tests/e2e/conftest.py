@@ -70,9 +70,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Provider]:
 
 BRING_UP_SECONDS = 600
 """The first test pays for images, chart and examples."""
-
-
 LAST = ("test_backend.py", "test_nodes.py")
+"""Files whose tests leave more behind than others can work beside, in their order."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -100,7 +100,7 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
         },
     ),
     "one of two pods came without the sidecar": (
-        seen(pods=(pod("a"),), reports={"a": CURRENT}, missed="1 pod without the sidecar gets no traffic"),
+        seen(pods=(pod("a"),), reports={"a": CURRENT}, missed="1 pod without it gets no traffic", injected=True),
         {
             "Ready": ("False", reasons.SIDECAR_MISSING),
             "Progressing": ("False", reasons.STALLED),
@@ -109,8 +109,12 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
         },
     ),
     "no pod has the sidecar": (
-        seen(pods=(), reports={}, missed="2 pods without the sidecar get no traffic"),
+        seen(pods=(), reports={}, missed="2 pods without the sidecar get no traffic", injected=True),
         {"Ready": ("False", reasons.SIDECAR_MISSING), "Converged": ("False", reasons.SIDECAR_MISSING)},
+    ),
+    "a stranger asks for the sidecar of a service that makes its own pods": (
+        seen(missed="1 pod without the sidecar gets no traffic"),
+        {"Ready": ("True", reasons.PODS_READY), "Degraded": ("True", reasons.SIDECAR_MISSING)},
     ),
     "one sidecar is behind": (
         seen(reports={"a": CURRENT, "b": OLD}),

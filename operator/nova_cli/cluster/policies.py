@@ -23,7 +23,6 @@ from nova_cli.cluster.namespaces import Namespaces
 from nova_cli.cluster.node import Node
 from nova_cli.cluster.pki import Authority
 from nova_cli.cluster.process import run
-from nova_cli.errors import CommandError
 
 NAME = "network-policies"
 """Of the process, its log and its kubeconfig."""
@@ -45,7 +44,7 @@ def enforce(which: Node, program: Path, launcher: Launcher, namespaces: Namespac
     try:
         wait_for(launcher, "what enforces NetworkPolicies", lambda: _listens(namespaces))
         run([*namespaces.network, "iptables-restore", "--noflush"], stdin=rules())
-    except CommandError:
+    except BaseException:  # an interrupt, too: a program that nobody asks would pass for one that enforces
         launcher.stop(NAME)
         raise
 

@@ -67,8 +67,7 @@ def _service(name: str, document: Manifest | None) -> NovaService:
         service = spec.read(document).service
     except ConfigError as error:
         raise InjectionError(f"NovaService {name} is not valid: {error}") from error
-    reference = service.spec.workload_ref
-    if reference is None or reference.mode != "Inject":
+    if not spec.is_injected(service):
         raise InjectionError(
             f"NovaService {name} builds or changes its pods itself: set its workloadRef.mode to Inject, or remove the"
             f" label {names.LABEL_INJECT}"

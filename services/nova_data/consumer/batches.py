@@ -75,7 +75,7 @@ class Batches:
     def _done(self, messages: Sequence[Message], said: Any) -> None:
         self._outage.succeeded()
         self._looked()
-        before = sum(one is False for one in said) if isinstance(said, Sequence) else 0
+        before = sum(one is False for one in _answers(said))
         self._metrics.batch(messages[0].topic, len(messages), duplicates=before)
 
     def _failed(self, messages: Sequence[Message], ended: Ended) -> None:
@@ -102,7 +102,12 @@ def alone(handler: BatchHandler) -> Callable[[Message], Awaitable[object]]:
     """The same handler for one message."""
 
     async def handle(message: Message) -> object:
-        said = await handler([message])
+        said = _answers(await handler([message]))
         return said[0] if said else None
 
     return handle
+
+
+def _answers(said: Any) -> Sequence[object]:
+    """One for each message, or none. What else a handler returns says nothing: its effect took place."""
+    return said if isinstance(said, Sequence) else ()

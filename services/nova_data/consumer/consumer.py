@@ -185,7 +185,7 @@ class Consumer:
         self._stopping = True
         if self._reader is not None:
             self._reader.ending = True
-            self._part(self.longest_leave() + _SPARE if self._intakes else 0.0)
+            self._part()
 
     def health(self) -> dict[str, Any]:
         """For /healthz: `status` is `ok` while Kafka is asked and handlers get on, or wait for a reason."""
@@ -220,13 +220,15 @@ class Consumer:
         """These partitions are to go; what may be committed of them."""
         why = "lost" if lost else "ending" if self._stopping else "rebalance"
         patience = 0.0 if lost else self._drain_timeout if self._stopping else self._revoke_timeout
+        if self._stopping:
+            self._part()
         going = {place: self._lanes.pop(place) for place in places if place in self._lanes}
         positions = await asyncio.gather(*(lanes.leave(patience) for lanes in going.values()))
         for place in places:
             self._intakes.pop(place, None)
         get_logger().info("partitions left", partitions=_named(places), assigned=len(self._intakes), reason=why)
         if self._stopping:
-            self._part(0.0)
+            self._part()  # what is left is given back in another turn, where a rebalance was under way
         return {place: position for place, position in zip(going, positions, strict=True) if position is not None}
 
     def longest_leave(self) -> float:
@@ -249,8 +251,9 @@ class Consumer:
 
     # ---
 
-    def _part(self, working: float) -> None:
-        """Wait for Kafka no longer than the farewell, once what is under way has had its time, in seconds."""
+    def _part(self) -> None:
+        """Wait for Kafka no longer than the farewell, once what is under way has had its time, from now on."""
+        working = self.longest_leave() + _SPARE if self._intakes else 0.0
         if self._farewell is not None:
             self._farewell.cancel()
         self._farewell = asyncio.get_running_loop().call_later(working + _FAREWELL, self._unheard)

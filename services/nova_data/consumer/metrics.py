@@ -68,8 +68,8 @@ class ConsumerMetrics:
     def batch(self, topic: str, messages: int, *, duplicates: int) -> None:
         """A handler returned, for so many messages."""
         self._batches.labels(topic).inc()
-        self._handled.labels(topic).inc(messages)
         self._duplicates.labels(topic).inc(duplicates)
+        self._handled.labels(topic).inc(messages)
 
     def batch_failed(self, topic: str) -> None:
         """Its messages go one by one."""

@@ -4,8 +4,8 @@ Messages of the user's go out of everybody's conversations, whose positions have
 wrote to the user stay theirs.
 
 The user is closed first: from the commit on nobody begins a conversation with the user, and all processes close the
-user's WebSockets (`sessions`). Then the conversations are
-left, each under the lock that senders hold (`Conversations.send`): from that commit on the user sends nothing there.
+user's WebSockets (`sessions`). Then the conversations are left, each under the lock that senders hold
+(`Conversations.send`): from that commit on the user sends nothing there.
 """
 
 from typing import Final

@@ -28,6 +28,7 @@ from nova_services.messaging.metrics import MessagingMetrics
 
 FRESH: Final = 5.0
 STANDS_IN: Final = 60.0
+"""Seconds, see the module."""
 _PARTNERS: Final = Freshness(ttl=60.0, negative_ttl=60.0, early=0.0)
 """Of whom one talks with: members do not change, but that one may leave for good, whom no block concerns any more."""
 

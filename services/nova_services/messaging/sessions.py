@@ -53,7 +53,7 @@ class Sessions:
         """Handle an event of auth. May be repeated. Raises RejectedError for one that is not as it must be."""
         try:
             event = msgspec.json.decode(message.value or b"", type=SessionsEnded)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise RejectedError(f"{EVENT}: {error}") from None
         async with self._database.acquire() as connection:
             await connection.execute(_NOTE, sorted(set(event.session_ids)))

@@ -19,6 +19,7 @@ from typing import Any, Final
 from nova_cli.errors import CommandError
 from nova_operator.desired.defaults import Defaults
 from tests.cluster.api import Api
+from tests.cluster.operator_process import PROGRAM
 from tests.cluster.operator_process import running as operator_running
 
 from ..machine import memory
@@ -120,7 +121,7 @@ class Run:
             for number in range(rounds):
                 bare.append(await self._bare(client, defaults))
                 crowd = Crowd.of(options.services)
-                with operator_running(self._kubeconfig, self._log) as process:
+                with operator_running(self._kubeconfig, self._log, program=PROGRAM) as process:
                     base = memory(process.process.pid).rss_mb
                     pids = {**self._plane.pids, "client": os.getpid(), "operator": process.process.pid}
                     patience = 60 + options.services * _PATIENCE_PER_SERVICE

@@ -30,6 +30,13 @@ def test_a_canary_under_way() -> None:
     ]
 
 
+def test_a_canary_that_comes_into_force_since_nobody_asks_for_one_any_more() -> None:
+    """The section is not stored then."""
+    last = RolloutStatus(phase="Promoting", step=2, weight=100, stable="aaa", canary="bbb", message="it comes")
+    said = describe({"metadata": {"name": "shop", "namespace": "web"}, "spec": {}}, last, NOW).splitlines()
+    assert said[1:3] == ["  step    2 of 3, its pods are starting", "  weight  100% of the requests, by Replicas"]
+
+
 @pytest.mark.parametrize(
     ("strategy", "status", "expected"),
     [
