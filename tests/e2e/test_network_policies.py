@@ -16,7 +16,7 @@ from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
 from nova_cli.demo.bring_up import SYSTEM_NAMESPACE, open_namespace
 from nova_cli.demo.stage import CLIENT, Stage
-from nova_cli.errors import CommandError
+from nova_cli.errors import CommandError, MissingRequirementError
 from nova_cli.repository import find_repository
 from tests.e2e import test_adopted, test_injection
 from tests.e2e.reach import DROPPED, OPEN, reached
@@ -70,7 +70,7 @@ def walled(cluster: Provider, stage: Stage) -> Iterator[Stage]:
     """A namespace with two services of which `desk` calls `vault`, and a client that may call `desk`."""
     try:
         cluster.up(nodes=2, network_policies=True)
-    except CommandError as error:
+    except MissingRequirementError as error:
         pytest.skip(str(error))
     here = dataclasses.replace(stage, namespace=WALLED)
     open_namespace(here, "")

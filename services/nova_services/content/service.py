@@ -117,7 +117,9 @@ class Content:
         reader, page = viewer(request), bodies.page(request)
         post = await self.reading.post(identifier(request), reader)
         rows = await self._comments.of_a_post(post.post_id, page.after(Place) or OLDEST, page.size + 1)
-        return answer(CommentsPage(*page.cut(rows, lambda row: Place(row.created_at, row.comment_id))))
+        kept, following = page.cut(rows, lambda row: Place(row.created_at, row.comment_id))
+        blocked = await self._blocks.lately(reader, [comment.author_id for comment in kept])
+        return answer(CommentsPage([comment for comment in kept if not blocked[comment.author_id]], following))
 
     async def _delete_comment(self, request: web.Request) -> web.Response:
         if not await self._comments.delete(identifier(request), viewer(request)):

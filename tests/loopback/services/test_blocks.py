@@ -123,6 +123,22 @@ def test_who_is_blocked_neither_follows_nor_comments_until_it_is_lifted(anna: So
     assert ben.follow(anna) == 204
 
 
+def test_two_with_a_block_do_not_read_each_other_under_somebody_elses_post(
+    anna: Someone, ben: Someone, carl: Someone
+) -> None:
+    comments = f"/posts/{carl.post()}/comments"
+    for one in (anna, ben):
+        assert one.ask("content", comments, "POST", {"text": "hello"}).status == 201
+    anna.block(ben)
+
+    def read(one: Someone) -> set[str]:
+        return {comment["authorId"] for comment in one.ask("content", comments).body["comments"]}
+
+    assert read(anna) == {anna.id}
+    assert read(ben) == {ben.id}
+    assert read(carl) == {anna.id, ben.id}
+
+
 def test_one_id_follows_a_request_to_the_service_that_is_asked(users: Service, anna: Someone, ben: Someone) -> None:
     followed = ben.ask("content", f"/follows/{anna.id}", "PUT", x_correlation_id="follow-17")
     assert followed.status == 204
