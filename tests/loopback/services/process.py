@@ -126,3 +126,13 @@ def running(*arguments: str, **environment: str) -> Iterator[Service]:
             yield service
         finally:
             service.end()
+
+
+@contextmanager
+def silent(service: Service) -> Iterator[None]:
+    """It takes questions and answers none, as a process that hangs does."""
+    service.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        service.process.send_signal(signal.SIGCONT)

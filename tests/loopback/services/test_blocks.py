@@ -2,10 +2,8 @@
 process of its own with the stores that it has in a pod."""
 
 import asyncio
-import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +20,7 @@ from tests.loopback.support.postgresserver import Server as Postgres
 
 from .backend import Backend
 from .chatting import begin, hear, ready, say, send
-from .process import Answer, Service
+from .process import Answer, Service, silent
 
 pytestmark = pytest.mark.timeout(180)  # four processes start before the first test
 CHECKS = "/nova.users.v1.UsersService/CheckBlocks"
@@ -88,16 +86,6 @@ def ben(backend: Backend) -> Someone:
 @pytest.fixture
 def carl(backend: Backend) -> Someone:
     return Someone(backend)
-
-
-@contextmanager
-def silent(service: Service) -> Iterator[None]:
-    """It takes questions and answers none, as a process that hangs does."""
-    service.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        service.process.send_signal(signal.SIGCONT)
 
 
 def questions(users: Service, correlation: str) -> int:
