@@ -70,8 +70,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Provider]:
 
 BRING_UP_SECONDS = 600
 """The first test pays for images, chart and examples."""
-LAST = ("test_backend.py", "test_nodes.py")
-"""Files whose tests leave more behind than others can work beside, in their order."""
+LAST = ("test_nodes.py", "test_backend.py")
+"""Files whose tests leave more behind than others can work beside, in their order: a node that is drained with all of
+the backend's pods on it keeps two cores busy for a minute, in which callers time out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
