@@ -18,7 +18,7 @@ BALANCE_EVERY: Final = 1.0
 COUNT_EVERY: Final = 5.0
 RETAIN_EVERY: Final = 3600.0
 RETAIN_AGAIN: Final = 60.0
-"""After a lock was not to be had."""
+"""Seconds; the last one after a lock was not to be had."""
 
 
 class Housekeeping:

@@ -15,6 +15,7 @@ from tests.loopback.support.waiting import eventually
 from .consuming import committed, group, numbered, send
 from .test_consumer_crashes import KEYS, Process, verdict
 
+GROUP = "effects"
 SECONDS = 20.0
 """Within which a consumer goes on once the broker takes requests; most of it is for a machine that is busy."""
 
@@ -28,28 +29,36 @@ def effects(postgres: Postgres) -> Iterator[str]:
     postgres.sql("DROP TABLE effects; DROP TABLE dedup_keys")
 
 
-@pytest.mark.timeout(180)  # a broker starts twice, on a machine that may be busy
-def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Postgres, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def at_work(effects: str, postgres: Postgres, log: Path) -> Iterator[tuple[Kafka, str, Process]]:
+    """A broker of its own with a topic, and a consumer that has begun with its 300 messages."""
     with contextlib.ExitStack() as stack:
         broker = Kafka()
         stack.callback(broker.close)
-        topic, name = broker.make_topic(f"restart-{group()}", partitions=4), group()
-        process = Process(tmp_path / "log", effects, broker.url, topic, name, "1")
+        topic = broker.make_topic(f"broker-{group()}", partitions=4)
+        process = Process(log, effects, broker.url, topic, GROUP, "1")
         stack.callback(process.close)
-
-        def done(number: int = 0) -> int:
-            return int(postgres.sql(f"SELECT count(*) FROM effects WHERE number >= {number}"))
-
         send(broker, topic, numbered(300, keys=KEYS))
-        eventually(lambda: done() > 20, within=40)
+        eventually(lambda: done(postgres) > 20, within=40)
+        yield broker, topic, process
+
+
+def done(postgres: Postgres, number: int = 0) -> int:
+    """Effects of this number and later ones."""
+    return int(postgres.sql(f"SELECT count(*) FROM effects WHERE number >= {number}"))
+
+
+@pytest.mark.timeout(180)  # a broker starts twice, on a machine that may be busy
+def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Postgres, tmp_path: Path) -> None:
+    with at_work(effects, postgres, tmp_path / "log") as (broker, topic, process):
         broker.stop()  # in the middle of it, with messages in hand and offsets that are not committed
-        assert done() < 300
+        assert done(postgres) < 300
         broker.start()
         send(broker, topic, numbered(100, keys=KEYS, start=300))
-        eventually(lambda: done(300) > 0, within=SECONDS)
-        eventually(lambda: done() == 400, within=SECONDS)
+        eventually(lambda: done(postgres, 300) > 0, within=SECONDS)
+        eventually(lambda: done(postgres) == 400, within=SECONDS)
         assert verdict(postgres) == "400|400|0"
-        eventually(lambda: sum(committed(broker, topic, name, 4)) == 400, within=20)
+        eventually(lambda: sum(committed(broker, topic, GROUP, 4)) == 400, within=20)
         assert process.end(signal.SIGTERM) == 0
         assert b"message set aside" not in (tmp_path / "log").read_bytes()
 
@@ -57,14 +66,7 @@ def test_a_broker_that_is_restarted_under_a_consumer(effects: str, postgres: Pos
 @pytest.mark.timeout(120)
 def test_a_consumer_ends_while_its_broker_is_away(effects: str, postgres: Postgres, tmp_path: Path) -> None:
     """librdkafka would wait for the broker, for ever, to tell it of the last commit."""
-    with contextlib.ExitStack() as stack:
-        broker = Kafka()
-        stack.callback(broker.close)
-        topic, name = broker.make_topic(f"away-{group()}", partitions=4), group()
-        process = Process(tmp_path / "log", effects, broker.url, topic, name, "1")
-        stack.callback(process.close)
-        send(broker, topic, numbered(300, keys=KEYS))
-        eventually(lambda: int(postgres.sql("SELECT count(*) FROM effects")) > 20, within=40)
+    with at_work(effects, postgres, tmp_path / "log") as (broker, _, process):
         broker.stop()
         assert process.end(signal.SIGTERM) == 0
         assert verdict(postgres).endswith("|0")
