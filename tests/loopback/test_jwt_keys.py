@@ -99,6 +99,17 @@ def test_without_keys_nobody_comes_in_and_everybody_does_once_they_are_there(
     assert sidecar.metric("nova_jwt_keys_age_seconds") >= 0
 
 
+def test_an_issuer_that_comes_late_is_not_waited_for_by_the_clock(
+    start: StartSidecar, app: StartApp, issuer: Issuer
+) -> None:
+    """Its third failure is followed by a pause of 4 s, which a token does not wait for."""
+    issuer.stop()
+    sidecar = start(asking(app().address, policy(issuer)))
+    eventually(lambda: state(sidecar)["fetches"]["failed"] == 3)
+    issuer.restart()
+    eventually(lambda: ask(sidecar, bearer(token())).status == 200, within=2)
+
+
 def test_an_issuer_that_is_gone_changes_nothing(start: StartSidecar, app: StartApp, issuer: Issuer) -> None:
     found = policy(issuer)
     config = asking(app().address, found)
@@ -229,4 +240,7 @@ def test_an_issuer_that_never_ends_its_answer(start: StartSidecar, app: StartApp
     assert ask(sidecar, bearer(token())).status == 503
     assert time.monotonic() - begun < 8
     assert "no answer within 5 s" in warned(sidecar)[0]
+    begun = time.monotonic()
+    assert ask(sidecar, bearer(token())).status == 503
+    assert time.monotonic() - begun < 3  # the next ones wait for a second and no more
     silent.close()

@@ -256,7 +256,9 @@ class JwtDesk:
     async def _fetched(self, ring: KeyRing) -> None:
         ended = asyncio.get_running_loop().create_future()
         ring.wait(lambda: None if ended.done() else ended.set_result(None))
-        await ended
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ring.patience):
+                await ended
 
     def _verified(self, judged: Verdict, digest: bytes, by: Verifier | None, seconds: float) -> Verdict | Fault:
         """A signature was verified here, by one of the keys or by none."""

@@ -2,12 +2,15 @@
 
     fetched ── refresh ──▶ fetched again, in the background: nobody waits for it, the keys there are go on
        │                      └── fails ──▶ again after 1 s, 2 s, … 60 s; when they are `staleFor` old there are none
-       └── a token names a key that is not there ──▶ fetched at once, since the issuer may have made a new one
+       ├── a token names a key that is not there ──▶ fetched at once, since the issuer may have made a new one
+       └── none at all ──▶ again after 1 s, 2 s, 4 s, 5 s, and when a token comes: a pod may start before its issuer
 
 Rules:
 
 * One fetch at a time, whoever asks; all wait for the same answer.
 * Tokens with made-up names of keys cause no more than one fetch in `SPACING` seconds; in between, unknown is unknown.
+* Without any keys a token has them fetched where the last try ended a second ago or earlier, and waits for no more than
+  another second: every request fails meanwhile, so the first one after the issuer has come should be let in.
 * An answer without a single usable key counts as a failure: an issuer that publishes nothing has had an accident.
 """
 
@@ -28,6 +31,10 @@ SPACING: Final = 10.0
 """Seconds between two fetches for the sake of unknown keys."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_LONGEST_WITHOUT: Final = 5.0
+"""Seconds between two tries at most while there are no keys."""
+_PATIENCE: Final = 1.0
+"""Seconds that a token waits for keys that could not be fetched before."""
 _JITTER: Final = 0.1
 """Share by which a refresh may come sooner, so that a service's sidecars do not come all at once."""
 
@@ -42,6 +49,7 @@ class KeyRing:
         "_again",
         "_changed",
         "_clock",
+        "_failed_at",
         "_failures",
         "_fetched_at",
         "_fetcher",
@@ -67,6 +75,7 @@ class KeyRing:
         self._verifiers: tuple[Verifier, ...] = ()
         self._fetched_at: float | None = None
         self._sought_at = -SPACING
+        self._failed_at = 0.0
         self._failures = 0
         self._again: asyncio.TimerHandle | None = None
         self._fetching: asyncio.Task[None] | None = None
@@ -124,11 +133,19 @@ class KeyRing:
             return False
         if self._fetching is not None:
             return True
-        if now - self._sought_at < SPACING or (self.empty and self._failures):
-            return False  # without keys the next fetch is near anyhow, and nobody had better wait for it
-        self._sought_at = now
-        self._fetch()
-        return True
+        if self.empty and self._failures:
+            due = now - self._failed_at >= _FIRST_PAUSE
+        else:
+            due = now - self._sought_at >= SPACING
+        if due:
+            self._sought_at = now
+            self._fetch()
+        return due
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which the fetch under way is worth waiting for; None: as long as it takes, which is bounded."""
+        return _PATIENCE if self.empty and self._failures else None
 
     def wait(self, then: Callable[[], None]) -> None:
         """Call back when the fetch under way has ended, however."""
@@ -179,7 +196,9 @@ class KeyRing:
         self.fetches["failed"] += 1
         if not self._failures:
             get_logger().warning("issuer's keys not fetched", issuer=self._issuer.issuer, error=why)
-        pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE)
+        longest = _LONGEST_WITHOUT if self.empty else _LONGEST_PAUSE
+        pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 10), longest)
+        self._failed_at = self._clock()
         self._failures += 1
         self._after(pause * (1 - _JITTER * self._rng.random()))
 
