@@ -156,8 +156,7 @@ class Adopter:
         if self._holding.get(key, "") == keep:
             return
         for live in await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}"):
-            adoption = read(live)
-            if adoption is None or adoption.service != key.name or "deletionTimestamp" in live["metadata"]:
+            if not _is_of(key, live) or "deletionTimestamp" in live["metadata"]:
                 continue
             if live["metadata"]["name"] == keep:
                 await self._until_written(live, disown)
@@ -166,9 +165,13 @@ class Adopter:
         self._holding[key] = keep
 
     async def _give_back(self, key: ServiceKey, live: Manifest) -> None:
-        """The label goes last: by it the Deployment is found again."""
-        live = await self._until_written(live, give_back)
-        result = await self._until_written(live, let_go)
+        """The label goes last: by it the Deployment is found again. Another service may take it at any moment."""
+        live = await self._until_written(live, lambda seen: give_back(seen) if _is_of(key, seen) else None)
+        if not _is_of(key, live):
+            return
+        result = await self._until_written(live, lambda seen: let_go(seen) if _is_of(key, seen) else None)
+        if is_marked(result):
+            return
         self._mirror.drop(DEPLOYMENT, result)  # no watch tells of it any more
         about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment given back", **about, child=f"{DEPLOYMENT.kind}/{live['metadata']['name']}")
@@ -216,6 +219,12 @@ class Adopter:
 def _holds(document: Manifest) -> bool:
     """Whether the service may have adopted something."""
     return FINALIZER in (document["metadata"].get("finalizers") or ())
+
+
+def _is_of(key: ServiceKey, live: Manifest) -> bool:
+    """Whether this service has adopted the Deployment."""
+    adoption = read(live)
+    return adoption is not None and adoption.service == key.name
 
 
 def _missing(service: NovaService, child: ChildKey) -> Trouble:
