@@ -135,8 +135,11 @@ def test_a_policy_goes_and_comes_with_its_mode(walled: Stage) -> None:
 def test_a_deployment_that_was_there_is_walled_in_too(
     stage: Stage, walled: Stage, name: str, service: str, deployment: str
 ) -> None:
+    """A pod whose review took longer than the API server waits is replaced."""
     walled.kubectl("apply", "-f", "-", text=service)
-    walled.patch(name, {"spec": {"networkPolicy": {"mode": "Enforce", "allowFrom": [{"podSelector": {}}]}}})
+    policy = {"mode": "Enforce", "allowFrom": [{"podSelector": {}}]}
+    repair = {"annotations": {names.ANNOTATION_REPAIR: "true"}}
+    walled.patch(name, {"metadata": repair, "spec": {"networkPolicy": policy}})
     walled.kubectl("apply", "-f", "-", text=deployment)
     try:
         walled.kubectl("wait", "--for=condition=Ready", f"nsvc/{name}", "--timeout=120s", patience=130)
