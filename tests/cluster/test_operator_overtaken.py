@@ -156,7 +156,7 @@ def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_w
 
     async def scenario() -> None:
         async with operator(apiserver) as (cluster, system):
-            for _ in range(2):
+            for _ in range(2):  # the finalizer is written first
                 hear(api, system, first)
                 await system.reconcile(first)
             assert has_sidecar(api.deployment(namespace, name))
@@ -180,6 +180,33 @@ def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_w
     live = api.deployment(namespace, name)
     assert has_sidecar(live)
     assert live["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
+
+
+def test_who_waits_for_a_deployment_has_its_turn_once_that_is_free(apiserver: Path, api: Api, namespace: str) -> None:
+    name = f"d-{uuid4().hex[:6]}"
+    api.create(DEPLOYMENT, namespace, web(name))
+    adopt(api, namespace, name)
+    body = {"workloadRef": {"name": name}, "ports": [{"port": 80, "appPort": 8080}]}
+    first, second = (ServiceKey(namespace, one) for one in (nova(name), f"{name}-next"))
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            hear(api, system, first)
+            await system.reconcile(first)
+            api.create(NOVA_SERVICE, namespace, {"metadata": {"name": second.name}, "spec": body})
+            hear(api, system, first)
+            system.mirror.put(NOVA_SERVICE, api.get(NOVA_SERVICE, *second))  # of itself it has no turn
+            await system.reconcile(second)
+            assert api.conditions(namespace, second.name)["Ready"] == ("False", "Conflict")
+            api.delete(NOVA_SERVICE, *first)
+            hear(api, system, first)
+            before = system.services.overdue()
+            await system.reconcile(first)
+            assert system.services.overdue() == before + 1
+            await system.reconcile(second)
+
+    asyncio.run(scenario())
+    assert api.deployment(namespace, name)["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
 
 
 def hear(api: Api, system: System, key: ServiceKey) -> None:
