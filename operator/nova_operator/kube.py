@@ -20,11 +20,14 @@ from nova_operator import openapi
 from nova_operator.cluster import ClusterError, Collection, RefusedError, StaleError, UnavailableError
 from nova_operator.connections import Connections
 from nova_operator.desired.metadata import Manifest
+from nova_operator.exchange import Answer
 from nova_operator.kinds import POD, Kind, kind_of
 from nova_operator.metrics import Metrics
 
 FIELD_MANAGER: Final = names.OPERATOR_NAME
-DEADLINE: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)
+CONNECT: Final = 3.0
+DEADLINE: Final = 10.0
+"""Seconds to connect, and until the answer is there."""
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
@@ -169,15 +172,16 @@ class Kube:
         code = "none"
         try:
             encoded = None if body is None else msgspec.json.encode(body)
-            answer, text = await self._connections.send(
-                method, f"{path}?{urlencode(query)}" if query else path, encoded, content_type, DEADLINE
+            target = f"{path}?{urlencode(query)}" if query else path
+            answer = await self._connections.send(
+                method, target, encoded, content_type, connect=CONNECT, total=DEADLINE
             )
             code = str(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         finally:
             self._metrics.request(method, code)
-        return _answer(f"{method} {path}", answer.status, answer.headers, text)
+        return _document(f"{method} {path}", answer)
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
@@ -194,17 +198,20 @@ def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> Manifest | None:
+def _document(what: str, answer: Answer) -> Manifest | None:
     """What an answer means. https://kubernetes.io/docs/reference/using-api/api-concepts/"""
-    if status < 300:
-        document: Manifest = msgspec.json.decode(text)
+    if answer.status < 300:
+        try:
+            document: Manifest = msgspec.json.decode(answer.body)
+        except msgspec.DecodeError as error:
+            raise UnavailableError(f"{what}: the answer is no JSON: {error}") from error
         return document
-    if status == 404:
+    if answer.status == 404:
         return None
-    raise error_of(what, status, headers, text)
+    raise error_of(what, answer.status, answer.headers.get("retry-after"), answer.body)
 
 
-def error_of(what: str, status: int, headers: Mapping[str, str], text: bytes) -> ClusterError:
+def error_of(what: str, status: int, retry_after: str | None, text: bytes) -> ClusterError:
     """What an answer other than success means."""
     message = _message(text)
     if status in {405, 409}:  # 405: a definition is being deleted, and with it all objects of its kind
@@ -212,7 +219,7 @@ def error_of(what: str, status: int, headers: Mapping[str, str], text: bytes) ->
     if status == 500 and (message.startswith(_NOT_TYPED) or _TOO_LARGE in message):
         return RefusedError(message)  # it would be refused again and again, and nobody would be told
     if status in {401, 429} or status >= 500:  # 401: the token was just replaced, or the server is not up yet
-        return UnavailableError(f"{what}: {status} {message}", _seconds(headers.get("Retry-After")))
+        return UnavailableError(f"{what}: {status} {message}", _seconds(retry_after))
     return RefusedError(message)
 
 
