@@ -25,6 +25,8 @@ from nova_operator.metrics import Metrics
 
 FIELD_MANAGER: Final = names.OPERATOR_NAME
 DEADLINE: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)
+LIST_DEADLINE: Final = aiohttp.ClientTimeout(total=30, sock_connect=3)
+"""Of complete lists, which are 5 KB for each object."""
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
@@ -38,8 +40,16 @@ _SEGMENT: Final = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9_.:-]{{0,{_LONGEST_NAME
 _TOO_LARGE: Final = "etcdserver: request is too large"
 
 
+class _List(msgspec.Struct):
+    metadata: Manifest
+    items: list[msgspec.Raw]
+
+
+_LISTS: Final = msgspec.json.Decoder(_List)
+
+
 class Kube:
-    """The API server behind a client. Every call ends within `DEADLINE`."""
+    """The API server behind a client. Every call ends within `DEADLINE`, a list within `LIST_DEADLINE`."""
 
     def __init__(self, api: ApiClient, metrics: Metrics) -> None:
         self._connections = cast("Connections", api.rest_client)  # put there by `access.client`
@@ -78,13 +88,21 @@ class Kube:
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
-        return (await self.collection(kind, namespace, labels)).items
+        return [*(await self.collection(kind, namespace, labels)).items]
 
     async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Collection:
-        """The same, with the version they were read at."""
-        answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
-        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
-        return Collection(items, answer["metadata"]["resourceVersion"])
+        """The same, with the version they were read at.
+
+        In one piece: of a list in pieces (`limit`), many API servers read each from etcd instead of their memory.
+        """
+        path = path_of(kind, namespace)
+        text = await self._send("GET", path, {"labelSelector": labels}, within=LIST_DEADLINE)
+        if text is None:
+            raise StaleError(f"GET {path}: there are no such objects (any more)")
+        answer = _LISTS.decode(text)
+        about = {"apiVersion": kind.api_version, "kind": kind.kind}
+        items = ({**about, **msgspec.json.decode(item)} for item in answer.items)
+        return Collection(items, answer.metadata["resourceVersion"])
 
     async def apply(
         self,
@@ -165,12 +183,26 @@ class Kube:
         body: Manifest | None = None,
         content_type: str = "application/json",
     ) -> Manifest | None:
-        """One request; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
+        """One request; None for 404."""
+        encoded = None if body is None else msgspec.json.encode(body)
+        text = await self._send(method, path, query, body=encoded, content_type=content_type)
+        return None if text is None else msgspec.json.decode(text)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        within: aiohttp.ClientTimeout = DEADLINE,
+    ) -> bytes | None:
+        """The body of the answer; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
         code = "none"
         try:
-            encoded = None if body is None else msgspec.json.encode(body)
             answer, text = await self._connections.send(
-                method, f"{path}?{urlencode(query)}" if query else path, encoded, content_type, DEADLINE
+                method, f"{path}?{urlencode(query)}" if query else path, body, content_type, within
             )
             code = str(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -194,11 +226,10 @@ def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> Manifest | None:
+def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> bytes | None:
     """What an answer means. https://kubernetes.io/docs/reference/using-api/api-concepts/"""
     if status < 300:
-        document: Manifest = msgspec.json.decode(text)
-        return document
+        return text
     if status == 404:
         return None
     raise error_of(what, status, headers, text)

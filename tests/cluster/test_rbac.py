@@ -37,6 +37,7 @@ from tests.cluster.gate import Call, Gate
 from tests.cluster.jobs import complete, job
 from tests.cluster.operator_process import running
 from tests.cluster.scene import Scene, scene
+from tests.cluster.test_operator_overtaken import REFUSED
 from tests.cluster.test_workload_immutable import headless, immutable, make_anew, other_selector
 from tests.cluster.webhooks import deployment, make_ready
 from tests.cluster.workload import adopted, has_sidecar, is_adopted
@@ -139,7 +140,7 @@ def _rights(call: Call) -> Iterator[Right]:
 
 
 def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None:
-    """Everything an operator does to a namespace, and the look at all of it that it takes every two seconds here."""
+    """Everything an operator does to a namespace, and the look at all of it that it takes when it is in doubt."""
     with scene(api, namespace) as shop:
         shop.create(**EVERYTHING)
         complete(shop, job(shop))
@@ -154,6 +155,9 @@ def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None
         make_anew(api, DEPLOYMENT, namespace, shop.name, other_selector)
         until(lambda: _is_right(shop))
         looks = {(kind.api_version.rpartition("/")[0], kind.plural, "get") for kind in (*kinds, *OF_RELAYS)}
+        shop.change(**REFUSED)
+        shop.becomes("Ready", "False", "ChildRejected")
+        shop.change(**dict.fromkeys(REFUSED))
         until(lambda: looks <= used(calls))
         shop.change(**NOTHING)
         until(lambda: {kind for kind in kinds if shop.find(kind)} == {CONFIG_MAP, SERVICE, DEPLOYMENT})
