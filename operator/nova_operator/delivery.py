@@ -90,7 +90,10 @@ class Delivery:
         if delivery.wanted != config_hash:
             delivery.wanted, delivery.since, delivery.looks = config_hash, time.monotonic(), 0
             delivery.reports = {uid: _afresh(report, config_hash) for uid, report in delivery.reports.items()}
-            self._look_soon(service)
+            if self._mirror.pods(service):
+                self._look_soon(service)
+            else:  # nobody to ask, as of each service that was just made
+                delivery.looked = True
         elif any(pod.uid not in delivery.reports for pod in self._reachable(service)):
             delivery.looks = 0
             self._look_soon(service)
@@ -112,7 +115,7 @@ class Delivery:
         return dict(delivery.reports) if delivery is not None else {}
 
     def looked(self, service: ServiceKey) -> bool:
-        """Whether the sidecars of a service were asked at least once since this process began."""
+        """Whether the sidecars of a service were asked at least once since this process began, or there were none."""
         delivery = self._services.get(service)
         return delivery is not None and delivery.looked
 

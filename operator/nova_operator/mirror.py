@@ -22,11 +22,13 @@ import msgspec
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.pods import PodView, view
+from nova_operator.reasons import PROGRESS_DEADLINE_EXCEEDED
 
 _NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
 _REVISION: Final = "deployment.kubernetes.io/revision"
 """An annotation in which the controller counts its ReplicaSets."""
 
+_COUNTS: Final = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 _READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT, JOB})
 
 
@@ -119,9 +121,11 @@ class Mirror:
         self._note_seen(kind, manifest)
         if known is None or known.uid != uid:
             return News.PROGRESS
-        if _said(msgspec.json.decode(known.body)) != _said(manifest):
+        before = msgspec.json.decode(known.body)
+        if _said(before) != _said(manifest):
             return News.CHANGE
-        return News.PROGRESS if kind in _READ_FOR_STATUS else News.NONE
+        moved = kind in _READ_FOR_STATUS and not (kind is DEPLOYMENT and _counted(before) == _counted(manifest))
+        return News.PROGRESS if moved else News.NONE
 
     def drop(self, kind: Kind, manifest: Manifest) -> bool:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
@@ -290,6 +294,21 @@ def _said(manifest: Manifest) -> Manifest:
     annotations = metadata.get("annotations") or {}
     metadata["annotations"] = {name: value for name, value in annotations.items() if name != _REVISION}
     return {**manifest, "metadata": metadata, "status": None}
+
+
+def _counted(deployment: Manifest) -> tuple[bool, list[int], list[Any]]:
+    """What the operator reads of a Deployment's status (`observation`, `trouble`, `rollout.conduct`). While one is made
+    its controller writes that status four times and more, half of them for conditions that nobody here reads."""
+    status = deployment.get("status") or {}
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    conditions = status.get("conditions") or ()
+    troubles = [
+        (one["type"], one.get("message"))
+        for one in conditions
+        if (one["type"] == "ReplicaFailure" and one["status"] == "True")
+        or one.get("reason") == PROGRESS_DEADLINE_EXCEEDED
+    ]
+    return current, [status.get(count, 0) for count in _COUNTS], troubles
 
 
 def _pack(manifest: Manifest) -> bytes:

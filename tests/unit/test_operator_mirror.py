@@ -3,7 +3,7 @@
 from typing import Any
 
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, TOOL_POD
-from nova_operator.mirror import Heard, Mirror, ServiceKey, service_key
+from nova_operator.mirror import Heard, Mirror, News, ServiceKey, service_key
 
 SHOP = ServiceKey("market", "shop")
 
@@ -177,6 +177,25 @@ def test_pods_are_news_only_when_something_that_matters_changed() -> None:
     assert mirror.put(POD, pod("b", 3, ready=True))
     assert not mirror.put(POD, pod("b", 2, ready=False))
     assert [(one.name, one.ready) for one in mirror.pods(SHOP)] == [("b", True)]
+
+
+def test_a_deployments_status_is_news_only_where_it_is_read() -> None:
+    mirror = Mirror()
+    status = {"observedGeneration": 1, "replicas": 2}
+
+    def put(version: int, **said: Any) -> News:
+        return mirror.put(DEPLOYMENT, thing(version, status=status | said))
+
+    def condition(kind: str, value: str, reason: str) -> list[dict[str, str]]:
+        return [{"type": kind, "status": value, "reason": reason, "message": "told by its controller"}]
+
+    put(1)
+    assert put(2, unavailableReplicas=2) is News.NONE
+    assert put(3, conditions=condition("Progressing", "True", "ReplicaSetUpdated")) is News.NONE
+    assert put(4, conditions=condition("Progressing", "False", "ProgressDeadlineExceeded")) is News.PROGRESS
+    assert put(5, conditions=condition("ReplicaFailure", "True", "FailedCreate")) is News.PROGRESS
+    assert put(6) is News.PROGRESS
+    assert put(7, availableReplicas=1) is News.PROGRESS
 
 
 def test_pods_belong_to_their_service_and_come_sorted() -> None:
