@@ -169,7 +169,7 @@ class Reconciler:
     def _next_turn(self) -> float:
         """Seconds until a service of which nothing is heard has a turn all the same: for what no watch and no list
         tells of, such as Secrets. It costs no call by itself."""
-        return max(0.1, self._resync * self._random.uniform(0.9, 1.1))
+        return max(0.1, self._resync * self._random.uniform(0.8, 1.0))
 
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""

@@ -26,15 +26,15 @@ import structlog
 from nova_operator.cluster import ClusterError
 from nova_operator.kinds import Kind
 
-JITTER: Final = 0.1
-"""Share by which a pause is shorter or longer, so that operators that were started together do not stay so."""
+JITTER: Final = 0.2
+"""Share by which a pause may be shorter, so that operators that were started together do not stay so."""
 
 log = structlog.get_logger()
 
 
 class Resync:
-    """`list_anew` takes over all there is of a kind in a namespace, or in all for None; each has its turn once in
-    `every` seconds."""
+    """`list_anew` takes over all there is of a kind in a namespace, or in all for None; each has its turn at least once
+    in `every` seconds."""
 
     def __init__(
         self, list_anew: Callable[[Kind, str | None], Awaitable[object]], every: float, random: Random
@@ -55,7 +55,7 @@ class Resync:
 
     def pause(self, places: int) -> float:
         """Seconds from one list to the next."""
-        return self._every / places * self._random.uniform(1 - JITTER, 1 + JITTER)
+        return self._every / places * self._random.uniform(1 - JITTER, 1)
 
     async def _list(self, kind: Kind, namespace: str | None) -> None:
         try:
