@@ -59,7 +59,7 @@ class _Rotated:
         self._read = time.monotonic()
         try:
             token = self._file.read_text().strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             log.warning("token not read", error=str(error))
             return
         if token:

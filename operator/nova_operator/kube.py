@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -20,13 +20,15 @@ from nova_operator import openapi
 from nova_operator.cluster import ClusterError, Collection, RefusedError, StaleError, UnavailableError
 from nova_operator.connections import Connections
 from nova_operator.desired.metadata import Manifest
+from nova_operator.exchange import Answer
 from nova_operator.kinds import POD, Kind, kind_of
 from nova_operator.metrics import Metrics
 
 FIELD_MANAGER: Final = names.OPERATOR_NAME
-DEADLINE: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)
-LIST_DEADLINE: Final = aiohttp.ClientTimeout(total=30, sock_connect=3)
-"""Of complete lists, which are 5 KB for each object."""
+CONNECT: Final = 3.0
+DEADLINE: Final = 10.0
+LIST_DEADLINE: Final = 30.0
+"""Seconds to connect, and until the answer is there; a complete list is 5 KB for each object."""
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
@@ -40,12 +42,16 @@ _SEGMENT: Final = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9_.:-]{{0,{_LONGEST_NAME
 _TOO_LARGE: Final = "etcdserver: request is too large"
 
 
+T = TypeVar("T")
+
+
 class _List(msgspec.Struct):
     metadata: Manifest
     items: list[msgspec.Raw]
 
 
-_LISTS: Final = msgspec.json.Decoder(_List)
+_LIST: Final = msgspec.json.Decoder(_List)
+_OBJECT: Final = msgspec.json.Decoder(Manifest)
 
 
 class Kube:
@@ -99,7 +105,7 @@ class Kube:
         text = await self._send("GET", path, {"labelSelector": labels}, within=LIST_DEADLINE)
         if text is None:
             raise StaleError(f"GET {path}: there are no such objects (any more)")
-        answer = _LISTS.decode(text)
+        answer = _decoded(f"GET {path}", text, _LIST)
         about = {"apiVersion": kind.api_version, "kind": kind.kind}
         items = ({**about, **msgspec.json.decode(item)} for item in answer.items)
         return Collection(items, answer.metadata["resourceVersion"])
@@ -186,7 +192,7 @@ class Kube:
         """One request; None for 404."""
         encoded = None if body is None else msgspec.json.encode(body)
         text = await self._send(method, path, query, body=encoded, content_type=content_type)
-        return None if text is None else msgspec.json.decode(text)
+        return None if text is None else _decoded(f"{method} {path}", text, _OBJECT)
 
     async def _send(
         self,
@@ -196,20 +202,18 @@ class Kube:
         *,
         body: bytes | None = None,
         content_type: str = "application/json",
-        within: aiohttp.ClientTimeout = DEADLINE,
+        within: float = DEADLINE,
     ) -> bytes | None:
         """The body of the answer; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
-        code = "none"
+        code, target = "none", f"{path}?{urlencode(query)}" if query else path
         try:
-            answer, text = await self._connections.send(
-                method, f"{path}?{urlencode(query)}" if query else path, body, content_type, within
-            )
+            answer = await self._connections.send(method, target, body, content_type, connect=CONNECT, total=within)
             code = str(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         finally:
             self._metrics.request(method, code)
-        return _answer(f"{method} {path}", answer.status, answer.headers, text)
+        return _body(f"{method} {path}", answer)
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
@@ -226,16 +230,23 @@ def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _answer(what: str, status: int, headers: Mapping[str, str], text: bytes) -> bytes | None:
+def _body(what: str, answer: Answer) -> bytes | None:
     """What an answer means. https://kubernetes.io/docs/reference/using-api/api-concepts/"""
-    if status < 300:
-        return text
-    if status == 404:
+    if answer.status < 300:
+        return answer.body
+    if answer.status == 404:
         return None
-    raise error_of(what, status, headers, text)
+    raise error_of(what, answer.status, answer.headers.get("retry-after"), answer.body)
 
 
-def error_of(what: str, status: int, headers: Mapping[str, str], text: bytes) -> ClusterError:
+def _decoded(what: str, text: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"{what}: the answer is no JSON, or not what was asked for: {error}") from error
+
+
+def error_of(what: str, status: int, retry_after: str | None, text: bytes) -> ClusterError:
     """What an answer other than success means."""
     message = _message(text)
     if status in {405, 409}:  # 405: a definition is being deleted, and with it all objects of its kind
@@ -243,7 +254,7 @@ def error_of(what: str, status: int, headers: Mapping[str, str], text: bytes) ->
     if status == 500 and (message.startswith(_NOT_TYPED) or _TOO_LARGE in message):
         return RefusedError(message)  # it would be refused again and again, and nobody would be told
     if status in {401, 429} or status >= 500:  # 401: the token was just replaced, or the server is not up yet
-        return UnavailableError(f"{what}: {status} {message}", _seconds(headers.get("Retry-After")))
+        return UnavailableError(f"{what}: {status} {message}", _seconds(retry_after))
     return RefusedError(message)
 
 

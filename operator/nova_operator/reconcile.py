@@ -66,7 +66,7 @@ class Reconciler:
     """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds;
     `doubt` is called when an optional kind was not there; `missed` says what there is to say of pods without
     sidecar, `busy` whether services wait for their turn; `on_share` hears of services whose callers have to send a
-    canary another share."""
+    canary another share, `wake` of those that need a turn now."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Reconciler:
         missed: Callable[[ServiceKey], str] = lambda _: "",
         metrics: Metrics,
         on_share: Callable[[ServiceKey], None],
+        wake: Callable[[ServiceKey], None],
         busy: Callable[[], bool] = lambda: False,
         poll: float,
         resync: float,
@@ -89,7 +90,7 @@ class Reconciler:
         self._cluster = cluster
         self._mirror = mirror
         self._children = Children(cluster, mirror, doubt)
-        self._adopter = Adopter(cluster, mirror, self._children)
+        self._adopter = Adopter(cluster, mirror, self._children, wake)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, metrics, wall, busy=busy)
         self._pilot = Pilot(

@@ -86,4 +86,4 @@ class Streams:
         if answer.status == 410:
             raise GoneError(f"the watch of {path} cannot go on from {version}")
         if answer.status != 200:
-            raise error_of(f"the watch of {path}", answer.status, answer.headers, text)
+            raise error_of(f"the watch of {path}", answer.status, answer.headers.get("Retry-After"), text)

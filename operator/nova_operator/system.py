@@ -78,6 +78,7 @@ class System:
             missed=self.missed.words,
             metrics=metrics,
             on_share=self._share_changed,
+            wake=self._wake,
             busy=self._is_busy,
             poll=poll,
             resync=resync,
@@ -143,6 +144,9 @@ class System:
     def opened(self) -> None:
         """Kopf's watch has been open for `relist.QUIET` seconds since `prime`."""
         self._relist.opened()
+
+    def _wake(self, service: ServiceKey) -> None:
+        self.services.add(service)
 
     async def reconcile(self, service: ServiceKey) -> float | None:
         """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""
