@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from kubernetes.aio.client import ApiClient
 
 from nova_api import names
@@ -52,8 +53,8 @@ class Overtaken(Kube):
             self._once("after_get")
         return answer
 
-    async def list(self, kind: Kind, namespace: str | None, labels: str) -> Any:
-        answer = await super().list(kind, namespace, labels)
+    async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Any:
+        answer = await super().collection(kind, namespace, labels)
         if kind is POD:
             self._once("after_pods")
         return answer
@@ -76,6 +77,11 @@ async def operator(kubeconfig: Path, **options: Any) -> AsyncIterator[tuple[Over
 
 def key_of(shop: Scene) -> ServiceKey:
     return ServiceKey(shop.namespace, shop.name)
+
+
+REFUSED = {"readinessProbe": {"httpGet": {"path": "/"}}}
+"""A spec with which the API server refuses the Deployment. Nothing is made then, and the service is in doubt: the next
+time, the API server is asked for all of it by name."""
 
 
 @asynccontextmanager
@@ -118,27 +124,46 @@ def test_a_service_made_anew_while_it_is_looked_for_is_served(apiserver: Path, a
     shop = Scene(api, namespace)
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create(**REFUSED))
+            await system.reconcile(key_of(shop))
+            assert shop.find(DEPLOYMENT) is None
+            api.delete(NOVA_SERVICE, *key_of(shop))
             cluster.after_get = lambda: system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
             await system.reconcile(key_of(shop))
+            assert cluster.after_get is None
 
     asyncio.run(scenario())
     assert shop.find(DEPLOYMENT) is not None
 
 
-def test_a_pod_that_goes_while_the_pods_are_listed_stays_gone(apiserver: Path, api: Api, namespace: str) -> None:
+@pytest.mark.parametrize("in_doubt", [True, False], ids=["the service's", "all"])
+def test_a_pod_that_goes_while_the_pods_are_listed_stays_gone(
+    apiserver: Path, api: Api, namespace: str, in_doubt: bool
+) -> None:
     shop = Scene(api, namespace)
-    shop.create()
+    document = shop.create()
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+
+            async def look() -> None:
+                if in_doubt:
+                    await system.reconcile(key_of(shop))
+                else:
+                    await system.list_anew(POD, namespace)
+
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
             await system.reconcile(key_of(shop))
             await soon(shop.pods)
-            await system.reconcile(key_of(shop))
+            if in_doubt:
+                system.feed.take(NOVA_SERVICE, "MODIFIED", shop.change(**REFUSED))
+                await system.reconcile(key_of(shop))
+            await look()
             (pod,) = shop.pods()
             assert [one.name for one in system.mirror.pods(key_of(shop))] == [pod["metadata"]["name"]]
             cluster.after_pods = lambda: system.feed.take(POD, "DELETED", pod)
-            await system.reconcile(key_of(shop))
+            await look()
             assert system.mirror.pods(key_of(shop)) == ()
 
     asyncio.run(scenario())
