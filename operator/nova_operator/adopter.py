@@ -48,12 +48,18 @@ Settled = dict[ChildKey, tuple[str, str]]
 
 
 class Adopter:
-    """The adopted Deployments of all services."""
+    """The adopted Deployments of all services. `wake` hears of a service whose turn has come since the Deployment that
+    it names is free now."""
 
-    def __init__(self, cluster: Cluster, mirror: Mirror, children: Children) -> None:
+    def __init__(
+        self, cluster: Cluster, mirror: Mirror, children: Children, wake: Callable[[ServiceKey], None]
+    ) -> None:
         self._cluster = cluster
         self._mirror = mirror
         self._children = children
+        self._wake = wake
+        self._waiting: dict[ServiceKey, ServiceKey] = {}
+        """For whom a service waits, since it has the Deployment that the service names."""
         self._holding: dict[ServiceKey, str | None] = {}
         """The only Deployment that a service has adopted, as far as this process made sure of it."""
 
@@ -106,6 +112,8 @@ class Adopter:
     def forget(self, key: ServiceKey) -> None:
         """The service is gone."""
         self._holding.pop(key, None)
+        self._waiting.pop(key, None)
+        self._set_free(key)
 
     async def _adopt(
         self, service: NovaService, desired: tuple[Manifest, ...], defaults: Defaults, settled: Settled
@@ -147,6 +155,8 @@ class Adopter:
         rival = holder(live, service)
         other = self._mirror.get(NOVA_SERVICE, service.metadata.namespace, rival) if rival is not None else None
         if other is not None and _holds(other):
+            key = ServiceKey(service.metadata.namespace, service.metadata.name)
+            self._waiting[key] = ServiceKey(key.namespace, other["metadata"]["name"])
             raise ConflictError(
                 f"Deployment/{live['metadata']['name']} belongs to the NovaService {rival} already, and can have one "
                 "sidecar; remove workloadRef from one of the two, and the other continues by itself"
@@ -156,8 +166,7 @@ class Adopter:
         if self._holding.get(key, "") == keep:
             return
         for live in await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}"):
-            adoption = read(live)
-            if adoption is None or adoption.service != key.name or "deletionTimestamp" in live["metadata"]:
+            if not _is_of(key, live) or "deletionTimestamp" in live["metadata"]:
                 continue
             if live["metadata"]["name"] == keep:
                 await self._until_written(live, disown)
@@ -166,12 +175,23 @@ class Adopter:
         self._holding[key] = keep
 
     async def _give_back(self, key: ServiceKey, live: Manifest) -> None:
-        """The label goes last: by it the Deployment is found again."""
-        live = await self._until_written(live, give_back)
-        result = await self._until_written(live, let_go)
+        """The label goes last: by it the Deployment is found again. Another service may take it at any moment."""
+        live = await self._until_written(live, lambda seen: give_back(seen) if _is_of(key, seen) else None)
+        if not _is_of(key, live):
+            return
+        result = await self._until_written(live, lambda seen: let_go(seen) if _is_of(key, seen) else None)
+        if is_marked(result):
+            return
         self._mirror.drop(DEPLOYMENT, result)  # no watch tells of it any more
         about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment given back", **about, child=f"{DEPLOYMENT.kind}/{live['metadata']['name']}")
+        self._set_free(key)
+
+    def _set_free(self, key: ServiceKey) -> None:
+        """Who waits for this service need not wait for the next try."""
+        for waiting in [one for one, rival in self._waiting.items() if rival == key]:
+            del self._waiting[waiting]
+            self._wake(waiting)
 
     async def _until_written(self, live: Manifest, patch_of: Callable[[Manifest], Manifest | None]) -> Manifest:
         """Write a patch that follows from the object alone; the Deployment's controller, which writes to it whenever
@@ -216,6 +236,12 @@ class Adopter:
 def _holds(document: Manifest) -> bool:
     """Whether the service may have adopted something."""
     return FINALIZER in (document["metadata"].get("finalizers") or ())
+
+
+def _is_of(key: ServiceKey, live: Manifest) -> bool:
+    """Whether this service has adopted the Deployment."""
+    adoption = read(live)
+    return adoption is not None and adoption.service == key.name
 
 
 def _missing(service: NovaService, child: ChildKey) -> Trouble:

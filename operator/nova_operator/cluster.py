@@ -5,6 +5,7 @@ A port: `kube.Kube` is the real one, and a test may wrap it to fail at any call.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from nova_api import names
@@ -35,7 +36,9 @@ class UnavailableError(ClusterError):
 class Collection(NamedTuple):
     """Objects of a kind, and the resource version at which they were all there were: a watch goes on from it."""
 
-    items: list[Manifest]
+    items: Iterator[Manifest]
+    """Each is decoded as it is taken: as dictionaries, the objects of a thousand services are a hundred megabytes."""
+
     version: str
 
 

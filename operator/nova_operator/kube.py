@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -27,7 +27,8 @@ from nova_operator.metrics import Metrics
 FIELD_MANAGER: Final = names.OPERATOR_NAME
 CONNECT: Final = 3.0
 DEADLINE: Final = 10.0
-"""Seconds to connect, and until the answer is there."""
+LIST_DEADLINE: Final = 30.0
+"""Seconds to connect, and until the answer is there; a complete list is 5 KB for each object."""
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000
@@ -41,8 +42,20 @@ _SEGMENT: Final = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9_.:-]{{0,{_LONGEST_NAME
 _TOO_LARGE: Final = "etcdserver: request is too large"
 
 
+T = TypeVar("T")
+
+
+class _List(msgspec.Struct):
+    metadata: Manifest
+    items: list[msgspec.Raw]
+
+
+_LIST: Final = msgspec.json.Decoder(_List)
+_OBJECT: Final = msgspec.json.Decoder(Manifest)
+
+
 class Kube:
-    """The API server behind a client. Every call ends within `DEADLINE`."""
+    """The API server behind a client. Every call ends within `DEADLINE`, a list within `LIST_DEADLINE`."""
 
     def __init__(self, api: ApiClient, metrics: Metrics) -> None:
         self._connections = cast("Connections", api.rest_client)  # put there by `access.client`
@@ -81,13 +94,21 @@ class Kube:
 
     async def list(self, kind: Kind, namespace: str | None, labels: str) -> list[Manifest]:
         """The objects that a label selector picks; in all namespaces for None."""
-        return (await self.collection(kind, namespace, labels)).items
+        return [*(await self.collection(kind, namespace, labels)).items]
 
     async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Collection:
-        """The same, with the version they were read at."""
-        answer = await self._found("GET", path_of(kind, namespace), query={"labelSelector": labels})
-        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
-        return Collection(items, answer["metadata"]["resourceVersion"])
+        """The same, with the version they were read at.
+
+        In one piece: of a list in pieces (`limit`), many API servers read each from etcd instead of their memory.
+        """
+        path = path_of(kind, namespace)
+        text = await self._send("GET", path, {"labelSelector": labels}, within=LIST_DEADLINE)
+        if text is None:
+            raise StaleError(f"GET {path}: there are no such objects (any more)")
+        answer = _decoded(f"GET {path}", text, _LIST)
+        about = {"apiVersion": kind.api_version, "kind": kind.kind}
+        items = ({**about, **msgspec.json.decode(item)} for item in answer.items)
+        return Collection(items, answer.metadata["resourceVersion"])
 
     async def apply(
         self,
@@ -168,20 +189,31 @@ class Kube:
         body: Manifest | None = None,
         content_type: str = "application/json",
     ) -> Manifest | None:
-        """One request; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
-        code = "none"
+        """One request; None for 404."""
+        encoded = None if body is None else msgspec.json.encode(body)
+        text = await self._send(method, path, query, body=encoded, content_type=content_type)
+        return None if text is None else _decoded(f"{method} {path}", text, _OBJECT)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        within: float = DEADLINE,
+    ) -> bytes | None:
+        """The body of the answer; None for 404. Foreign errors become ClusterErrors here and nowhere else."""
+        code, target = "none", f"{path}?{urlencode(query)}" if query else path
         try:
-            encoded = None if body is None else msgspec.json.encode(body)
-            target = f"{path}?{urlencode(query)}" if query else path
-            answer = await self._connections.send(
-                method, target, encoded, content_type, connect=CONNECT, total=DEADLINE
-            )
+            answer = await self._connections.send(method, target, body, content_type, connect=CONNECT, total=within)
             code = str(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         finally:
             self._metrics.request(method, code)
-        return _document(f"{method} {path}", answer)
+        return _body(f"{method} {path}", answer)
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
@@ -198,17 +230,20 @@ def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _document(what: str, answer: Answer) -> Manifest | None:
+def _body(what: str, answer: Answer) -> bytes | None:
     """What an answer means. https://kubernetes.io/docs/reference/using-api/api-concepts/"""
     if answer.status < 300:
-        try:
-            document: Manifest = msgspec.json.decode(answer.body)
-        except msgspec.DecodeError as error:
-            raise UnavailableError(f"{what}: the answer is no JSON: {error}") from error
-        return document
+        return answer.body
     if answer.status == 404:
         return None
     raise error_of(what, answer.status, answer.headers.get("retry-after"), answer.body)
+
+
+def _decoded(what: str, text: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"{what}: the answer is no JSON, or not what was asked for: {error}") from error
 
 
 def error_of(what: str, status: int, retry_after: str | None, text: bytes) -> ClusterError:

@@ -3,7 +3,7 @@
 Kept as compact JSON, decoded when needed: a thousand services have seven thousand objects, and a Deployment takes 3 KB
 as bytes and 30 as dictionaries. It begins with complete lists (`Mirror.reset`), or a service whose pods were not heard
 of yet would seem to have none. An object that was deleted while no watch was open stays in here until its kind
-is listed anew (`relist`) or the periodic reconcile reads the API server itself (`Mirror.replace`).
+is listed anew (`relist`, `resync`), or its service is in doubt and the API server is asked by name (`Mirror.replace`).
 
 An answer of the API server may be older than what the watches told while it was under way, so every question is asked
 under `Mirror.asking`, and of an object that was heard of meanwhile, what was heard stands: what came after it, the
@@ -19,15 +19,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from nova_operator.compare import REVISION
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.pods import PodView, view
 from nova_operator.reasons import PROGRESS_DEADLINE_EXCEEDED
 
 _NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
-_REVISION: Final = "deployment.kubernetes.io/revision"
-"""An annotation in which the controller counts its ReplicaSets."""
-
 _COUNTS: Final = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 _READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT, JOB})
 
@@ -184,7 +182,7 @@ class Mirror:
         """Take over what the API server said when it was asked for an object by name."""
         if manifest is None:
             if (kind, namespace, name) not in heard.seen:
-                self._objects.pop((kind, namespace, name), None)
+                self._pop((kind, namespace, name))
         elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
@@ -199,29 +197,49 @@ class Mirror:
             self._pods.pop((kind, service), None)
 
     def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], heard: Heard) -> set[ServiceKey]:
-        """Take over a complete list: of one namespace, or of all for None. What is not in it is gone.
+        """Take over a complete list: of one namespace, or of all for None. What is not in it is gone, except what has
+        no label by which it could be in it, and was asked for by name. Takes one object after the other.
 
         Returns the services to which that is news.
         """
-        listed = {_identity(kind, manifest): manifest for manifest in manifests}
-        forget = self._forget_pods if _is_pod(kind) else self._forget
-        concerned = {service for service in forget(kind, namespace, heard.seen | listed.keys()) if service is not None}
-        for manifest in listed.values():
+        listed: set[_Identity] = set()
+        concerned: set[ServiceKey] = set()
+        for manifest in manifests:
+            listed.add(_identity(kind, manifest))
             service = service_key(kind, manifest)
             if not heard.knows_better(kind, manifest) and self.put(kind, manifest) and service is not None:
                 concerned.add(service)
-        return concerned
+        forget = self._forget_pods if _is_pod(kind) else self._forget
+        return concerned.union(forget(kind, namespace, heard.seen | listed))
 
-    def _forget(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
-        gone = [key for key in self._objects if key[0] is kind and namespace in {None, key[1]} and key not in but]
-        return [service_key(kind, msgspec.json.decode(self._objects.pop(key).body)) for key in gone]
+    def clear(self, kind: Kind) -> None:
+        """Forget all objects of a kind other than pods: it is no longer served."""
+        for key in [key for key in self._objects if key[0] is kind]:
+            del self._objects[key]
 
-    def _forget_pods(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey | None]:
+    def _forget(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey]:
+        missing = [key for key in self._objects if key[0] is kind and namespace in {None, key[1]} and key not in but]
+        services = [(key, service_key(kind, msgspec.json.decode(self._objects[key].body))) for key in missing]
+        gone = [(key, service) for key, service in services if service is not None]
+        for key, _ in gone:
+            self._pop(key)
+        return [service for _, service in gone]
+
+    def _pop(self, key: _Identity) -> None:
+        """Forget an object of which an answer says that it is gone, as older answers under way do not know."""
+        known = self._objects.pop(key, None)
+        if known is not None:
+            for heard in self._asking:
+                heard.gone.add(known.uid)
+
+    def _forget_pods(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey]:
         services = [one for of, one in self._pods if of is kind and namespace in {None, one.namespace}]
         known = [(service, uid) for service in services for uid in self._pods[kind, service]]
         gone = [(service, uid) for service, uid in known if (kind, service.namespace, uid) not in but]
         for service, uid in gone:
             self._remove_pod(kind, service, uid)
+            for heard in self._asking:
+                heard.gone.add(uid)
         return [service for service, _ in gone]
 
     def _note_seen(self, kind: Kind, manifest: Manifest) -> None:
@@ -272,7 +290,7 @@ def _said(manifest: Manifest) -> Manifest:
     """What people and managers say in an object, without what its controller and the API server note in it."""
     metadata = {name: value for name, value in manifest["metadata"].items() if name not in _NOTED}
     annotations = metadata.get("annotations") or {}
-    metadata["annotations"] = {name: value for name, value in annotations.items() if name != _REVISION}
+    metadata["annotations"] = {name: value for name, value in annotations.items() if name != REVISION}
     return {**manifest, "metadata": metadata, "status": None}
 
 

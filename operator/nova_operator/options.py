@@ -160,7 +160,12 @@ def _add_times(group: argparse._ArgumentGroup) -> None:
     silence = "without a word, or the API server's bookmark once a minute, after which a watch is opened anew"
     optional = "HTTPRoutes, PodMonitors and PrometheusRules, which may be installed or removed at any time"
     _add_time(group, "--watch-silence", SILENCE, silence)
-    _add_time(group, "--resync", 300.0, "after which a service is checked against the API server unasked")
+    _add_time(
+        group,
+        "--resync",
+        300.0,
+        "within which each kind is listed once, and each service checked against that, unasked",
+    )
     _add_time(group, "--discovery", 30.0, f"between two looks for {optional}")
 
 

@@ -1,13 +1,13 @@
 """One NovaService, from whatever state it is in to where it should be. Level-based: it never asks what changed.
 
-It reads the mirror, not the API server, except every few minutes, after anything went wrong, and before it takes a
-child's name for free. Running it twice does nothing the second time, and it may be killed between any two calls.
+It reads the mirror, not the API server, except after anything went wrong, and before it takes a child's name for free;
+that the mirror misses nothing is the matter of `resync`. Running it twice does nothing the second time, and it may be
+killed between any two calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
@@ -53,11 +53,11 @@ log = structlog.get_logger()
 class _Memory:
     """What is known of a service beyond the cluster; losing it costs a few reads and at most one write per child."""
 
-    __slots__ = ("look_at", "settled", "told")
+    __slots__ = ("doubted", "settled", "told")
 
-    def __init__(self, look_at: float) -> None:
-        self.look_at = look_at
-        """When to read the API server itself again, in monotonic seconds."""
+    def __init__(self) -> None:
+        self.doubted = False
+        """Whether the API server itself has to be read before the mirror is believed again."""
         self.settled: dict[ChildKey, tuple[str, str]] = {}
         self.told = Told()
 
@@ -66,7 +66,7 @@ class Reconciler:
     """Reconciles one service at a call; calls for different services may overlap. `poll` and `resync` in seconds;
     `doubt` is called when an optional kind was not there; `missed` says what there is to say of pods without
     sidecar, `busy` whether services wait for their turn; `on_share` hears of services whose callers have to send a
-    canary another share."""
+    canary another share, `wake` of those that need a turn now."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Reconciler:
         missed: Callable[[ServiceKey], str] = lambda _: "",
         metrics: Metrics,
         on_share: Callable[[ServiceKey], None],
+        wake: Callable[[ServiceKey], None],
         busy: Callable[[], bool] = lambda: False,
         poll: float,
         resync: float,
@@ -89,7 +90,7 @@ class Reconciler:
         self._cluster = cluster
         self._mirror = mirror
         self._children = Children(cluster, mirror, doubt)
-        self._adopter = Adopter(cluster, mirror, self._children)
+        self._adopter = Adopter(cluster, mirror, self._children, wake)
         self._delivery = delivery
         self._reporter = Reporter(cluster, mirror, announcer, metrics, wall, busy=busy)
         self._pilot = Pilot(
@@ -112,17 +113,17 @@ class Reconciler:
         """
         memory = self._memories.get(key)
         if memory is None:
-            memory = self._memories[key] = _Memory(self._next_look())
+            memory = self._memories[key] = _Memory()
         try:
             return await self._reconcile(key, memory)
         except ClusterError:
-            memory.look_at = 0.0
+            memory.doubted = True
             raise
 
     async def _reconcile(self, key: ServiceKey, memory: _Memory) -> float | None:
-        if time.monotonic() >= memory.look_at:
+        if memory.doubted:
             await self._look(key)
-            memory.look_at = self._next_look()
+            memory.doubted = False
         document = self._mirror.get(NOVA_SERVICE, *key)
         if document is None:
             self._memories.pop(key, None)
@@ -140,18 +141,18 @@ class Reconciler:
         wait = self._pause(outcome, memory)
         if wait is None:  # with a canary, a hold may be over
             leads = self._pilot.leads(key)
-            wait = self._pilot.look if leads else max(0.1, memory.look_at - time.monotonic())
+            wait = self._pilot.look if leads else self._next_turn()
         return wait if again is None else min(again, wait)
 
     def _pause(self, outcome: Outcome, memory: _Memory) -> float | None:
         """Seconds until it is tried again, if something was in the way of which no watch tells when it goes."""
         if outcome.waiting:
-            memory.look_at = 0.0
+            memory.doubted = True
             return WAITING_RETRY
         if outcome.obstacle is None or outcome.obstacle.reason == reasons.SPEC_INVALID:
             return None
         if outcome.obstacle.reason != reasons.WORKLOAD_MISSING:  # for which is asked each time
-            memory.look_at = 0.0
+            memory.doubted = True
         return OBSTACLE_RETRY * self._random.uniform(0.8, 1.2)
 
     async def _take_leave(self, key: ServiceKey, document: Manifest, memory: _Memory) -> float:
@@ -164,10 +165,12 @@ class Reconciler:
             seen = self._observe(key, None, None, before.config_hash, trouble, rollout=before.rollout)
             await self._reporter.report(document, None, seen, memory.told, created=False)
             return OBSTACLE_RETRY
-        return max(0.1, memory.look_at - time.monotonic())
+        return self._next_turn()
 
-    def _next_look(self) -> float:
-        return time.monotonic() + self._resync * self._random.uniform(0.9, 1.1)
+    def _next_turn(self) -> float:
+        """Seconds until a service of which nothing is heard has a turn all the same: for what no watch and no list
+        tells of, such as Secrets. It costs no call by itself."""
+        return max(0.1, self._resync * self._random.uniform(0.8, 1.0))
 
     async def _look(self, key: ServiceKey) -> None:
         """Read everything about the service from the API server itself."""

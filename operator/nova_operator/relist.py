@@ -4,7 +4,7 @@ When the API server no longer knows how far a watch has come (410 Gone), Kopf li
 what there is; what is not there any more it does not tell. So whenever it has listed the services, the operator asks
 for the complete list itself. That is read after Kopf's, and what goes later, the watch tells. Where none is left at
 all Kopf gives no sign, so when the watches were opened anew and it stayed silent, they are listed too; where only its
-own watch was, the periodic reconcile finds out. The operator's own watches (`watch`) list for themselves.
+own watch was, `resync` finds out. The operator's own watches (`watch`) list for themselves.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """

@@ -24,8 +24,9 @@ from nova_operator.kinds import SECRET
 from nova_operator.mirror import ServiceKey
 
 FIRST_RETRY: Final = 2.0
-LONGEST_RETRY: Final = 300.0
-"""Seconds between two attempts, doubling from the first to the longest."""
+LONGEST_RETRY: Final = 200.0
+"""Seconds between two attempts, doubling from the first to the longest: less than a service at rest is without a turn,
+so that each of its turns is one."""
 
 log = structlog.get_logger()
 

@@ -21,6 +21,7 @@ from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.reconcile import Reconciler
 from nova_operator.relist import Relist
+from nova_operator.resync import Resync
 from nova_operator.runner import Runner
 from nova_operator.sidecars import Sidecars
 from nova_operator.watch import Stream, Watch
@@ -77,6 +78,7 @@ class System:
             missed=self.missed.words,
             metrics=metrics,
             on_share=self._share_changed,
+            wake=self._wake,
             busy=self._is_busy,
             poll=poll,
             resync=resync,
@@ -86,6 +88,7 @@ class System:
             "reconcile", self.reconcile, workers, random, count=metrics.reconcile, error=metrics.error
         )
         self._relist = Relist(self._list_services)
+        self._resync = Resync(self.list_anew, resync, random)
         self._namespaces: tuple[str | None, ...] = ()
         self._versions: dict[tuple[Kind, str | None], str] = {}
         self.feed = Feed(self.mirror, self.services.add, self._relist.told, self.services.lag)
@@ -113,8 +116,7 @@ class System:
         before = self.watched
         self._reconciler.defaults = msgspec.structs.replace(self._reconciler.defaults, platform=platform)
         for kind in set(before) - set(self.watched):
-            with self.mirror.asking() as heard:
-                self.mirror.reset(kind, None, (), heard)
+            self.mirror.clear(kind)
 
     async def prime(self, namespaces: Iterable[str]) -> None:
         """Begin with all there is in these namespaces, in all of them if there are none given. Raises ClusterError."""
@@ -123,7 +125,7 @@ class System:
         self._versions.clear()
         for kind in self.watched:
             for namespace in self._namespaces:
-                await self._read(kind, namespace)
+                _, self._versions[kind, namespace] = await self._read(kind, namespace)
         for service in list(self.mirror.services()):
             self.services.add(service)
 
@@ -135,9 +137,16 @@ class System:
             if kind is not NOVA_SERVICE
         ]
 
+    async def resync(self) -> None:
+        """Look for what the watches may have missed, until cancelled: as long as they are open."""
+        await self._resync.run([(kind, namespace) for kind in self.watched for namespace in self._namespaces])
+
     def opened(self) -> None:
         """Kopf's watch has been open for `relist.QUIET` seconds since `prime`."""
         self._relist.opened()
+
+    def _wake(self, service: ServiceKey) -> None:
+        self.services.add(service)
 
     async def reconcile(self, service: ServiceKey) -> float | None:
         """One reconcile, see `Reconciler`; `run` calls it, for each service that is due."""
@@ -154,17 +163,18 @@ class System:
     async def list_anew(self, kind: Kind, namespace: str | None) -> str:
         """Take a complete list over, and have the services looked at to which it is news; the version it was read at.
         Raises ClusterError."""
-        for service in await self._read(kind, namespace):
+        services, version = await self._read(kind, namespace)
+        for service in services:
             self.services.add(service)
-        return self._versions[kind, namespace]
+        return version
 
-    async def _read(self, kind: Kind, namespace: str | None) -> set[ServiceKey]:
-        """Read all objects of a kind; returns the services to which that is news. Raises ClusterError."""
+    async def _read(self, kind: Kind, namespace: str | None) -> tuple[set[ServiceKey], str]:
+        """Read all objects of a kind; returns the services to which that is news, and the version it was read at.
+        Raises ClusterError."""
         labels = "" if kind is NOVA_SERVICE else kind.label
         with self.mirror.asking() as heard:
             listed = await self._cluster.collection(kind, namespace, labels)
-        self._versions[kind, namespace] = listed.version
-        return self.mirror.reset(kind, namespace, listed.items, heard)
+        return self.mirror.reset(kind, namespace, listed.items, heard), listed.version
 
     async def _list_services(self) -> None:
         for namespace in self._namespaces:

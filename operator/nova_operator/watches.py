@@ -83,6 +83,7 @@ class Watches:
         ready, watches = asyncio.Event(), system.watches(streams)
         outdated = asyncio.create_task(system.discovery.changed(system.platform))
         others = [asyncio.create_task(watch.run()) for watch in watches]
+        others.append(asyncio.create_task(system.resync()))
         others.append(asyncio.create_task(self._when_watching(system, ready, watches)))
         kopfs = asyncio.create_task(self._kopf(sessions, system, ready))
         try:

@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from kubernetes.aio.client import ApiClient
 
+from nova_api import names
 from nova_operator import access
+from nova_operator.adoption import ANNOTATION
+from nova_operator.cluster import StaleError
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVICE, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
@@ -21,6 +26,7 @@ from nova_operator.watch import GoneError
 from tests.cluster.api import Api, Object, until
 from tests.cluster.scene import Scene
 from tests.cluster.test_operator_crash import DEFAULTS, NoSidecars
+from tests.cluster.workload import adopt, has_sidecar, nova, web
 
 Act = Callable[[], None]
 
@@ -31,12 +37,15 @@ class Overtaken(Kube):
     def __init__(self, api: ApiClient) -> None:
         super().__init__(api, Metrics())
         self.before_status: Act | None = None
+        self.before_give_back: Act | None = None
         self.after_get: Act | None = None
         self.after_pods: Act | None = None
 
     async def merge(self, kind: Kind, manifest: Any, *, subresource: str = "") -> Any:
         if subresource:
             self._once("before_status")
+        if kind is DEPLOYMENT and "spec" in manifest:
+            self._once("before_give_back")
         return await super().merge(kind, manifest, subresource=subresource)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
@@ -45,8 +54,8 @@ class Overtaken(Kube):
             self._once("after_get")
         return answer
 
-    async def list(self, kind: Kind, namespace: str | None, labels: str) -> Any:
-        answer = await super().list(kind, namespace, labels)
+    async def collection(self, kind: Kind, namespace: str | None, labels: str) -> Any:
+        answer = await super().collection(kind, namespace, labels)
         if kind is POD:
             self._once("after_pods")
         return answer
@@ -69,6 +78,11 @@ async def operator(kubeconfig: Path, **options: Any) -> AsyncIterator[tuple[Over
 
 def key_of(shop: Scene) -> ServiceKey:
     return ServiceKey(shop.namespace, shop.name)
+
+
+REFUSED = {"readinessProbe": {"httpGet": {"path": "/"}}}
+"""A spec with which the API server refuses the Deployment. Nothing is made then, and the service is in doubt: the next
+time, the API server is asked for all of it by name."""
 
 
 @asynccontextmanager
@@ -111,30 +125,129 @@ def test_a_service_made_anew_while_it_is_looked_for_is_served(apiserver: Path, a
     shop = Scene(api, namespace)
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create(**REFUSED))
+            await system.reconcile(key_of(shop))
+            assert shop.find(DEPLOYMENT) is None
+            api.delete(NOVA_SERVICE, *key_of(shop))
             cluster.after_get = lambda: system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
             await system.reconcile(key_of(shop))
+            assert cluster.after_get is None
 
     asyncio.run(scenario())
     assert shop.find(DEPLOYMENT) is not None
 
 
-def test_a_pod_that_goes_while_the_pods_are_listed_stays_gone(apiserver: Path, api: Api, namespace: str) -> None:
+@pytest.mark.parametrize("in_doubt", [True, False], ids=["the service's", "all"])
+def test_a_pod_that_goes_while_the_pods_are_listed_stays_gone(
+    apiserver: Path, api: Api, namespace: str, in_doubt: bool
+) -> None:
     shop = Scene(api, namespace)
-    shop.create()
+    document = shop.create()
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+
+            async def look() -> None:
+                if in_doubt:
+                    await system.reconcile(key_of(shop))
+                else:
+                    await system.list_anew(POD, namespace)
+
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
             await system.reconcile(key_of(shop))
             await soon(shop.pods)
-            await system.reconcile(key_of(shop))
+            if in_doubt:
+                system.feed.take(NOVA_SERVICE, "MODIFIED", shop.change(**REFUSED))
+                await system.reconcile(key_of(shop))
+            await look()
             (pod,) = shop.pods()
             assert [one.name for one in system.mirror.pods(key_of(shop))] == [pod["metadata"]["name"]]
             cluster.after_pods = lambda: system.feed.take(POD, "DELETED", pod)
-            await system.reconcile(key_of(shop))
+            await look()
             assert system.mirror.pods(key_of(shop)) == ()
 
     asyncio.run(scenario())
+
+
+def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_with_it(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    """Somebody removes the finalizer while it is given back, and the next service is quicker."""
+    name = f"d-{uuid4().hex[:6]}"
+    api.create(DEPLOYMENT, namespace, web(name))
+    adopt(api, namespace, name)
+    first, second = (ServiceKey(namespace, one) for one in (nova(name), f"{name}-next"))
+    body = {"workloadRef": {"name": name}, "ports": [{"port": 80, "appPort": 8080}]}
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (cluster, system):
+            for _ in range(2):  # the finalizer is written first
+                hear(api, system, first)
+                await system.reconcile(first)
+            assert has_sidecar(api.deployment(namespace, name))
+            api.delete(NOVA_SERVICE, *first)
+            hear(api, system, first)
+
+            def take() -> None:
+                """As another replica would: `second` has it."""
+                api.create(NOVA_SERVICE, namespace, {"metadata": {"name": second.name}, "spec": body})
+                live = api.deployment(namespace, name)
+                text = live["metadata"]["annotations"][ANNOTATION].replace(f'"{first.name}"', f'"{second.name}"')
+                metadata = {"annotations": {ANNOTATION: text}, "labels": {names.LABEL_SERVICE: second.name}}
+                api.patch(DEPLOYMENT, namespace, name, {"metadata": metadata})
+
+            cluster.before_give_back = take
+            await system.reconcile(first)
+            assert cluster.before_give_back is None
+            assert api.find(NOVA_SERVICE, *first) is None
+
+    asyncio.run(scenario())
+    live = api.deployment(namespace, name)
+    assert has_sidecar(live)
+    assert live["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
+
+
+def test_who_waits_for_a_deployment_has_its_turn_once_that_is_free(apiserver: Path, api: Api, namespace: str) -> None:
+    name = f"d-{uuid4().hex[:6]}"
+    api.create(DEPLOYMENT, namespace, web(name))
+    adopt(api, namespace, name)
+    body = {"workloadRef": {"name": name}, "ports": [{"port": 80, "appPort": 8080}]}
+    first, second = (ServiceKey(namespace, one) for one in (nova(name), f"{name}-next"))
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            hear(api, system, first)
+            await has_its_turn(system, first)
+            api.create(NOVA_SERVICE, namespace, {"metadata": {"name": second.name}, "spec": body})
+            hear(api, system, first)
+            system.mirror.put(NOVA_SERVICE, api.get(NOVA_SERVICE, *second))  # of itself it has no turn
+            await has_its_turn(system, second)
+            assert api.conditions(namespace, second.name)["Ready"] == ("False", "Conflict")
+            api.delete(NOVA_SERVICE, *first)
+            hear(api, system, first)
+            before = system.services.overdue()
+            await has_its_turn(system, first)
+            assert system.services.overdue() == before + 1
+            await has_its_turn(system, second)
+
+    asyncio.run(scenario())
+    assert api.deployment(namespace, name)["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
+
+
+async def has_its_turn(system: System, key: ServiceKey) -> None:
+    """And another one, as long as a Deployment's controller writes what the operator was about to."""
+    while True:
+        try:
+            await system.reconcile(key)
+        except StaleError:
+            continue
+        return
+
+
+def hear(api: Api, system: System, key: ServiceKey) -> None:
+    """The watch tells of the service as it is."""
+    system.feed.take(NOVA_SERVICE, "MODIFIED", api.get(NOVA_SERVICE, *key))
 
 
 class Expired:

@@ -24,6 +24,7 @@ from nova_operator.kinds import (
     HTTP_ROUTE,
     NOVA_SERVICE,
     POD,
+    POD_DISRUPTION_BUDGET,
     POD_MONITOR,
     PROMETHEUS_RULE,
     SERVICE,
@@ -139,7 +140,7 @@ def _rights(call: Call) -> Iterator[Right]:
 
 
 def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None:
-    """Everything an operator does to a namespace, and the look at all of it that it takes every two seconds here."""
+    """Everything an operator does to a namespace, and the look at all of it that it takes when it is in doubt."""
     with scene(api, namespace) as shop:
         shop.create(**EVERYTHING)
         complete(shop, job(shop))
@@ -154,6 +155,10 @@ def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None
         make_anew(api, DEPLOYMENT, namespace, shop.name, other_selector)
         until(lambda: _is_right(shop))
         looks = {(kind.api_version.rpartition("/")[0], kind.plural, "get") for kind in (*kinds, *OF_RELAYS)}
+        taken_away(shop, POD_DISRUPTION_BUDGET)
+        shop.becomes("Ready", "False", "Conflict")
+        api.delete(POD_DISRUPTION_BUDGET, namespace, shop.name)
+        shop.change(backpressure={"maxConcurrency": 8})
         until(lambda: looks <= used(calls))
         shop.change(**NOTHING)
         until(lambda: {kind for kind in kinds if shop.find(kind)} == {CONFIG_MAP, SERVICE, DEPLOYMENT})
@@ -163,6 +168,12 @@ def lead_through_everything(api: Api, namespace: str, calls: list[Call]) -> None
     give_back(api, namespace, "web")
     until(lambda: not has_sidecar(api.deployment(namespace, "web")))
     repair(api, namespace)
+
+
+def taken_away(shop: Scene, kind: Kind) -> None:
+    """Somebody makes a child theirs: then the service is in doubt."""
+    theirs = {"metadata": {"ownerReferences": None, "labels": {kind.label: None}}}
+    shop.api.patch(kind, shop.namespace, shop.name, theirs)
 
 
 OF_RELAYS = (DEPLOYMENT, POD_MONITOR, PROMETHEUS_RULE)

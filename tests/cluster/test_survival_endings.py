@@ -17,10 +17,11 @@ from tests.cluster.test_operator_overtaken import key_of, operator
 def test_a_service_deleted_before_its_status_is_written(apiserver: Path, api: Api, namespace: str) -> None:
     """The write fails, the next look finds nothing, and the children are left to the garbage collector."""
     shop = Scene(api, namespace)
-    uid = shop.create(replicas=2)["metadata"]["uid"]
+    document = shop.create(replicas=2)
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
             cluster.before_status = lambda: api.delete(NOVA_SERVICE, *key_of(shop))
             with pytest.raises(ClusterError):
                 await system.reconcile(key_of(shop))
@@ -28,7 +29,7 @@ def test_a_service_deleted_before_its_status_is_written(apiserver: Path, api: Ap
 
     asyncio.run(scenario())
     left = [child for kind in CHILDREN if (child := shop.find(kind)) is not None]
-    assert {child["metadata"]["ownerReferences"][0]["uid"] for child in left} <= {uid}
+    assert {child["metadata"]["ownerReferences"][0]["uid"] for child in left} <= {document["metadata"]["uid"]}
 
 
 def test_a_service_made_anew_before_its_status_is_written_has_its_own_in_the_end(
@@ -36,14 +37,15 @@ def test_a_service_made_anew_before_its_status_is_written_has_its_own_in_the_end
 ) -> None:
     """The API server pays no heed to the uid in a status."""
     shop = Scene(api, namespace)
-    shop.create(replicas=2)
+    document = shop.create(replicas=2)
 
     def renew() -> None:
         api.delete(NOVA_SERVICE, *key_of(shop))
         shop.create(replicas=0)
 
     async def scenario() -> None:
-        async with operator(apiserver, resync=0.0) as (cluster, system):
+        async with operator(apiserver) as (cluster, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
             cluster.before_status = renew
             with pytest.raises(StaleError, match="made anew"):
                 await system.reconcile(key_of(shop))

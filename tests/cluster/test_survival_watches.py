@@ -23,7 +23,7 @@ def gate(apiserver: Path, api: Api, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def operator(gate: Gate, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     log = tmp_path_factory.mktemp("operator") / "log"
-    options = (f"--namespace={namespace}", f"--watch-silence={SILENCE}")
+    options = (f"--namespace={namespace}", f"--watch-silence={SILENCE}", "--resync=86400")
     with running(gate.kubeconfig(), log, *options) as process:
         yield process
 
@@ -37,7 +37,7 @@ def shop(api: Api, namespace: str, operator: OperatorProcess) -> Iterator[Scene]
 
 
 def is_put_back(shop: Scene) -> None:
-    """Somebody deletes a child, of which only a watch tells: the next look without one is minutes away."""
+    """Somebody deletes a child, of which only a watch tells: the next list without one is hours away."""
     found = shop.find(SERVICE)
     assert found is not None
     shop.api.delete(SERVICE, shop.namespace, shop.name)

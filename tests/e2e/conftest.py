@@ -11,7 +11,7 @@ leave many pods or a second node behind: an upgrade replaces the pods of every s
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,14 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Provider]:
         chosen.down()
 
 
+SEEN = (
+    ("get", "nodes"),
+    ("get", "pods", "-A", "-o", "wide"),
+    ("get", "nsvc", "-A", "-o", "jsonpath={range .items[*]}{.metadata.name} {.status.conditions}{'\\n'}{end}"),
+    ("get", "events", "-A", "--sort-by=.lastTimestamp", "--field-selector=type=Warning"),
+    ("logs", "--namespace=nova-system", "-l", "app.kubernetes.io/name=nova", "--tail=60", "--prefix"),
+)
+"""What is shown of the cluster when a test fails."""
 BRING_UP_SECONDS = 600
 """The first test pays for images, chart and examples."""
 LAST = ("test_nodes.py", "test_backend.py")
@@ -88,6 +96,25 @@ def _turn(file: Path) -> int:
     if file.parent != Path(__file__).parent:
         return 0
     return 2 + LAST.index(file.name) if file.name in LAST else 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the cluster looks like when a test of it has failed: it is gone when somebody reads of that."""
+    report = yield
+    where = getattr(item, "funcargs", {}).get("stage") or getattr(item, "funcargs", {}).get("backend")
+    if report.failed and isinstance(where, Stage):
+        report.sections.append(("cluster", "\n\n".join(_asked(where, *words) for words in SEEN)))
+    return report
+
+
+def _asked(stage: Stage, *words: str) -> str:
+    try:
+        return f"$ kubectl {' '.join(words)}\n{stage.kubectl(*words, patience=20)}"
+    except CommandError as error:
+        return str(error)
 
 
 @pytest.fixture(scope="session")

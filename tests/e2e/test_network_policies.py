@@ -1,11 +1,12 @@
-"""NetworkPolicies on nodes that enforce them: those of services and of the operator let through what has to pass, and
-nothing else. Pods are on two nodes, since policies meet packets on both."""
+"""NetworkPolicies on nodes that enforce them: those of services, of relays and of the operator let through what has to
+pass, and nothing else. Pods are on two nodes, since policies meet packets on both."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,9 +15,12 @@ from nova_cli import chart
 from nova_cli.cluster import toolchain
 from nova_cli.cluster.provider import Provider
 from nova_cli.console import Console
+from nova_cli.demo.backend import stores
+from nova_cli.demo.backend.stage import DATA, Backend
 from nova_cli.demo.bring_up import SYSTEM_NAMESPACE, open_namespace
 from nova_cli.demo.stage import CLIENT, Stage
 from nova_cli.errors import CommandError, MissingRequirementError
+from nova_cli.images.stores import build_stores
 from nova_cli.repository import find_repository
 from tests.e2e import test_adopted, test_injection
 from tests.e2e.reach import DROPPED, OPEN, reached
@@ -124,6 +128,39 @@ def test_a_policy_goes_and_comes_with_its_mode(walled: Stage) -> None:
     assert becomes("Enforce", DROPPED)
 
 
+def test_a_canary_is_judged_and_pods_of_both_versions_hand_clients_over(walled: Stage) -> None:
+    """Its pods become ready, too: the kubelet's probes come in."""
+    before = walled.pods("desk")
+    (first, cookie), (second, _) = (_at(walled, pod.ip) for pod in before)
+    assert {first, second} == {pod.name for pod in before}
+    assert walled.eventually(lambda: _at(walled, before[1].ip, cookie)[0] == first, within=20)
+
+    with walled.load_meanwhile(DESK, rate=20, fresh=True) as end:
+        walled.patch("desk", {"spec": {"args": ["storefront", "--port=8081", "--catalog-url=http://vault:80/"]}})
+        known = {pod.uid for pod in before}
+        assert walled.eventually(lambda: bool(_rollout(walled).get("holdSince")), within=60)
+        (canary,) = (pod for pod in walled.pods("desk") if pod.uid not in known)
+        new, theirs = _at(walled, canary.ip)
+        assert new == canary.name
+        stable = [pod for pod in walled.pods("desk") if pod.uid in known]
+        assert walled.eventually(lambda: _at(walled, stable[0].ip, theirs)[0] == new, within=20)
+        assert walled.eventually(lambda: _rollout(walled)["phase"] == "Promoted", within=90)
+        report = end()
+    assert report["statuses"] == {"200": report["requests"]}, report
+
+
+def _at(stage: Stage, address: str, cookie: str = "") -> tuple[str, str]:
+    """Which pod serves what comes to the sidecar there, and the cookie that it gives."""
+    (answer,) = stage.call(f"http://{address}:15100/", headers={"cookie": cookie} if cookie else None)
+    assert answer["status"] == 200, answer
+    return json.loads(answer["body"])["servedBy"], answer["headers"].get("set-cookie", "").partition(";")[0]
+
+
+def _rollout(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.get("nsvc", "desk")["status"].get("rollout", {})
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "service", "deployment"),
     [
@@ -135,8 +172,11 @@ def test_a_policy_goes_and_comes_with_its_mode(walled: Stage) -> None:
 def test_a_deployment_that_was_there_is_walled_in_too(
     stage: Stage, walled: Stage, name: str, service: str, deployment: str
 ) -> None:
+    """A pod whose review took longer than the API server waits is replaced."""
     walled.kubectl("apply", "-f", "-", text=service)
-    walled.patch(name, {"spec": {"networkPolicy": {"mode": "Enforce", "allowFrom": [{"podSelector": {}}]}}})
+    policy = {"mode": "Enforce", "allowFrom": [{"podSelector": {}}]}
+    repair = {"annotations": {names.ANNOTATION_REPAIR: "true"}}
+    walled.patch(name, {"metadata": repair, "spec": {"networkPolicy": policy}})
     walled.kubectl("apply", "-f", "-", text=deployment)
     try:
         walled.kubectl("wait", "--for=condition=Ready", f"nsvc/{name}", "--timeout=120s", patience=130)
@@ -191,3 +231,41 @@ def _converged(stage: Stage) -> bool:
     told = conditions.get("Converged", {})
     current = told.get("observedGeneration") == found["metadata"]["generation"]
     return current and told.get("status") == "True" and found["status"].get("configHash") == stage.wanted_hash("vault")
+
+
+TILL: Final = f"""\
+apiVersion: nova.dev/v1alpha1
+kind: NovaService
+metadata: {{name: till}}
+spec:
+  image: nova/services:dev
+  args: [catalog, --port=8081]
+  ports: [{{port: 80, appPort: 8081}}]
+  upstreams: [{{name: database, host: postgres.{DATA}.svc, port: 5432, protocol: tcp}}]
+  resources: {{requests: {{cpu: 10m, memory: 32Mi}}}}
+  database:
+    secretRef: till-db
+    outbox: {{brokers: ["kafka.{DATA}.svc:9092"], replicas: 1}}
+  monitoring: {{mode: "Off"}}
+  networkPolicy: {{mode: Enforce}}
+"""
+
+
+def test_relays_reach_postgresql_and_kafka_and_nothing_else(cluster: Provider, walled: Stage) -> None:
+    backend = Backend(walled.kubectl_path, walled.kubeconfig, namespace=WALLED)
+    cluster.load([build_stores(Console())])
+    stores.apply(backend)
+    with Console(quiet=True).step("stores") as step:
+        stores.wait(backend, step)
+    stores.make_databases(backend, ["till"])
+    walled.kubectl("apply", "-f", "-", text=TILL)
+    walled.kubectl("wait", "--for=condition=OutboxRelayReady", "nsvc/till", "--timeout=120s", patience=130)
+    backend.sql("till", "SELECT nova_outbox_append('walled', '7', 'tried', '{\"through\": \"the wall\"}')")
+    assert backend.messages("walled", containing="the wall", within=30)
+
+    relay = walled.get("pods", "-l", f"app.kubernetes.io/name={names.relay('till')}")["items"][0]
+    vault = ip(walled, "vault")
+    places = {f"postgres.{DATA}:5432": OPEN, f"kafka.{DATA}:9092": OPEN, f"{vault}:15100": DROPPED, API_SERVER: DROPPED}
+    assert reached(walled, relay["metadata"]["name"], *places) == places
+    metrics = f"{relay['status']['podIP']}:{names.METRICS_PORT}"  # with monitoring Off
+    assert reached(walled, CLIENT, metrics) == {metrics: DROPPED}

@@ -137,6 +137,32 @@ def test_a_complete_list_of_pods_says_what_is_gone() -> None:
     assert [one.name for one in mirror.pods(SHOP)] == ["b"]
 
 
+def test_a_list_says_nothing_of_what_has_no_label() -> None:
+    """A Deployment of workloadRef that has none yet, or somebody else's namesake of a child: both were asked for."""
+    mirror = Mirror()
+    theirs = thing(1)
+    theirs["metadata"]["labels"] = {}
+    mirror.put(DEPLOYMENT, theirs)
+    assert mirror.reset(DEPLOYMENT, None, [], Heard()) == set()
+    assert mirror.get(DEPLOYMENT, "market", "shop") is not None
+    mirror.clear(DEPLOYMENT)
+    assert mirror.get(DEPLOYMENT, "market", "shop") is None
+
+
+def test_an_older_list_does_not_bring_back_what_a_newer_answer_says_is_gone() -> None:
+    mirror = Mirror()
+    for name in ("listed", "asked"):
+        mirror.put(CONFIG_MAP, thing(1, name=name, uid=name))
+    mirror.put(POD, pod("a", 1, ready=True))
+    with mirror.asking() as heard:
+        mirror.replace(CONFIG_MAP, "market", "asked", None, Heard())
+        mirror.reset(CONFIG_MAP, None, [], Heard())
+        mirror.reset(POD, None, [], Heard())
+    mirror.reset(CONFIG_MAP, None, [thing(1, name=name, uid=name) for name in ("listed", "asked")], heard)
+    mirror.reset(POD, None, [pod("a", 1, ready=True)], heard)
+    assert repr(mirror) == "<Mirror objects=0 pods=0>"
+
+
 def pod(name: str, version: int, ready: bool, **metadata: Any) -> dict[str, Any]:
     made = thing(version, uid=f"uid-{name}", name=name)
     made["metadata"] |= metadata

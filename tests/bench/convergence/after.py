@@ -41,7 +41,7 @@ class Rest:
     """An interval in which nobody wanted anything."""
 
     calls_per_minute: float
-    """Periodic looks too, so far as they fall into it: each service is looked at once in `--resync`."""
+    """Lists too, so far as they fall into it: each kind is listed once in `--resync`."""
     cpu_percent: float
     """Of one core."""
     rss_mb: float
