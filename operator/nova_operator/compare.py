@@ -16,6 +16,9 @@ import msgspec
 
 from nova_operator.desired.metadata import Manifest
 
+REVISION: Final = "deployment.kubernetes.io/revision"
+"""An annotation in which a Deployment's controller counts its ReplicaSets: nobody's word."""
+
 # How the API server identifies the items of a list in these objects (x-kubernetes-list-map-keys).
 _ITEM_KEYS: Final = ("mountPath", "ip", "name")
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][+-]?[0-9]{1,2})?")
@@ -43,7 +46,8 @@ def difference(desired: Any, observed: Any, path: str = "") -> str | None:
 def fingerprint(manifest: Manifest) -> str:
     """Hash of all that people and managers set; unlike the resource version it does not move with the status."""
     metadata = manifest["metadata"]
-    said = {name: metadata.get(name) for name in ("uid", "labels", "annotations", "ownerReferences")}
+    said = {name: metadata.get(name) for name in ("uid", "labels", "ownerReferences")}
+    said["annotations"] = {name: text for name, text in (metadata.get("annotations") or {}).items() if name != REVISION}
     rest = {name: value for name, value in manifest.items() if name not in {"metadata", "status"}}
     return hashlib.sha256(msgspec.json.encode((said, rest), order="sorted")).hexdigest()[:16]
 

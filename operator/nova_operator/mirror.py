@@ -19,15 +19,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from nova_operator.compare import REVISION
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.pods import PodView, view
 from nova_operator.reasons import PROGRESS_DEADLINE_EXCEEDED
 
 _NOTED: Final = frozenset({"resourceVersion", "generation", "managedFields"})
-_REVISION: Final = "deployment.kubernetes.io/revision"
-"""An annotation in which the controller counts its ReplicaSets."""
-
 _COUNTS: Final = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 _READ_FOR_STATUS: Final = frozenset({NOVA_SERVICE, DEPLOYMENT, JOB})
 
@@ -292,7 +290,7 @@ def _said(manifest: Manifest) -> Manifest:
     """What people and managers say in an object, without what its controller and the API server note in it."""
     metadata = {name: value for name, value in manifest["metadata"].items() if name not in _NOTED}
     annotations = metadata.get("annotations") or {}
-    metadata["annotations"] = {name: value for name, value in annotations.items() if name != _REVISION}
+    metadata["annotations"] = {name: value for name, value in annotations.items() if name != REVISION}
     return {**manifest, "metadata": metadata, "status": None}
 
 

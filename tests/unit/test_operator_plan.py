@@ -228,6 +228,10 @@ def test_the_fingerprint_moves_with_what_is_said_and_not_with_the_status() -> No
     moved = deepcopy(stored)
     moved["status"] = {"replicas": 2}
     moved["metadata"] |= {"resourceVersion": "8", "generation": 2, "managedFields": [{}]}
+    moved["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "2"  # its controller counts
     assert fingerprint(moved) == fingerprint(stored)
+    moved["metadata"]["annotations"]["team"] = "shop"
+    assert fingerprint(moved) != fingerprint(stored)
+    del moved["metadata"]["annotations"]["team"]
     moved["spec"]["replicas"] = 9
     assert fingerprint(moved) != fingerprint(stored)

@@ -121,8 +121,7 @@ class ReadThrough(Generic[K, V]):
         """Load it anew when it is asked for next; other processes' own memory lasts as long as the freshness says."""
         self._supersede(key)
         self.memory.drop(key)
-        if self._redis is not None and not await self._redis.drop(key, self._clock()):
-            self._doubt(key)
+        await self._unshare(key)
 
     async def close(self) -> None:
         """End what is loaded behind anybody's back."""
@@ -167,19 +166,27 @@ class ReadThrough(Generic[K, V]):
             self._count("loaded")
             entry = Entry(value, began, self._clock() - began)
             if self._finish(key, ticket, entry):
-                await self._share(key, value)
+                await self._share(key, value, ticket)
             return entry
 
     def _is_fresh(self, entry: Entry) -> bool:
         return self.freshness.state(entry, self._clock(), self._random) is State.FRESH
 
-    async def _share(self, key: K, value: V | None) -> None:
-        """Tell Redis; while it has not heard, this process does not take its word for the key."""
+    async def _share(self, key: K, value: V | None, ticket: object = None) -> None:
+        """Tell Redis; while it has not heard, this process does not take its word for the key. What a load has brought
+        is taken back where it was dropped or put meanwhile: nobody knows which of the two Redis was told last."""
         if self._redis is None:
             return
-        if await self._redis.put(key, value, self.freshness, self._clock()):
+        told = await self._redis.put(key, value, self.freshness, self._clock())
+        if ticket is not None and self._tickets.get(key) is not ticket:
+            await self._unshare(key)
+        elif told:
             self._doubtful.pop(key, None)
         else:
+            self._doubt(key)
+
+    async def _unshare(self, key: K) -> None:
+        if self._redis is not None and not await self._redis.drop(key, self._clock()):
             self._doubt(key)
 
     def _doubt(self, key: K) -> None:
@@ -201,7 +208,8 @@ class ReadThrough(Generic[K, V]):
                 del self._tickets[key]
 
     def _supersede(self, key: K) -> None:
-        self._tickets.pop(key, None)
+        if self._tickets.pop(key, None) is not None and self._redis is not None:
+            self._doubt(key)  # what that load has brought may be on its way there
         self._calls.forget(key)
 
     def _finish(self, key: K, ticket: object, entry: Entry) -> bool:

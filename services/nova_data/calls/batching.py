@@ -8,7 +8,8 @@ sequence in that order. Rules:
 
 * A value that is an exception is that key's error; the others have theirs.
 * A key that is missing from the mapping is `NotLoadedError`, unless `missing` says what stands for it.
-* An error of the call is everybody's in that batch. A call that hangs ends after `timeout`.
+* An error of the call is everybody's in that batch. A call that hangs ends after `timeout`; one that awaited what
+  somebody has cancelled, as a closed channel of gRPC does with its calls, is CallTimeoutError.
 * Who is cancelled leaves alone; a key that nobody wants any more is not loaded, and a call that nobody waits for is
   ended.
 * With `remember`, answers (not errors) are kept for as long as the batcher lives: for one request, say, as GraphQL's
@@ -144,6 +145,10 @@ class Batcher(Generic[K, V]):
         except TimeoutError as error:
             own = CallTimeoutError(self._timeout) if bound.expired() else error
             values = dict.fromkeys(keys, own)
+        except asyncio.CancelledError:
+            if not batch.waiting:
+                raise
+            values = dict.fromkeys(keys, CallTimeoutError(None))  # somebody else has ended what the call awaited
         except Exception as error:  # whatever it is, it is everybody's
             values = dict.fromkeys(keys, error)
         for key, waiters in batch.waiters.items():

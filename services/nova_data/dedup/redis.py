@@ -20,6 +20,7 @@ keeps the effect in PostgreSQL (`nova_data.dedup.postgres`), or gives the key on
   effect may take.
 * A live process that cannot confirm, since Redis is away, remembers that it owes the confirmation, and does not repeat
   the effect when the event is handed to it again.
+* A claim whose answer was lost is no claim of somebody else: who made it goes on with it.
 * An effect that is broken off, by a deadline say, is not known to have taken place, and is begun again.
 * A claim of somebody else is not an answer: whether the effect took place is not known yet. `ClaimedError` says when to
   ask again.
@@ -95,6 +96,8 @@ class RedisKeys:
         self._clock = clock
         self._owed: dict[bytes, bytes] = {}
         """Effects that took place and are not confirmed, with their claim; no more than there are events in hand."""
+        self._unheard: dict[bytes, tuple[float, bytes]] = {}
+        """Claims of which Redis did not say whether it has them, and until when it may; none of them is older."""
         self._metrics.add(self.scope)
 
     async def once(self, key: str, effect: Callable[[], Awaitable[object]]) -> bool:
@@ -106,8 +109,8 @@ class RedisKeys:
         known = digest(self.scope, key)
         name = f"nova:dedup:{self.scope}:{known.hex()}"
         if known not in self._owed:
-            token = secrets.token_bytes(12)
-            if await self._seen(known, name) or not await self._claim(name, token):
+            token = self._unheard.pop(known, (0.0, b""))[1] or secrets.token_bytes(12)
+            if not await self._first(known, name, token):
                 self._metrics.count(self.scope, "duplicate")
                 return False
             async with self._renewed(name, token):
@@ -119,6 +122,17 @@ class RedisKeys:
                 self._owed[known] = token
         await self._confirm(known, name, self._owed[known])
         return True
+
+    async def _first(self, known: bytes, name: str, token: bytes) -> bool:
+        """Whether the effect is to take place, by us. Where there was no answer Redis may have the claim all the same:
+        it is known again when the event is, which has not to wait for its own lease."""
+        try:
+            return not await self._seen(known, name) and await self._claim(name, token)
+        except (DedupStoreError, asyncio.CancelledError):
+            now = self._clock()
+            self._unheard = {one: kept for one, kept in self._unheard.items() if kept[0] > now}
+            self._unheard[known] = now + self._lease + TIMEOUT, token
+            raise
 
     async def _seen(self, known: bytes, name: str) -> bool:
         if self._recent is None:
@@ -132,8 +146,11 @@ class RedisKeys:
         lease = int(self._lease * 1000)
         if await self._ask("SET", name, token, "NX", "PX", lease):
             return True
-        if await self._ask("GET", name) == _DONE:
+        there = await self._ask("GET", name)
+        if there == _DONE:
             return False
+        if there == token and await self._ask("EVAL", _RENEW, 1, name, token, lease):
+            return True
         self._metrics.count(self.scope, "claimed")
         raise ClaimedError(retry_after=self._lease / 4)
 

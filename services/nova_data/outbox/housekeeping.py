@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
+import asyncpg
+
+from nova_data.database import GONE
 from nova_data.logs import get_logger
 from nova_data.outbox import retention
 from nova_data.outbox.policy import share
@@ -19,6 +22,7 @@ COUNT_EVERY: Final = 5.0
 RETAIN_EVERY: Final = 3600.0
 RETAIN_AGAIN: Final = 60.0
 """Seconds; the last one after a lock was not to be had."""
+ADVICE: Final = "run `nova-data outbox retain` as the owner of outbox_events, and the relay with --no-retain"
 
 
 class Housekeeping:
@@ -70,7 +74,8 @@ class Housekeeping:
         self._metrics.slots.set(0)
 
     async def _retain(self, session: Session) -> float:
-        """Seconds until the next time."""
+        """Seconds until the next time. Events do not wait for it: what is refused, as to who does not own the table, or
+        takes too long is told, and left until then."""
         now, patience = datetime.now(UTC), self._settings.lock_timeout
         try:
             made = await retention.make_partitions(
@@ -82,6 +87,12 @@ class Housekeeping:
         except retention.BUSY as error:
             get_logger().warning("partitions are in use", error=str(error), retry_in=RETAIN_AGAIN)
             return RETAIN_AGAIN
+        except (asyncpg.PostgresError, TimeoutError) as error:
+            if isinstance(error, GONE) and not isinstance(error, TimeoutError):
+                raise
+            words = str(error) or "not done within the time of a statement"
+            get_logger().error("partitions not looked after", error=words, retry_in=RETAIN_EVERY, advice=ADVICE)
+            return RETAIN_EVERY
         if made or dropped or kept:
             get_logger().info("partitions looked after", made=made, dropped=dropped, kept=kept)
         return RETAIN_EVERY

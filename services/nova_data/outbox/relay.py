@@ -30,7 +30,9 @@ finds events of transactions that took longer than that.
 
 When Kafka is gone a round ends without any acknowledgement. The breaker opens, the slots are left to relays that may
 reach Kafka, and after a while Kafka is asked whether it is back. Events stay where they are: memory does not grow, and
-no event is blamed. When PostgreSQL is gone the session begins anew.
+no event is blamed. When PostgreSQL is gone the session begins anew. So it does when PostgreSQL is there and refuses to
+mark (a disk is full, the database is read only): then each attempt brings Kafka what it has already, so attempts are
+ever further apart, until a round has come to its end.
 """
 
 import asyncio
@@ -82,6 +84,10 @@ class Relay:
             settings, self._publisher, self.breaker, metrics, lost=self._kafka_failed, rng=rng, clock=clock
         )
 
+        # until a round comes to its end
+        self._failures = 0
+        """Sessions that were lost since, or not to be had: one in which no event can be marked is no success."""
+
         # until the session ends
         self._session: Session | None = None
 
@@ -89,7 +95,6 @@ class Relay:
         """Relay until `stop`. A database that is gone is waited for. Raises OutboxError where it has no outbox, and for
         settings that Kafka's client does not take."""
         self._publisher.open()
-        failures = 0
         while not self._stopping:
             self.turned = self._clock()
             try:
@@ -100,12 +105,11 @@ class Relay:
                     wake=self._wake,
                 ) as session:
                     get_logger().info("database reached")
-                    failures = 0
                     await self._serve(session)
             except DatabaseError as error:
-                failures += 1
+                self._failures += 1
                 self._metrics.database_errors.inc()
-                wait = Backoff(0.2, 10.0).wait(failures, self._rng)
+                wait = Backoff(0.2, 10.0).wait(self._failures, self._rng)
                 get_logger().warning("database lost", error=str(error), retry_in=round(wait, 2))
                 await self._sleep(wait, wakes=False)
             finally:
@@ -135,6 +139,7 @@ class Relay:
             if await self._house.keep(session):
                 self._sender.floors.own(session.slots)
             there = await self._sender.round(session)
+            self._failures = 0
             pace.looked(found=there is not Found.NOTHING)
             if there is not Found.MORE:
                 self._publisher.look()

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from nova_data.consumer.message import Message
 from nova_data.database import GONE, connected
 from nova_data.errors import DataError
@@ -93,7 +95,7 @@ class Erasing:
             for user, named in due:
                 try:
                     await self._one(connection, user, named)
-                except DataError as error:  # the others do not wait for it
+                except (DataError, asyncpg.PostgresError, TimeoutError) as error:  # the others do not wait for it
                     get_logger().warning("erasing goes on later", reference=named, error=type(error).__name__)
                 else:
                     left -= 1

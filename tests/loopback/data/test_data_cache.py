@@ -160,6 +160,44 @@ def test_a_redis_that_did_not_hear_of_a_change_is_not_believed(tmp_path: Path) -
     asyncio.run(run())
 
 
+class LateTier(RedisTier):
+    """One to which what is put first comes late, and then all the same, as it does by a connection that is slow."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client, "late", dict[str, str], timeout=2.0)
+        self.asked, self.there = asyncio.Event(), asyncio.Event()
+        self.goes, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: Any, value: Any, freshness: Freshness, now: float) -> bool:
+        if self.asked.is_set():
+            return await super().put(key, value, freshness, now)
+        self.asked.set()
+        await self.goes.wait()
+        done = await super().put(key, value, freshness, now)
+        self.there.set()
+        await self.answers.wait()
+        return done
+
+
+def test_what_is_dropped_while_redis_is_told_of_it_does_not_come_back_from_there(redis_server: RedisServer) -> None:
+    async def run() -> None:
+        async with client(redis_server) as redis:
+            loads, tier = Loads({"a": "old"}), LateTier(redis)
+            cache = ReadThrough("late", loads, FRESH, redis=tier)
+            early = asyncio.create_task(cache.get("key"))
+            await tier.asked.wait()
+            loads.value = {"a": "new"}
+            await cache.drop("key")
+            tier.goes.set()
+            await tier.there.wait()
+            assert await cache.get("key") == {"a": "new"}
+            tier.answers.set()
+            assert await early == {"a": "old"}
+            assert await tiered(Loads({"a": "newest"}), redis, "late").get("key") != {"a": "old"}
+
+    asyncio.run(run())
+
+
 async def eventually(cache: ReadThrough[str, Any], expected: Any) -> None:
     async with asyncio.timeout(10 * CROWD):
         while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -178,6 +179,64 @@ def test_a_confirmation_that_is_owed_does_not_repeat_the_effect(server: Server) 
         assert repr(keys) == "<RedisKeys s owed=0>"
         assert registry.get_sample_value("nova_dedup_keys_total", {"scope": "s", "result": "first"}) == 1
         assert registry.get_sample_value("nova_dedup_keys_total", {"scope": "s", "result": "overtaken"}) == 0
+
+    run(server, work)
+
+
+class Losing:
+    """A client whose answer to the next claim gets lost on its way, when Redis has done what it was asked for."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._loses = True
+
+    async def execute_command(self, command: str, *words: Any) -> Any:
+        answer = await self._client.execute_command(command, *words)
+        if command == "SET" and self._loses:
+            self._loses = False
+            raise TimeoutError
+        return answer
+
+
+def test_a_claim_whose_answer_was_lost_is_gone_on_with(server: Server) -> None:
+    async def work(client: Redis) -> None:
+        keys, effect = RedisKeys(Losing(client), scope="s"), Effects()
+        inside, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> None:
+            await effect()
+            inside.set()
+            await go_on.wait()
+
+        with pytest.raises(DedupStoreError):
+            await keys.once("e1", effect)
+        with pytest.raises(ClaimedError):
+            await RedisKeys(client, scope="s").once("e1", effect)  # to another process it is a claim as any other
+        first = asyncio.create_task(keys.once("e1", slow))
+        async with asyncio.timeout(5 * CROWD):
+            await inside.wait()
+        with pytest.raises(ClaimedError):
+            await keys.once("e1", effect)
+        go_on.set()
+        assert await first
+        assert not await keys.once("e1", effect)
+        assert effect.count == 1
+
+    run(server, work)
+
+
+def test_a_claim_whose_answer_was_lost_may_be_somebody_elses_by_now(server: Server) -> None:
+    async def work(client: Redis) -> None:
+        keys, effect = RedisKeys(Losing(client), scope="s"), Effects()
+        with pytest.raises(DedupStoreError):
+            await keys.once("e1", effect)
+        (name,) = await client.keys("*")
+        await client.set(name, b"of another process, since the lease was over")
+        with pytest.raises(ClaimedError):
+            await keys.once("e1", effect)
+        await client.set(name, b"done")
+        assert not await keys.once("e1", effect)
+        assert effect.count == 0
 
     run(server, work)
 

@@ -204,6 +204,61 @@ def test_a_lost_database_is_waited_for(url: str, postgres: Postgres, kafka: Kafk
     assert by_aggregate(reader.messages) == {"a0": list(range(20))}
 
 
+@pytest.fixture
+def guest(url: str) -> Iterator[str]:
+    """The database's URL for somebody who may relay, and does not own the outbox."""
+    name = f"guest_{uuid.uuid4().hex[:12]}"
+    grants = f"CREATE ROLE {name} LOGIN; GRANT SELECT, UPDATE ON outbox_events TO {name}"
+    connected(url, lambda connection: connection.execute(grants))
+    yield url.replace("//nova@", f"//{name}@")
+    connected(url, lambda connection: connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}"))
+
+
+def test_partitions_that_cannot_be_looked_after_stop_no_events(url: str, guest: str, kafka: Kafka, topic: str) -> None:
+    connected(url, drop_coming_partitions)
+    with relaying(guest, kafka.url) as relay, kafka.reader(topic) as reader:
+        append(url, topic, range(3))
+        reader.until(3)
+        eventually(lambda: waiting(url) == 0)
+        said = relay.line("partitions not looked after")
+        assert "must be owner" in said["error"] or "permission denied" in said["error"]
+        assert "--no-retain" in said["advice"]
+        assert relay.metric("nova_outbox_database_errors_total") == 0
+
+
+async def drop_coming_partitions(connection: Any) -> None:
+    """Whoever looks after partitions has to make some."""
+    names = await connection.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outbox_events'::regclass"
+        " AND inhrelid <> 'outbox_events_default'::regclass"
+    )
+    for (name,) in names:
+        await connection.execute(f"DROP TABLE {name}")
+
+
+def test_a_database_that_takes_no_marks_is_tried_ever_less_often(
+    url: str, postgres: Postgres, kafka: Kafka, topic: str
+) -> None:
+    """Each attempt brings Kafka what it has already."""
+    append(url, topic, range(5))
+    setting = f'ALTER DATABASE "{url.rpartition("/")[2]}" SET default_transaction_read_only = '
+    postgres.sql(setting + "on")
+    try:
+        with relaying(url, kafka.url) as relay, kafka.reader(topic) as reader:
+            waits = [relay.line("database lost")["retry_in"] for _ in range(4)]
+            assert waits == sorted(waits)
+            assert waits[3] >= 0.8
+            postgres.sql(setting + "off")
+            eventually(lambda: waiting(url) == 0)
+            append(url, topic, [5])
+            eventually(lambda: waiting(url) == 0)
+            relay.line("database reached")
+            reader.take()
+        assert by_aggregate(reader.messages) == {"a0": list(range(6))}
+    finally:
+        postgres.sql(setting + "off")
+
+
 def test_settings_that_break_the_order_are_refused(url: str) -> None:
     for setting, message in (
         ("acks=0", "kafka: acks: set by the relay itself"),

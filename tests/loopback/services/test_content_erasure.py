@@ -203,3 +203,30 @@ def test_one_that_cannot_be_erased_keeps_nobody_else_waiting(
     reference = erase(kafka, prefix, anna.id)
     eventually(lambda: finished(database, reference), within=20)
     database.sql(f"DELETE FROM closed_accounts WHERE user_id = '{stuck}'")
+
+
+def test_one_whose_rows_postgresql_does_not_give_keeps_nobody_else_waiting(
+    content: Content, database: Database, kafka: Kafka, prefix: str
+) -> None:
+    stuck, anna = content.person(), content.person()
+    stuck.post()
+    anna.post()
+    database.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE deadlock_detected; END $$;"
+        f" CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON posts FOR EACH ROW WHEN (OLD.user_id = '{stuck.id}')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    first = erase(kafka, prefix, stuck.id)
+    eventually(lambda: closed(database, stuck.id), within=20)
+    try:
+        second = erase(kafka, prefix, anna.id)
+        eventually(lambda: finished(database, second), within=20)
+        assert not finished(database, first)
+    finally:
+        database.sql("DROP TRIGGER refuse ON posts; DROP FUNCTION refuse")
+    eventually(lambda: finished(database, first), within=20)
+
+
+def closed(database: Database, person: str) -> bool:
+    return bool(database.value(f"SELECT EXISTS (SELECT FROM closed_accounts WHERE user_id = '{person}')"))

@@ -96,6 +96,19 @@ def test_a_full_batch_does_not_wait() -> None:
     asyncio.run(run())
 
 
+def test_a_call_whose_own_call_was_cancelled_leaves_nobody_waiting() -> None:
+    async def run() -> None:
+        def cancelled(_keys: Sequence[int]) -> Any:
+            raise asyncio.CancelledError
+
+        squares = Batcher(Loader(cancelled))
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(squares.load(1), squares.load(2), return_exceptions=True)
+        assert [type(result) for result in results] == [CallTimeoutError] * 2
+
+    asyncio.run(run())
+
+
 def test_a_sequence_is_taken_in_the_order_of_the_keys() -> None:
     async def run() -> None:
         squares = Batcher(Loader(lambda keys: [key * key for key in keys]))
