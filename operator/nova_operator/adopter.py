@@ -145,7 +145,8 @@ class Adopter:
         settled[child] = settle(write, result)
         self._mirror.put(DEPLOYMENT, result)
         self._mirror.put(DEPLOYMENT, await self._until_written(result, disown))
-        self._holding[key] = holding
+        if holding is not None:  # else it was not made sure of: the next run asks
+            self._holding[key] = holding
         about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment adopted", **about, child=str(child), why=write.why)
         return None

@@ -57,6 +57,9 @@ class DatabaseState(msgspec.Struct, frozen=True, kw_only=True):
     holds: bool = False
     """Whether new pods wait for it."""
 
+    waiting: str = ""
+    """Hash of the pod template that waits for it."""
+
     reason: str = ""
     """Of what needs somebody: the Job cannot run, or failed."""
 
@@ -73,9 +76,8 @@ def hold(desired: tuple[Manifest, ...], scene: Scene) -> tuple[tuple[Manifest, .
     in_force = {marked_hash(one["spec"]["template"]) for one in (scene.stable, scene.canary) if one is not None}
     if state.phase == "Done" or wanted in in_force:
         return desired, state
-    state = replace(
-        state, message=f"{state.message}; new pods wait for it, and the version before serves on", holds=True
-    )
+    message = f"{state.message}; new pods wait for it, and the version before serves on"
+    state = replace(state, message=message, holds=True, waiting=wanted)
     if scene.stable is None or _is_leaving(scene.stable):
         return tuple(one for one in desired if one is not workload), state
     kept, _ = keep_ports(desired, scene.stable, scene.config_map)

@@ -64,9 +64,18 @@ class Election:
         if lease is None:
             return
         try:
-            await self._cluster.replace(LEASE, released(lease, _now()))
+            await self._give_back(lease)
         except ClusterError as error:
             log.warning("lease not given back", identity=self._me, error=str(error))
+
+    async def _give_back(self, lease: Manifest) -> None:
+        """A renewal that was cut short may have been written all the same."""
+        try:
+            await self._cluster.replace(LEASE, released(lease, _now()))
+        except StaleError:
+            there = await self._cluster.get(LEASE, self._namespace, self._name)
+            if there is not None and (there.get("spec") or {}).get("holderIdentity") == self._me:
+                await self._cluster.replace(LEASE, released(there, _now()))
 
     async def _attempt(self) -> bool:
         """Take or renew the lease. False: somebody else has it (then `_lease` is None) or the server did not answer."""

@@ -212,7 +212,8 @@ class Reconciler:
             desired, prepared = self._held(key, desired)
             desired = self._pilot.prepare(key, reading.service, desired, rollout)
             desired, chosen = self._with_last_good(key, reading.service, desired, before)
-            course = await self._pilot.steer(key, document, reading.service, desired, rollout)
+            waiting = prepared.waiting if prepared else ""
+            course = await self._pilot.steer(key, document, reading.service, desired, rollout, waiting=waiting)
             desired, rollout = course.desired, course.status
             outcome = await self._adopter.put_in_order(
                 document, reading.service, desired, self.defaults, memory.settled

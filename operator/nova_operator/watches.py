@@ -51,7 +51,7 @@ class Watches:
         self._connect = connect
 
     async def run(self, configuration: Configuration, system: System) -> None:
-        """Until it is cancelled, or Kopf ended because of a signal."""
+        """Until it is cancelled."""
         while True:
             await self._prime(system)
             self._state.pulse.begin()
@@ -67,10 +67,9 @@ class Watches:
                 if outdated:
                     log.info("the API server serves other kinds than before")
                     continue
-                self._stop()  # a signal reached Kopf before this process took it back
+                self._stop()  # Kopf has ended without an error, which nobody has asked it to
                 return
             finally:
-                self._catch_signals()
                 self._state.watching = False
                 await sessions.close()
                 await streams.close()
@@ -79,7 +78,7 @@ class Watches:
             await self._connect()
 
     async def _watch(self, sessions: Sessions, streams: Streams, system: System) -> bool:
-        """Whether it ended because there are other kinds to watch; False for a signal."""
+        """Whether it ended because there are other kinds to watch; False where Kopf ended."""
         ready, watches = asyncio.Event(), system.watches(streams)
         outdated = asyncio.create_task(system.discovery.changed(system.platform))
         others = [asyncio.create_task(watch.run()) for watch in watches]
@@ -99,13 +98,13 @@ class Watches:
         return False
 
     async def _kopf(self, sessions: Sessions, system: System, ready: asyncio.Event) -> None:
-        """Kopf's watch of the NovaServices. Returns after a signal."""
+        """Kopf's watch of the NovaServices, until it is cancelled."""
 
         async def login(**_: Any) -> kopf.AiohttpSession:
-            self._catch_signals()  # Kopf has just put its own handlers in place, which know nothing of the lease, and
-            return await sessions.login()  # forget a signal that comes while a watch fails
+            return await sessions.login()
 
-        await kopf.operator(  # ended by cancelling, not by its stop flag: it waits 5 s for whoever waits for that
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
             registry=handlers.registry(system.feed, login),
             settings=handlers.settings(self._options.resync, self._options.watch_silence),
             clusterwide=not self._options.namespaces,
@@ -115,6 +114,10 @@ class Watches:
             identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
             ready_flag=ready,
         )
+        # Kopf has put its own in place, which know nothing of the lease, and lose a signal when the kinds change. That
+        # was the last it did there, so none came in between.
+        self._catch_signals()
+        await kopf.run_tasks(tasks, ignored=others)  # ended by cancelling: for its stop flag it waits 5 s
 
     async def _prime(self, system: System) -> None:
         while True:
@@ -130,7 +133,6 @@ class Watches:
         for watch in watches:
             await watch.opened.wait()
         self._state.watching = True
-        self._catch_signals()  # again: the login may have come before Kopf put its own in place
         await asyncio.sleep(relist.QUIET)
         system.opened()
 

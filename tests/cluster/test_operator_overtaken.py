@@ -26,7 +26,7 @@ from nova_operator.watch import GoneError
 from tests.cluster.api import Api, Object, until
 from tests.cluster.scene import Scene
 from tests.cluster.test_operator_crash import DEFAULTS, NoSidecars
-from tests.cluster.workload import adopt, has_sidecar, nova, web
+from tests.cluster.workload import adopt, has_sidecar, nova, said, web
 
 Act = Callable[[], None]
 
@@ -206,6 +206,28 @@ def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_w
     live = api.deployment(namespace, name)
     assert has_sidecar(live)
     assert live["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
+
+
+def test_a_deployment_that_a_service_lets_go_of_right_after_is_given_back(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    """The spec changes before the service that has just adopted it has had a second turn."""
+    name = f"d-{uuid4().hex[:6]}"
+    before = api.create(DEPLOYMENT, namespace, web(name))
+    adopt(api, namespace, name)
+    service = ServiceKey(namespace, nova(name))
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            hear(api, system, service)
+            await system.reconcile(service)
+            assert has_sidecar(api.deployment(namespace, name))
+            api.change(namespace, service.name, workloadRef=None, image="registry.example/web:1")
+            hear(api, system, service)
+            await system.reconcile(service)
+
+    asyncio.run(scenario())
+    assert said(api.deployment(namespace, name)) == said(before)
 
 
 def test_who_waits_for_a_deployment_has_its_turn_once_that_is_free(apiserver: Path, api: Api, namespace: str) -> None:

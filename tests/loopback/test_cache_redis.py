@@ -12,6 +12,7 @@ import pytest
 from nova_api.proxy import Store
 from nova_api.request_policies.cache import CachePolicy
 from nova_api.units import Duration
+from nova_sidecar.store.subscriber import FIRST_WAIT
 from nova_sidecar.wire import entries
 
 from .support.inprocess import Bench, bench, run
@@ -63,6 +64,12 @@ class Pods:
 def connected(one: Bench) -> bool:
     tier = desk(one).tier
     return tier is not None and tier._subscriber.connected
+
+
+def tries(one: Bench) -> int:
+    """To join the channel, in vain."""
+    tier = desk(one).tier
+    return int(tier is not None and tier._subscriber._wait > FIRST_WAIT)
 
 
 def lookups(one: Bench) -> dict[str, int]:
@@ -217,6 +224,22 @@ def test_a_redis_that_is_killed_fails_no_request(redis: Server) -> None:
             redis.start()
             await one.until(lambda: connected(one))
             assert len(desk(one).responses) == 0, "what was missed meanwhile is not known: everything is forgotten"
+
+    run(scene(), seconds=90)
+
+
+def test_a_redis_that_comes_later_than_the_pod_makes_everything_be_forgotten(redis: Server) -> None:
+    """Pods that had it sooner may have changed something meanwhile."""
+
+    async def scene() -> None:
+        redis.stop()
+        async with bench(says(FRESH), **fields(at(redis), timeout=0.3)) as one:
+            await one.get("/a")
+            assert len(desk(one).responses) == 1
+            await one.until(lambda: tries(one) > 0)
+            redis.start()
+            await one.until(lambda: connected(one))
+            assert len(desk(one).responses) == 0
 
     run(scene(), seconds=90)
 

@@ -238,6 +238,31 @@ def test_a_call_ends_when_nobody_is_left(head_there: bool) -> None:
     run(scene())
 
 
+STREAM = b"HTTP/1.1 200 OK\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+
+
+@pytest.mark.parametrize("sooner", [False, True])
+def test_a_call_without_a_client_ends_when_the_others_get_another_ones_response(sooner: bool) -> None:
+    """A stream of events has no end of its own. `sooner`: another call had its head before this one."""
+
+    async def scene() -> None:
+        async with bench(silent, **policy(patience=0.2 if sooner else 10.0)) as at:
+            clients = await crowd(at, 2)
+            clients[0].leave()
+            await at.until(lambda: at.proxy.stats.ports[("inbound", "web")].downstream_active == 1)
+            if sooner:
+                (await at.app.until(2)).answer(body=b"own")
+                assert (await clients[1].answer()).body == b"own"
+            at.app.asked[0].send(STREAM)
+            await at.app.asked[0].gone.wait()
+            if not sooner:
+                (await at.app.until(2)).answer(body=b"own")
+                assert (await clients[1].answer()).body == b"own"
+            await at.until(lambda: at.proxy.in_flight == 0)
+
+    run(scene())
+
+
 def test_a_slow_call_gets_company_one_at_a_time() -> None:
     async def scene() -> None:
         async with bench(silent, **policy(patience=0.05)) as at:

@@ -13,7 +13,7 @@ import pytest
 
 from .conftest import StartApp, StartSidecar
 from .support.certificates import Authority
-from .support.issuer import OTHER, RS256, Issuer, token
+from .support.issuer import OTHER, RS256, Issuer, Key, token
 from .support.message import response
 from .support.ports import free_ports
 from .support.sidecar import Sidecar, with_fields
@@ -42,6 +42,30 @@ def test_a_new_key_is_fetched_when_a_token_names_it(start: StartSidecar, app: St
     assert ask(sidecar, bearer(token())).status == 200
     issuer.publish(RS256.public(), OTHER.public())
     assert ask(sidecar, bearer(token(OTHER))).status == 200
+    assert issuer.asked == 2
+
+
+@pytest.mark.parametrize("kid", [None, "the same"])
+def test_a_new_key_of_the_same_name_is_fetched_when_a_token_is_signed_with_it(
+    start: StartSidecar, app: StartApp, issuer: Issuer, kid: str | None
+) -> None:
+    def named(key: Key) -> dict[str, Any]:
+        found = key.public(kid=kid)
+        return found if kid else {name: value for name, value in found.items() if name != "kid"}
+
+    issuer.publish(named(RS256))
+    sidecar = start(asking(app().address, policy(issuer)))
+    assert ask(sidecar, bearer(token(header={"kid": kid}))).status == 200
+    issuer.publish(named(OTHER))
+    assert ask(sidecar, bearer(token(OTHER, header={"kid": kid}))).status == 200
+
+
+def test_made_up_signatures_cause_no_flood_of_fetches(start: StartSidecar, app: StartApp, issuer: Issuer) -> None:
+    sidecar = start(asking(app().address, policy(issuer)))
+    eventually(lambda: state(sidecar)["keys"] == 1)
+    for number in range(30):
+        forged = token(OTHER, header={"kid": RS256.kid}, jti=str(number))
+        assert ask(sidecar, bearer(forged)).status == 401
     assert issuer.asked == 2
 
 

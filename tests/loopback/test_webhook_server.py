@@ -120,6 +120,18 @@ def test_a_review_is_answered() -> None:
     served(test)
 
 
+def test_a_review_of_the_largest_objects_is_answered() -> None:
+    """An update has the object twice, and etcd takes 1.5 MiB of each."""
+    large = {"kind": "NovaService", "spec": {"text": "x" * (3 * 512 * 1024)}}
+    request = {"uid": "u-1", "operation": "UPDATE", "namespace": "shop", "object": large, "oldObject": large}
+    review = json.dumps({**REVIEW, "request": request}).encode()
+
+    async def test(door: Door, worn: Pair) -> None:
+        assert (await door.ask(worn, post("/validate", review), review))[0] == 200
+
+    served(test)
+
+
 WRONG = [
     (404, post("/other", BODY), BODY),
     (405, f"GET /validate HTTP/1.1\r\n{JSON}", b""),

@@ -27,6 +27,9 @@ FIELD_MANAGER: Final = "nova-operator-certificates"
 _LONGEST_SETTLE: Final = 60.0
 """Seconds after which API servers have heard of a changed webhook configuration; they watch them."""
 
+RETRY: Final = 2.0
+"""Seconds until a round that failed is tried again: without a first one no API server trusts the webhooks."""
+
 log = structlog.get_logger()
 
 
@@ -61,7 +64,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Round after round, until cancelled."""
-        await rounds("tend the certificate", self._round, self._settle / 2)
+        await rounds("tend the certificate", self._round, min(RETRY, self._settle / 2))
 
     async def _round(self) -> float:
         await self.tend(time.monotonic())

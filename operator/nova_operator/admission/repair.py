@@ -2,8 +2,8 @@
 
 A pod misses it when no webhook answered at its birth, when its label came later, or when it is older than its service.
 Rules of repair: a pod is evicted only where somebody makes it again; one at a time, and the next one only when its
-successor is there and every other pod is ready; never in a storm. If pods still come without the sidecar, more
-evictions would only do harm: it waits, longer each time, until the cause is gone.
+successor is there and every pod with the sidecar is ready; never in a storm. If pods still come without the sidecar,
+more evictions would only do harm: it waits, longer each time, until the cause is gone.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def choose(pods: Iterable[InjectedPod], memory: Memory, now: float) -> Choice:
         return Choice(None, "", memory)
     if not candidates:
         return Choice(None, "somebody to delete them: nobody would make them again", memory)
-    obstacle = _obstacle(found, candidates[0], memory, now)
+    obstacle = _obstacle(found, memory, now)
     if obstacle:
         return Choice(None, obstacle, memory)
     known = frozenset(pod.uid for pod in missed)
@@ -149,7 +149,7 @@ def _look_back(memory: Memory, missed: list[InjectedPod], now: float) -> Memory:
     return msgspec.structs.replace(memory, known=known, pause=pause, not_before=now + pause, paused=True)
 
 
-def _obstacle(pods: list[InjectedPod], chosen: InjectedPod, memory: Memory, now: float) -> str:
+def _obstacle(pods: list[InjectedPod], memory: Memory, now: float) -> str:
     """What must be first; empty if nothing."""
     if now < memory.not_before:
         return "the webhook: new pods come without the sidecar, too" if memory.paused else "the pod replaced last"
@@ -158,5 +158,6 @@ def _obstacle(pods: list[InjectedPod], chosen: InjectedPod, memory: Memory, now:
         return f"pod {leaving}, which is leaving"
     if len(pods) < memory.expected and now - memory.evicted_at < PATIENCE:
         return "the successor of the pod replaced last"
-    unready = next((pod.name for pod in pods if not pod.ready and pod is not chosen), None)
+    # One without the sidecar may never be ready without it, and gets no traffic either way.
+    unready = next((pod.name for pod in pods if pod.sidecar and not pod.ready), None)
     return f"pod {unready}, which is not ready" if unready is not None else ""

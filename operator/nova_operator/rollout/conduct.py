@@ -44,6 +44,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """The Deployments that there are."""
 
     canary: Manifest | None
+    waiting: str = ""
     unfit: str = ""
     """See `machine.Seen`."""
 
@@ -122,6 +123,7 @@ def _seen(scene: Scene, deployment: Manifest, judgement: Judgement) -> Seen:
         replicas=_replicas(scene, deployment),
         judgement=judgement,
         command=read_command(scene.metadata),
+        waiting=scene.waiting,
         unfit=scene.unfit,
         autoscaled=autoscaled,
     )

@@ -71,6 +71,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the canary in this step."""
 
     command: Command | None = None
+    waiting: str = ""
+    """Hash of the template of the spec where that waits for its database; `desired` is the stable one's then."""
+
     unfit: str = ""
     """Why the template of the spec cannot be tried by a canary; empty where it can."""
 
@@ -131,6 +134,8 @@ def _settled(before: RolloutStatus, seen: Seen) -> RolloutStatus:
     """The template is in force."""
     if before.phase == "Promoted" and before.canary == seen.desired:
         return before
+    if before.phase == "Aborted" and seen.waiting == before.canary:
+        return before  # its Job runs once more: that is no way back to the stable template
     if before.phase in UNDER_WAY and before.canary != seen.desired:
         message = f"the spec went back to the stable version; the canary {before.canary} is gone"
         return RolloutStatus(stable=seen.desired, message=message)
@@ -180,7 +185,8 @@ def _why_back(rollout: Rollout, status: RolloutStatus, seen: Seen, now: datetime
         return "somebody said so: nova rollout abort"
     if seen.canary is not None and seen.canary.template == seen.desired and seen.canary.trouble:
         return f"the canary's pods do not run: {seen.canary.trouble}"
-    if status.hold_since == "" and _passed(status.since, now) > PROGRESS_DEADLINE:
+    late = status.hold_since == "" and _passed(status.since, now) > PROGRESS_DEADLINE
+    if late and not _ready(seen, status.weight):  # they may have become so while no operator looked
         return f"the canary's pods were not ready within {PROGRESS_DEADLINE:.0f} s: {_waiting_for_pods(seen)}"
     if rollout.checks.mode == "Enforce" and seen.judgement.outcome == "bad":
         return seen.judgement.message
@@ -201,8 +207,15 @@ def _holding(rollout: Rollout, status: RolloutStatus, seen: Seen, now: datetime)
         if rollout.on_inconclusive == "Hold":
             advice = "; go on with: nova rollout promote"
             return replace(status, phase="Inconclusive", message=found.message + advice)
-        return _next(rollout, status, now, f"goes on with little traffic: {found.message}")
-    return _next(rollout, status, now, f"{found.message}{said}")
+        return _go_on(rollout, status, seen, now, f"goes on with little traffic: {found.message}")
+    return _go_on(rollout, status, seen, now, f"{found.message}{said}")
+
+
+def _go_on(rollout: Rollout, status: RolloutStatus, seen: Seen, now: datetime, why: str) -> RolloutStatus:
+    """Not with pods that were ready once and are no longer: nothing takes a version back that comes into force."""
+    if not _ready(seen, status.weight):
+        return replace(status, phase="Progressing", message=_waiting_for_pods(seen))
+    return _next(rollout, status, now, why)
 
 
 def _next(rollout: Rollout, status: RolloutStatus, now: datetime, why: str) -> RolloutStatus:

@@ -111,15 +111,18 @@ class Pilot:
         service: NovaService,
         desired: tuple[Manifest, ...],
         before: RolloutStatus,
+        *,
+        waiting: str = "",
     ) -> Course:
-        """Decide, write the decision down, and say what follows. `desired` are the children without a canary.
+        """Decide, write the decision down, and say what follows. `desired` are the children without a canary, `waiting`
+        is the hash of the pod template that waits for the database.
 
         Raises ClusterError for what may work later; nothing of the decision is in force then.
         """
         rollout = service.spec.rollout
         if rollout.strategy == "Rolling" and before == RolloutStatus():
             return Course(desired, before)
-        scene = await self._look(key, document, desired)
+        scene = await self._look(key, document, desired, waiting)
         conductor = self._conductors.get(key) or Conductor()
         after = conductor.decide(rollout, before, scene, self._wall())
         if _decision(after) != _decision(before):
@@ -144,7 +147,7 @@ class Pilot:
             self._conductors.pop(key, None)
         self._delivery.watch(key, self.look if under_way else None)
 
-    async def _look(self, key: ServiceKey, document: Manifest, desired: tuple[Manifest, ...]) -> Scene:
+    async def _look(self, key: ServiceKey, document: Manifest, desired: tuple[Manifest, ...], waiting: str) -> Scene:
         """The stable Deployment may have lost the label by which it is watched; it must not be taken for missing."""
         stable = self._mirror.get(DEPLOYMENT, *key)
         if stable is None:
@@ -156,6 +159,7 @@ class Pilot:
             desired=desired,
             stable=stable,
             canary=self._mirror.get(DEPLOYMENT, key.namespace, names.canary(key.name)),
+            waiting=waiting,
             unfit=ADVICE if key in self._unfit else "",
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),

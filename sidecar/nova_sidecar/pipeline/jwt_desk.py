@@ -185,9 +185,10 @@ class JwtDesk:
         store = self._store(now, needed=slow or ring.empty)
         if keys and store is None and not slow:
             found = self._verified(judged, digest, *check(token, keys))
-            self._settle(digest, found, self._wall())
-            return found
-        if not keys and store is None and not ring.seek(now):
+            if found is not Fault.SIGNATURE or not ring.seek(now):
+                self._settle(digest, found, self._wall())
+                return found
+        elif not keys and store is None and not ring.seek(now):
             return Fault.KEYS_UNAVAILABLE if ring.empty else Fault.KEY
         if len(self._asking) >= MOST:
             return Fault.BUSY
@@ -236,16 +237,21 @@ class JwtDesk:
         return judged._replace(thumbprint=parts[2])
 
     async def _found_out(self, token: Token, judged: Verdict, digest: bytes) -> Verdict | Fault:
-        """Verify the signature, with keys that may have to be fetched first."""
+        """Verify the signature, with keys that may have to be fetched first: the issuer may have a new one, without a
+        name or by the same one."""
         ring = self._rings.get(judged.issuer)
-        keys: list[Verifier] = []
-        if ring is not None:
-            keys = ring.fitting(token.algorithm, token.kid, self._shared.clock())
-            if not keys and ring.seek(self._shared.clock()):
-                await self._fetched(ring)
-                keys = ring.fitting(token.algorithm, token.kid, self._shared.clock())
-        if ring is None or not keys:
-            return Fault.KEYS_UNAVAILABLE if ring is None or ring.empty else Fault.KEY
+        if ring is None:
+            return Fault.KEYS_UNAVAILABLE
+        found = await self._by_keys_of(ring, token, judged, digest)
+        if isinstance(found, Fault) and ring.seek(self._shared.clock()):
+            await self._fetched(ring)
+            found = await self._by_keys_of(ring, token, judged, digest)
+        return found
+
+    async def _by_keys_of(self, ring: KeyRing, token: Token, judged: Verdict, digest: bytes) -> Verdict | Fault:
+        keys = ring.fitting(token.algorithm, token.kid, self._shared.clock())
+        if not keys:
+            return Fault.KEYS_UNAVAILABLE if ring.empty else Fault.KEY
         if not any(key.slow for key in keys):
             return self._verified(judged, digest, *check(token, keys))
         if self._pool is None:

@@ -2,13 +2,15 @@
 
     fetched ── refresh ──▶ fetched again, in the background: nobody waits for it, the keys there are go on
        │                      └── fails ──▶ again after 1 s, 2 s, … 60 s; when they are `staleFor` old there are none
-       ├── a token names a key that is not there ──▶ fetched at once, since the issuer may have made a new one
+       ├── a token names a key that is not there, or none has signed it ──▶ fetched at once, since the issuer may have
+       │       made a new one
        └── none at all ──▶ again after 1 s, 2 s, 4 s, 5 s, and when a token comes: a pod may start before its issuer
 
 Rules:
 
 * One fetch at a time, whoever asks; all wait for the same answer.
-* Tokens with made-up names of keys cause no more than one fetch in `SPACING` seconds; in between, unknown is unknown.
+* Tokens with made-up names of keys or made-up signatures cause no more than one fetch in `SPACING` seconds; in
+  between, unknown is unknown.
 * Without any keys a token has them fetched where the last try ended a second ago or earlier, and waits for no more than
   another second: every request fails meanwhile, so the first one after the issuer has come should be let in.
 * An answer without a single usable key counts as a failure: an issuer that publishes nothing has had an accident.

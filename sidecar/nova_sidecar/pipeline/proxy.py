@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -89,7 +89,7 @@ class Proxy:
         self._ports: dict[Key, Port] = {}
         self._removed: list[Port] = []
         self._former_siblings: list[Siblings] = []
-        self._finishing: list[asyncio.Task[None]] = []
+        self._finishing: set[asyncio.Task[None]] = set()
         self._doors: dict[Place, _Door] = {}
         self._shared = Shared(
             access_log=access_log,
@@ -149,7 +149,7 @@ class Proxy:
         self._exchange_desks(before, self._shared.desk)
         self._shared.desks.start(config, desks)
         if desks is not None:
-            self._finishing.append(self._shared.loop.create_task(desks.finish(self._shared.desks)))
+            self._wind_up(desks.finish(self._shared.desks))
         self._commit(config, fresh, doors)
 
     def _session_desk(self, config: ProxyConfig) -> "SessionDesk | None":
@@ -170,10 +170,16 @@ class Proxy:
             now.start(before)
         if before is not None:
             before.stop()
-            self._finishing.append(self._shared.loop.create_task(before.finish(now)))
+            self._wind_up(before.finish(now))
         if before is not None and now is None:
             before.siblings.retire()
             self._former_siblings.append(before.siblings)
+
+    def _wind_up(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let what is no longer in force come to its end."""
+        task = self._shared.loop.create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     def _commit(self, config: ProxyConfig, fresh: dict[Key, Port], doors: dict[Place, _Door]) -> None:
         ports: dict[Key, Port] = {}
@@ -310,7 +316,7 @@ class Proxy:
         for port in ports:
             port.close()
         self._exchange_desks(self._shared.desk, None)
-        await asyncio.gather(*self._finishing)
+        await asyncio.gather(*self._finishing, return_exceptions=True)  # what is left is ended whatever they meet
         if self._shared.desks is not None:
             await self._shared.desks.finish(None)
         for siblings in self._former_siblings:

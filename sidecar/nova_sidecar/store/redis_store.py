@@ -29,7 +29,8 @@ from nova_sidecar.store.port import LARGEST, LONGEST_HOLDER, StoreError
 PATIENCE: Final = 2.0
 """Seconds for a connection, and for an answer on it."""
 QUIET: Final = 5.0
-"""Seconds without a message after which a channel's connection is asked whether it is still there."""
+"""Seconds without a message after which a channel's connection is asked whether it is still there, and for which its
+answer is waited for."""
 
 AGAIN: Final = 0.02
 """Longest wait before that, seconds."""
@@ -162,8 +163,11 @@ class RedisBackend:
     async def _hear(self, messages: Any, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
         message = await messages.get_message(timeout=QUIET)
         if message is None:
-            await messages.ping()  # a connection that is dead in silence fails here
-        elif message["type"] == "message":
+            await messages.ping()  # the kernel takes it, and goes on sending it for a quarter of an hour
+            message = await messages.get_message(timeout=QUIET)
+        if message is None:
+            raise TimeoutError
+        if message["type"] == "message":
             heard(message["data"])
         elif message["type"] == "subscribe":
             joined()  # the client connects and subscribes anew by itself, and says so only thus

@@ -23,7 +23,8 @@ LONGEST_WAIT: Final = 5.0
 
 
 class Subscriber:
-    """See the module. `joined` is told whether it had been connected before."""
+    """See the module. `joined` is told whether something may have been missed: it had been connected before, or could
+    not be at first."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Subscriber:
         self._joined = joined
         self._rng = rng or Random()  # noqa: S311 - spreads reconnections
         self._task: asyncio.Task[None] | None = None
-        self._before = False
+        self._missed = False
         self._wait = FIRST_WAIT
         self.connected = False
 
@@ -62,6 +63,7 @@ class Subscriber:
             except StoreError as error:
                 if self.connected:
                     get_logger().warning("store channel lost", error=str(error))
+            self._missed = True
             self.connected = False
             await asyncio.sleep(self._wait * (1 - self._rng.random() / 2))
             self._wait = min(LONGEST_WAIT, self._wait * 2)
@@ -69,5 +71,5 @@ class Subscriber:
     def _ready(self) -> None:
         self.connected = True
         self._wait = FIRST_WAIT
-        self._joined(self._before)
-        self._before = True
+        self._joined(self._missed)
+        self._missed = True  # by whoever joins again

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from nova_operator.admission.certificates import Pair, bundle, read
-from nova_operator.admission.keeper import Keeper
-from nova_operator.cluster import ClusterError, StaleError
+from nova_operator.admission.keeper import RETRY, Keeper
+from nova_operator.cluster import ClusterError, StaleError, UnavailableError
 from nova_operator.kinds import MUTATING_WEBHOOKS, SECRET, VALIDATING_WEBHOOKS, Kind
 from tests.unit.admission.test_certificates import proves
 
@@ -105,6 +105,24 @@ def everybody_is_trusted(store: Store, also: Pair | None) -> bool:
     before still."""
     worn = [pair for pair in (store.current(), also) if pair is not None]
     return all(proves(told, pair) for told in store.bundles() for pair in worn)
+
+
+def test_an_api_server_that_did_not_answer_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the first round no webhook is trusted, and pods start without the sidecar."""
+    store, waits = Store(), []
+
+    async def refuse(*_: Any) -> None:
+        raise UnavailableError("no answer")
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        raise KilledError
+
+    monkeypatch.setattr(store, "get", refuse)
+    monkeypatch.setattr("nova_operator.admission.rounds.asyncio.sleep", sleep)
+    with pytest.raises(KilledError):
+        asyncio.run(keeper(store, BORN).run())
+    assert waits == [RETRY]
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

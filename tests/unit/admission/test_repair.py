@@ -45,6 +45,15 @@ def test_one_that_is_not_ready_goes_first() -> None:
     assert choose([pod("a"), pod("b", ready=False)], Memory(), 0.0).pod == pod("b", ready=False)
 
 
+def test_pods_that_cannot_be_ready_without_the_sidecar_do_not_wait_for_each_other() -> None:
+    pods = [pod("a", ready=False), pod("b", ready=False), pod("bare", ready=False, replaced=False)]
+    first = choose(pods, Memory(), 0.0)
+    assert first.pod == pods[0]
+    starting = [*pods[1:], pod("new", sidecar=True, ready=False)]
+    assert choose(starting, first.memory, SPACING).waits_for == "pod new, which is not ready"
+    assert choose([*pods[1:], pod("new", sidecar=True)], first.memory, SPACING).pod == pods[1]
+
+
 def test_a_service_that_was_scaled_down_meanwhile_does_not_wait_for_ever() -> None:
     first = choose([pod("a"), pod("b"), pod("c")], Memory(), 0.0)
     assert choose([pod("b")], first.memory, SPACING + 1).pod is None

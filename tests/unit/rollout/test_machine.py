@@ -89,6 +89,12 @@ ROWS: dict[str, tuple[Rollout, RolloutStatus, Seen, tuple[str, int]]] = {
         seen(canary=None),
         ("Aborted", 1),
     ),
+    "not those that became ready while no operator looked": (
+        CANARY,
+        replace(at(1, held=None), since="2026-01-05T09:00:00Z"),
+        seen(),
+        ("Progressing", 1),
+    ),
     "pods that crash end it": (
         CANARY,
         at(1),
@@ -104,6 +110,18 @@ ROWS: dict[str, tuple[Rollout, RolloutStatus, Seen, tuple[str, int]]] = {
     "the hold is waited for": (CANARY, at(1, held=299), seen(), ("Progressing", 1)),
     "then comes the next step": (CANARY, at(1, held=OVER), seen(), ("Progressing", 2)),
     "after the last one the promotion": (CANARY, at(3, held=61), seen(canary=ready(3)), ("Promoting", 3)),
+    "not with pods that are ready no longer": (
+        CANARY,
+        at(3, held=61),
+        seen(canary=replace(ready(3), available=3, settled=False)),
+        ("Progressing", 3),
+    ),
+    "nor the next step, with little traffic": (
+        replace(CANARY, on_inconclusive="Promote"),
+        at(1, held=OVER),
+        seen(judgement=FEW, canary=version("new", 1, available=0, settled=False)),
+        ("Progressing", 1),
+    ),
     "checks end it at once": (CANARY, at(1, held=2), seen(judgement=BAD), ("Aborted", 1)),
     "also while its pods start": (CANARY, at(1, held=None), seen(judgement=BAD), ("Aborted", 1)),
     "also at a gate": (GATED, at(1, rollout=GATED, phase="Gated", held=OVER), seen(judgement=BAD), ("Aborted", 1)),
@@ -126,6 +144,18 @@ ROWS: dict[str, tuple[Rollout, RolloutStatus, Seen, tuple[str, int]]] = {
     "what was taken back stays so": (CANARY, at(1, phase="Aborted"), seen(canary=None), ("Aborted", 1)),
     "until there is another template": (CANARY, at(1, phase="Aborted"), seen(desired="newer"), ("Progressing", 1)),
     "or the stable one again": (CANARY, at(1, phase="Aborted"), seen(desired="old", canary=None), ("Idle", 0)),
+    "but not while it waits for its database anew": (
+        CANARY,
+        at(1, phase="Aborted"),
+        seen(desired="old", waiting="new", canary=None),
+        ("Aborted", 1),
+    ),
+    "another that waits for it is no reason": (
+        CANARY,
+        at(1, phase="Aborted"),
+        seen(desired="old", waiting="newer", canary=None),
+        ("Idle", 0),
+    ),
     "another template begins anew": (
         CANARY,
         at(2, held=OVER),
