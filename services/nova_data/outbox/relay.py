@@ -25,8 +25,10 @@ share the slots evenly, and one that dies leaves its own to the others within a 
 
 What is late. Events become visible when their transaction commits, not in the order of their positions. Of one
 aggregate they do not overtake each other (`schema`). So that what was published long ago is not read over and over, a
-round begins at the position where rounds were 10 s ago (`rounds.LAG`); every 10 s one begins at the beginning, and
-finds events of transactions that took longer than that.
+round begins at the position where rounds were 10 s ago (`rounds.LAG`), or, while a transaction that writes to the
+outbox is open for longer than that, where they were before it began: else its event would be passed over, and the next
+one of the aggregate, which was only waiting for that transaction's lock, would come first. Every 10 s a round begins at
+the beginning all the same.
 
 When Kafka is gone a round ends without any acknowledgement. The breaker opens, the slots are left to relays that may
 reach Kafka, and after a while Kafka is asked whether it is back. Events stay where they are: memory does not grow, and
@@ -137,7 +139,7 @@ class Relay:
             if (self.breaker.state != "closed" or not self._reached) and not await self._probe(session):
                 continue
             if await self._house.keep(session):
-                self._sender.floors.own(session.slots)
+                await self._sender.shared(session)
             there = await self._sender.round(session)
             self._failures = 0
             pace.looked(found=there is not Found.NOTHING)

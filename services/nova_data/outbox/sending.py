@@ -54,6 +54,12 @@ class Sender:
         self.floors = Floors()
         self._due_at = 0.0
 
+    async def shared(self, session: Session) -> None:
+        """The session's slots were shared anew: rounds begin where that and who writes at this moment allow."""
+        self.floors.own(session.slots)
+        now = self._clock()
+        self.floors.writing(await session.writers(), now)
+
     async def round(self, session: Session) -> Found:
         """One round: what failed before and is due, and what waits."""
         now = self._clock()
@@ -65,9 +71,8 @@ class Sender:
         floors = self.floors.now(now)
         limit = max(1, self._settings.batch // len(floors))
         events = await session.waiting(floors, limit)
-        if events:
-            complete = await self._publish(session, events)
-            self.floors.reached(events, now, complete=complete)
+        complete = await self._publish(session, events) if events else True
+        self.floors.reached(events, now, complete=complete)
         return found(events, limit)
 
     async def _try_again(self, session: Session, now: float) -> None:

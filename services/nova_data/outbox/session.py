@@ -16,7 +16,7 @@ from asyncpg import Connection, Record
 from nova_data.database import connected
 from nova_data.outbox import installing
 from nova_data.outbox.event import Event, read
-from nova_data.outbox.schema import CHANNEL
+from nova_data.outbox.schema import CHANNEL, TABLE
 from nova_data.outbox.status import BACKLOG
 
 SLOT_CLASS: Final = 0x6E6F7661
@@ -65,6 +65,12 @@ _RELAYS: Final = """
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1 AND granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_WRITERS: Final = f"""
+SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+AND relation = '{TABLE}'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - our own name
+"""Who inserts holds this lock from before the position is drawn until the transaction ends, and lets go of it after its
+events are visible."""
 
 
 _PLANS: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"}
@@ -95,6 +101,10 @@ class Session:
                 break
             if slot not in self.slots and await self._lock(slot):
                 self.slots.add(slot)
+
+    async def writers(self) -> list[str]:
+        """Transactions that have written to the outbox and not ended; another relay's marking may be among them."""
+        return [row[0] for row in await self.owner.fetch(_WRITERS)]
 
     async def leave(self) -> None:
         """Own nothing, and do not count as a relay, until the next `balance`."""

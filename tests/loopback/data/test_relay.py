@@ -8,10 +8,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from nova_data.breaker import Breaker
+from nova_data.outbox.publisher import Publisher
+from nova_data.outbox.relay_metrics import RelayMetrics
+from nova_data.outbox.rounds import LAG, Found
+from nova_data.outbox.sending import Sender
+from nova_data.outbox.session import opened
+from nova_data.outbox.settings import Settings
 from nova_data.outbox.writer import outbox
 from tests.loopback.support.kafkaserver import Server as Kafka
 from tests.loopback.support.postgresserver import Server as Postgres
@@ -147,6 +156,59 @@ def test_a_transaction_that_commits_late_is_found(url: str, kafka: Kafka, topic:
         connected(url, work)
         reader.until(51)
     assert by_aggregate(reader.messages)["late"] == [-1]
+
+
+def test_a_transaction_that_stays_open_for_long_keeps_its_place(url: str, kafka: Kafka, topic: str) -> None:
+    """Rounds begin behind what was settled 10 s ago. What an open transaction has drawn is not settled: its aggregate's
+    next event, which is appended once it has committed, must not be sent first."""
+    now = 0.0
+
+    async def neighbour(connection: Any) -> str:
+        """An aggregate in the same slot, so that it moves the floor that counts."""
+        query = (
+            "SELECT 'n' || n FROM generate_series(1, 1000) n WHERE hashtextextended($1 || '/n' || n, 0) & 15"
+            " = hashtextextended($1 || '/late', 0) & 15"
+        )
+        return str(await connection.fetchval(query, topic))
+
+    async def work(connection: Any) -> None:
+        nonlocal now
+        settings = Settings(database=url, brokers=kafka.url)
+        metrics, rng = RelayMetrics(CollectorRegistry()), Random(1)
+        publisher = Publisher(settings.brokers, {}, name="late")
+        publisher.open()
+        sender = Sender(settings, publisher, Breaker(rng), metrics, lost=pytest.fail, rng=rng, clock=lambda: now)
+        near = await neighbour(connection)
+        async with opened(url, prefix="", command_timeout=10, wake=asyncio.Event()) as session:
+            await session.balance(lambda _: 16, range(16))
+            await sender.shared(session)
+            async with connection.transaction():
+                await add(connection, "late", 0)
+                await asyncio.to_thread(elsewhere, near)
+                assert await sender.round(session) is Found.ALL
+                for seconds in (1.0, LAG, LAG + 1):
+                    now = seconds
+                    await sender.shared(session)
+                    assert await sender.round(session) is Found.NOTHING
+            async with connection.transaction():
+                await add(connection, "late", 1)
+            assert await sender.round(session) is Found.ALL
+        await publisher.abandon()
+
+    async def add(connection: Any, aggregate: str, number: int) -> None:
+        async with outbox(connection) as events:
+            await events.append(topic, aggregate, "counted", {"n": number})
+
+    def elsewhere(aggregate: str) -> None:
+        async def one(connection: Any) -> None:
+            async with connection.transaction():
+                await add(connection, aggregate, 0)
+
+        connected(url, one)
+
+    with kafka.reader(topic) as reader:
+        connected(url, work)
+        assert by_aggregate(reader.until(3))["late"] == [0, 1]
 
 
 def test_what_kafka_refuses_holds_back_its_aggregate_and_no_other(url: str, kafka: Kafka) -> None:

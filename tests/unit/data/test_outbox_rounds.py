@@ -5,7 +5,7 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from nova_data.outbox.event import Event
-from nova_data.outbox.rounds import LAG, Floors, Found, first_failures, found
+from nova_data.outbox.rounds import LAG, MOST_REACHED, Floors, Found, first_failures, found
 
 
 def event(position: int, slot: int = 0) -> Event:
@@ -20,18 +20,59 @@ def floors_of(*slots: int) -> Floors:
     return floors
 
 
+def look(floors: Floors, now: float) -> dict[int, int]:
+    """Where a round begins that finds nothing."""
+    begins = dict(floors.now(now))
+    floors.reached([], now, complete=True)
+    return begins
+
+
 def test_a_floor_rises_once_a_position_was_settled_long_enough_ago() -> None:
     floors = floors_of(0, 1)
     floors.reached([event(7), event(9), event(4, slot=1)], 1.0, complete=True)
-    assert floors.now(LAG - 1) == {0: 0, 1: 0}
-    assert floors.now(LAG + 1) == {0: 0, 1: 0}  # a sweep was due
-    assert floors.now(LAG + 2) == {0: 9, 1: 4}
+    assert look(floors, LAG - 1) == {0: 0, 1: 0}
+    assert look(floors, LAG + 1) == {0: 0, 1: 0}  # a sweep was due
+    assert look(floors, LAG + 2) == {0: 9, 1: 4}
+
+
+def test_a_floor_stays_below_what_an_open_transaction_may_have_drawn() -> None:
+    floors = floors_of(0)
+    for second in range(2 * int(LAG)):
+        floors.writing(["3/17"] if second >= 2 else [], float(second))
+        floors.now(float(second))
+        floors.reached([event(second + 1)], float(second), complete=True)
+    assert floors.now(2 * LAG - 1) == {0: 1}  # where rounds were when the transaction was not there yet
+
+
+def test_a_floor_rises_only_behind_a_round_that_read_what_was_late() -> None:
+    floors = floors_of(0)
+    floors.writing(["3/17"], 0.0)
+    floors.reached([event(90)], 1.0, complete=True)
+    floors.now(LAG)
+    floors.writing([], 3 * LAG - 2)  # it has ended, and its events were not read yet
+    assert floors.now(3 * LAG - 1) == {0: 0}
+    floors.reached([event(5), event(6)], 3 * LAG - 1, complete=True)  # there may be a 7, for which was no room
+    assert floors.now(3 * LAG) == {0: 6}
+
+
+def test_a_transaction_of_hours_costs_no_more_memory_than_one_of_minutes() -> None:
+    floors = floors_of(0)
+    floors.writing(["3/17"], 0.0)
+    rounds = MOST_REACHED + 100
+    for number in range(rounds):
+        floors.reached([event(number + 1)], float(number), complete=True)
+    assert len(floors._reached) == MOST_REACHED
+    assert floors._floors == {0: 0}
+    floors.writing([], float(rounds))
+    look(floors, rounds + LAG)
+    assert floors._floors == {0: rounds}
+    assert not floors._reached
 
 
 def test_now_and_then_a_round_begins_at_the_beginning() -> None:
     floors = floors_of(0)
     floors.reached([event(9)], 0.0, complete=True)
-    floors.now(LAG)
+    look(floors, LAG)
     assert floors.now(LAG + 1) == {0: 9}
     assert floors.now(2 * LAG) == {0: 0}
     assert floors.now(2 * LAG + 1) == {0: 9}
