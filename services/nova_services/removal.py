@@ -25,8 +25,9 @@ from nova_data.consumer.handling import PAUSE_ON, Handler
 from nova_data.consumer.message import Message
 from nova_data.consumer.metrics import ConsumerMetrics
 from nova_data.database import GONE, connected
-from nova_data.errors import DatabaseError, PoolExhaustedError
+from nova_data.errors import ClaimedError, DatabaseError, PoolExhaustedError, SchemaError
 from nova_data.pool.database import Connection, Database
+from nova_data.schema.database import NO_LOCK
 from nova_data.schema.patience import Patience
 from nova_data.schema.soft_delete.erasure import REFERENCE, Erasure, Place
 from nova_services.backing import Standing
@@ -37,6 +38,8 @@ Before = Callable[[Connection, UUID], Awaitable[Afterwards | None]]
 """Sees to it that nothing is added any more; gets a connection outside of a transaction."""
 TIMEOUT: Final = 600.0
 """Seconds for one attempt."""
+HELD_AFTER: Final = 5.0
+"""Seconds after which rows that somebody else holds are asked for again."""
 _EVENTS: Final = UUID("0d0f8a3e-2c1b-4f53-9a51-0f3f6c0f3b6e")
 """The name space of references that are made (RFC 9562 section 5.5)."""
 _DONE: Final = "SELECT EXISTS (SELECT FROM nova_erasures WHERE reference = $1 AND finished_at IS NOT NULL)"
@@ -75,11 +78,21 @@ class Removal:
             if there and await connection.fetchval(_DONE, reference):
                 return False
             afterwards = None if self._before is None else await self._before(connection, user)
-            removed = await Erasure(connection, Patience()).run(user, self._places, self._tables, reference)
+            removed = await self._removed(connection, user, reference)
         if afterwards is not None:
             await afterwards()
         get_logger().info("user erased", reference=reference, rows=sum(removed.values()))
         return True
+
+    async def _removed(self, connection: Connection, user: UUID, reference: str) -> dict[str, int]:
+        """Rows that somebody holds, as a migration does, are waited for, however long: that is no attempt that failed,
+        after a few of which a person would stay until somebody looks into the dead letters."""
+        try:
+            return await Erasure(connection, Patience()).run(user, self._places, self._tables, reference)
+        except SchemaError as error:
+            if isinstance(error.__cause__, NO_LOCK):
+                raise ClaimedError(retry_after=HELD_AFTER) from error
+            raise
 
     @asynccontextmanager
     async def consumed(self, stand: Standing, options: argparse.Namespace) -> AsyncIterator[None]:
@@ -89,6 +102,7 @@ class Removal:
             group=f"{options.topic_prefix}{stand.name}",
             handler=self,
             brokers=options.brokers,
+            slots=max(1, self._database.places // 2),  # each has a connection, of the pool or beside it
             kafka=kafka_settings.from_environment(),
             timeout=TIMEOUT,
             pause_on=(*PAUSE_ON, *GONE, DatabaseError, PoolExhaustedError),

@@ -377,6 +377,40 @@ def test_who_is_erased_leaves_no_row_and_no_content(database: Database, kafka: K
         assert contents(tmp_path) == {his}
 
 
+def test_rows_that_somebody_holds_are_waited_for_by_few_connections(
+    database: Database, kafka: Kafka, tmp_path: Path
+) -> None:
+    """It is no attempt that failed, and however many are erased at once, half of the pool's connections are others'."""
+    topics, people = Topics(kafka, "media", "user"), [person() for _ in range(12)]
+    words = ("--metrics-port", "0", "--store", str(tmp_path), *topics.words())
+    connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'media-erasing'"
+    with running("media", *words, DATABASE_URL=database.url) as service:
+        for one in people:
+            media = upload(service, one, PICTURE).body["mediaId"]
+            assert service.call(f"/media/{media}", "DELETE", x_nova_subject=one).status == 204
+        attempts = f'nova_consumer_attempt_seconds_count{{topic="{topics.prefix}user"}}'
+        retried = f'nova_consumer_retried_total{{topic="{topics.prefix}user"}}'
+        found = []
+
+        def tried() -> bool:
+            found.append(database.value(connections))
+            return service.metric(attempts) > len(people)
+
+        async def held(connection: Any) -> None:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM media WHERE user_id = ANY ($1) FOR UPDATE", people)
+                for one in people:
+                    topics.tell("user", "user-erased", {"userId": one})
+                await asyncio.to_thread(eventually, tried, within=30)
+
+        database.do(held)
+        assert 1 < max(found) <= 4
+        for _ in people:
+            service.line("user erased")
+        assert service.metric(retried) == 0
+        assert database.value(f"SELECT count(*) FROM media WHERE user_id = ANY ('{{{','.join(people)}}}')") == 0
+
+
 def test_without_its_database_it_says_so_and_lives(tmp_path: Path) -> None:
     words = ("--metrics-port", "0", "--brokers", NOWHERE, "--store", str(tmp_path))
     with running("media", *words, DATABASE_URL="postgresql://media@127.0.0.1:1/media") as service:
