@@ -184,7 +184,7 @@ def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_w
         async with operator(apiserver) as (cluster, system):
             for _ in range(2):  # the finalizer is written first
                 hear(api, system, first)
-                await system.reconcile(first)
+                await has_its_turn(system, first)
             assert has_sidecar(api.deployment(namespace, name))
             api.delete(NOVA_SERVICE, *first)
             hear(api, system, first)
@@ -198,7 +198,7 @@ def test_a_deployment_that_another_service_takes_before_it_is_given_back_stays_w
                 api.patch(DEPLOYMENT, namespace, name, {"metadata": metadata})
 
             cluster.before_give_back = take
-            await system.reconcile(first)
+            await has_its_turn(system, first)
             assert cluster.before_give_back is None
             assert api.find(NOVA_SERVICE, *first) is None
 
@@ -220,11 +220,11 @@ def test_a_deployment_that_a_service_lets_go_of_right_after_is_given_back(
     async def scenario() -> None:
         async with operator(apiserver) as (_, system):
             hear(api, system, service)
-            await system.reconcile(service)
+            await has_its_turn(system, service)
             assert has_sidecar(api.deployment(namespace, name))
             api.change(namespace, service.name, workloadRef=None, image="registry.example/web:1")
             hear(api, system, service)
-            await system.reconcile(service)
+            await has_its_turn(system, service)
 
     asyncio.run(scenario())
     assert said(api.deployment(namespace, name)) == said(before)
