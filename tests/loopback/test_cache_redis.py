@@ -228,6 +228,37 @@ def test_a_redis_that_is_killed_fails_no_request(redis: Server) -> None:
     run(scene(), seconds=90)
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["by a request", "by hand"])
+def test_what_was_invalidated_while_redis_was_away_is_not_taken_from_it_afterwards(
+    tmp_path: Path, by_hand: bool
+) -> None:
+    """It still has it: it keeps what it was told on disk."""
+    redis = Server(tmp_path, "--appendonly", "yes")
+
+    async def scene() -> None:
+        async with Pods(2, at(redis), timeout=0.3) as (one, other):
+            await one.get("/a")
+            await written(one)
+            redis.stop()
+            if by_hand:
+                one.proxy.purge_cache(pattern=b"/*")
+            else:
+                await one.get("/a", method="POST")
+            tier = desk(one).tier
+            assert tier is not None
+            await one.until(lambda: len(tier._owed) == 1)
+            redis.start()
+            assert len(entry_keys(redis)) == 1
+            assert (await one.get("/a"))["age"] is None
+            await one.until(lambda: not len(tier._owed))
+            assert (await other.get("/a"))["age"] is None
+
+    try:
+        run(scene(), seconds=90)
+    finally:
+        redis.stop()
+
+
 def test_a_redis_that_comes_later_than_the_pod_makes_everything_be_forgotten(redis: Server) -> None:
     """Pods that had it sooner may have changed something meanwhile."""
 
