@@ -59,7 +59,7 @@ class Adopter:
         self._children = children
         self._wake = wake
         self._waiting: dict[ServiceKey, ServiceKey] = {}
-        """For whom a service waits, since it has the Deployment that the service names."""
+        """By who waits: the service that has adopted the Deployment which the waiting one names."""
         self._holding: dict[ServiceKey, str | None] = {}
         """The only Deployment that a service has adopted, as far as this process made sure of it."""
 
@@ -145,7 +145,7 @@ class Adopter:
         settled[child] = settle(write, result)
         self._mirror.put(DEPLOYMENT, result)
         self._mirror.put(DEPLOYMENT, await self._until_written(result, disown))
-        if holding is not None:  # else it was not made sure of: the next run asks
+        if holding is not None:  # else the next run has to make sure
             self._holding[key] = holding
         about = {"service": key.name, "namespace": key.namespace}
         log.info("deployment adopted", **about, child=str(child), why=write.why)

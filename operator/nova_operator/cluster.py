@@ -37,7 +37,7 @@ class Collection(NamedTuple):
     """Objects of a kind, and the resource version at which they were all there were: a watch goes on from it."""
 
     items: Iterator[Manifest]
-    """Each is decoded as it is taken: as dictionaries, the objects of a thousand services are a hundred megabytes."""
+    """To be taken once; each is decoded only then. As dictionaries, those of a thousand services are 100 MB."""
 
     version: str
 

@@ -17,7 +17,7 @@ import msgspec
 from nova_operator.desired.metadata import Manifest
 
 REVISION: Final = "deployment.kubernetes.io/revision"
-"""An annotation in which a Deployment's controller counts its ReplicaSets: nobody's word."""
+"""An annotation in which a Deployment's controller counts its ReplicaSets: no person and no manager wrote it."""
 
 # How the API server identifies the items of a list in these objects (x-kubernetes-list-map-keys).
 _ITEM_KEYS: Final = ("mountPath", "ip", "name")

@@ -87,7 +87,7 @@ class Connections(RESTClientObject):
         headers = {"Accept": "application/json", "User-Agent": "nova-operator"}
         token = await self.configuration.get_api_key_with_prefix("BearerToken")  # reads a token that was replaced
         if token and not token.isprintable():
-            raise ConnectionError("the token is not one line of text")  # it would be fields of its own
+            raise ConnectionError("the token is not one line of text")  # what follows would be another field
         return headers | {"Authorization": token} if token else headers
 
     def _session(self) -> aiohttp.ClientSession:

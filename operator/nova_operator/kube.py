@@ -26,9 +26,10 @@ from nova_operator.metrics import Metrics
 
 FIELD_MANAGER: Final = names.OPERATOR_NAME
 CONNECT: Final = 3.0
+"""Seconds to connect."""
 DEADLINE: Final = 10.0
 LIST_DEADLINE: Final = 30.0
-"""Seconds to connect, and until the answer is there; a complete list is 5 KB for each object."""
+"""Seconds until the answer is there, connecting included; a complete list is 5 KB for each object."""
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
 _MERGE: Final = "application/merge-patch+json"
 _LONGEST_MESSAGE: Final = 1000

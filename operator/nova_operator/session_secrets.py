@@ -25,8 +25,8 @@ from nova_operator.mirror import ServiceKey
 
 FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 200.0
-"""Seconds between two attempts, doubling from the first to the longest: less than a service at rest is without a turn,
-so that each of its turns is one."""
+"""Seconds between two attempts, doubling from the first to the longest: less than a service at rest is without a turn
+(at the default of --resync, 240 to 300), so that each of its turns is one."""
 
 log = structlog.get_logger()
 

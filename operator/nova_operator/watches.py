@@ -51,7 +51,7 @@ class Watches:
         self._connect = connect
 
     async def run(self, configuration: Configuration, system: System) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled, or Kopf ended by itself."""
         while True:
             await self._prime(system)
             self._state.pulse.begin()
@@ -67,7 +67,7 @@ class Watches:
                 if outdated:
                     log.info("the API server serves other kinds than before")
                     continue
-                self._stop()  # Kopf has ended without an error, which nobody has asked it to
+                self._stop()  # nobody has asked Kopf to end
                 return
             finally:
                 self._state.watching = False
@@ -114,8 +114,8 @@ class Watches:
             identity=self._me,  # type: ignore[arg-type]  # a NewType of str that Kopf does not export
             ready_flag=ready,
         )
-        # Kopf has put its own in place, which know nothing of the lease, and lose a signal when the kinds change. That
-        # was the last it did there, so none came in between.
+        # Kopf has put its own handlers of signals in place, which know nothing of the lease, and lose a signal when the
+        # kinds change. That was the last thing it did there, so that no signal came in between.
         self._catch_signals()
         await kopf.run_tasks(tasks, ignored=others)  # ended by cancelling: for its stop flag it waits 5 s
 

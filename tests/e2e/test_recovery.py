@@ -67,7 +67,7 @@ def test_a_wrong_spec_is_refused_at_once_and_leaves_what_runs_untouched(stage: S
     pods = {pod.uid for pod in stage.pods("storefront")}
     before = stage.spec("storefront")
     rule = r"\$\.spec\.upstreams\[0\]\.circuitBreaker: openDuration must not be longer than maxOpenDuration"
-    assert stage.eventually(lambda: re.search(rule, _said_to_wrong_spec(stage)), within=60)  # replicas are back
+    assert stage.eventually(lambda: re.search(rule, _said_to_wrong_spec(stage)), within=60)  # the webhooks answer again
     try:
         with pytest.raises(CommandError, match=rule):
             stage.patch("storefront", WRONG)

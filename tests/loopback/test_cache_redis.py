@@ -66,10 +66,10 @@ def connected(one: Bench) -> bool:
     return tier is not None and tier._subscriber.connected
 
 
-def tries(one: Bench) -> int:
-    """To join the channel, in vain."""
+def joins_in_vain(one: Bench) -> bool:
+    """Whether it has tried to join the channel, and could not."""
     tier = desk(one).tier
-    return int(tier is not None and tier._subscriber._wait > FIRST_WAIT)
+    return tier is not None and tier._subscriber._wait > FIRST_WAIT
 
 
 def lookups(one: Bench) -> dict[str, int]:
@@ -267,7 +267,7 @@ def test_a_redis_that_comes_later_than_the_pod_makes_everything_be_forgotten(red
         async with bench(says(FRESH), **fields(at(redis), timeout=0.3)) as one:
             await one.get("/a")
             assert len(desk(one).responses) == 1
-            await one.until(lambda: tries(one) > 0)
+            await one.until(lambda: joins_in_vain(one))
             redis.start()
             await one.until(lambda: connected(one))
             assert len(desk(one).responses) == 0

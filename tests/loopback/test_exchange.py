@@ -365,7 +365,7 @@ def test_the_server_proves_who_it_is_and_the_operator_too(run: Run, tmp_path: Pa
     run(test)
 
 
-def test_a_server_that_does_not_shake_hands_is_given_up(run: Run, tmp_path: Path) -> None:
+def test_a_server_that_does_not_shake_hands_is_given_up(run: Run) -> None:
     async def test() -> None:
         async with exchanging(Server(), trusts=ssl.create_default_context()) as exchanges:
             with pytest.raises(TimeoutError, match=r"no connection within 0\.1 s"):

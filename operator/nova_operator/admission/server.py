@@ -126,7 +126,7 @@ class WebhookServer:
         self._bytes += length
         try:
             async with asyncio.timeout(self._body_timeout):
-                review = decode(await request.content.read())  # `request.read` takes 1 MiB; `_refuse` saw to more
+                review = decode(await request.content.read())  # `request.read` stops at 1 MiB; `_refuse` saw the length
         except (ReviewError, TimeoutError) as error:
             self._metrics.bad_requests.inc()
             return (400 if isinstance(error, ReviewError) else 408), b""

@@ -97,7 +97,7 @@ class RedisKeys:
         self._owed: dict[bytes, bytes] = {}
         """Effects that took place and are not confirmed, with their claim; no more than there are events in hand."""
         self._unheard: dict[bytes, tuple[float, bytes]] = {}
-        """Claims of which Redis did not say whether it has them, and until when it may; none of them is older."""
+        """Claims of which Redis did not say if it has them, and until when it may; the next one drops what is over."""
         self._metrics.add(self.scope)
 
     async def once(self, key: str, effect: Callable[[], Awaitable[object]]) -> bool:
@@ -125,7 +125,7 @@ class RedisKeys:
 
     async def _first(self, known: bytes, name: str, token: bytes) -> bool:
         """Whether the effect is to take place, by us. Where there was no answer Redis may have the claim all the same:
-        it is known again when the event is, which has not to wait for its own lease."""
+        then it is gone on with when the event comes again, which need not wait until the lease of its own is over."""
         try:
             return not await self._seen(known, name) and await self._claim(name, token)
         except (DedupStoreError, asyncio.CancelledError):

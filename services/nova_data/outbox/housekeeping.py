@@ -74,8 +74,8 @@ class Housekeeping:
         self._metrics.slots.set(0)
 
     async def _retain(self, session: Session) -> float:
-        """Seconds until the next time. Events do not wait for it: what is refused, as to who does not own the table, or
-        takes too long is told, and left until then."""
+        """Seconds until the next time. Events do not wait for it: what PostgreSQL refuses, as to a relay that does not
+        own the table, and what takes too long, is logged and left until then."""
         now, patience = datetime.now(UTC), self._settings.lock_timeout
         try:
             made = await retention.make_partitions(
@@ -88,7 +88,7 @@ class Housekeeping:
             get_logger().warning("partitions are in use", error=str(error), retry_in=RETAIN_AGAIN)
             return RETAIN_AGAIN
         except (asyncpg.PostgresError, TimeoutError) as error:
-            if isinstance(error, GONE) and not isinstance(error, TimeoutError):
+            if isinstance(error, GONE) and not isinstance(error, TimeoutError):  # which is an OSError
                 raise
             words = str(error) or "not done within the time of a statement"
             get_logger().error("partitions not looked after", error=words, retry_in=RETAIN_EVERY, advice=ADVICE)

@@ -12,7 +12,7 @@ from nova_data.outbox.publisher import Outcome
 LAG: Final = 10.0
 """Seconds that a position must have been behind the rounds, at least, to be below a floor."""
 MOST_REACHED: Final = 4096
-"""Rounds that are remembered, a transaction of hours or not; after these the latest takes the place of the last one."""
+"""Rounds that are remembered, however long a transaction is open; each further one is joined to the last of them."""
 
 
 class Found(Enum):
@@ -64,7 +64,7 @@ class Floors:
         self._floors = {slot: self._floors.get(slot, 0) for slot in slots}
 
     def writing(self, transactions: Iterable[str], now: float) -> None:
-        """These have written and not ended; they were asked for at this instant."""
+        """These have written and not ended, at the instant of the question."""
         self._writers = {one: self._writers.get(one, self._looked) for one in transactions}
         self._looked = now
 

@@ -55,7 +55,8 @@ class Sender:
         self._due_at = 0.0
 
     async def shared(self, session: Session) -> None:
-        """The session's slots were shared anew: rounds begin where that and who writes at this moment allow."""
+        """The slots were shared among relays anew: rounds begin where the session's own, and the transactions that
+        write at this moment, allow."""
         self.floors.own(session.slots)
         now = self._clock()
         self.floors.writing(await session.writers(), now)

@@ -2,7 +2,7 @@
 
 Until then what Redis has of their targets is not to be used by this pod, which knows better. Telling one twice does no
 harm, so one of which the answer was lost is told again. Where there are too many, all of the service goes in their
-place. A pod that ends meanwhile takes them with it: what is stored then goes by its own lifetime.
+place. A pod that ends meanwhile, or has another tier, loses them: what is stored then goes by its own lifetime.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from nova_sidecar.store.port import StoreError
 from nova_sidecar.telemetry.logs import get_logger
 
 MOST_OWED: Final = 1024
-"""Invalidations that are kept; with one more, everything is purged."""
+"""Invalidations that are kept; with one more, all of the service is purged in their place."""
 AGAIN: Final = 1.0
 """Seconds between two tries."""
 
@@ -63,7 +63,7 @@ class Owed:
             self._again = self._loop.call_later(AGAIN, self._try)
 
     def end(self) -> None:
-        """There are no further tries."""
+        """Try no more; what is owed is lost."""
         self._ended = True
         if self._again is not None:
             self._again.cancel()

@@ -111,7 +111,7 @@ class CacheTier:
 
     def end(self) -> None:
         """Hear nothing more. What is under way ends by itself, within the store's timeout: whoever looks for a response
-        waits for the answer, and an invalidation must not be lost."""
+        waits for the answer, and an invalidation must not be lost. One that fails then, or is owed, is."""
         self._subscriber.stop()
         self._owed.end()
 
@@ -241,8 +241,8 @@ class CacheTier:
                 except PatternError as error:
                     get_logger().warning("cache invalidation refused", error=str(error))
 
-    def _joined(self, again: bool) -> None:
-        if again:
+    def _joined(self, missed: bool) -> None:
+        if missed:
             self._desk.responses.clear()
 
     def _run(self, work: Any) -> None:

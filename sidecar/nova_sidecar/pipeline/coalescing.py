@@ -196,7 +196,7 @@ class Leader:
     # --- the response
 
     def on_head(self, head: ResponseHead) -> None:
-        """The response begins. Where nobody is to get it, it ends, too: a stream would go on for ever."""
+        """The response begins. Where nobody is to get it, the call ends: a stream would go on for ever."""
         self._share(head)
         if not self._readers and self.exchange.reason is Reason.CLIENT_CLOSED:
             self.exchange.port.loop.call_soon(self._unwanted)  # others are still to be told of this head
@@ -206,7 +206,7 @@ class Leader:
             self.exchange.give_up()
 
     def _share(self, head: ResponseHead) -> None:
-        """It is for all who wait, or for none of them."""
+        """The response is for all who wait, or for none of them."""
         flight, flights = self.flight, self.filter.flights
         if self.exchange not in flight.leaders:
             return  # another call of the flight had its head sooner

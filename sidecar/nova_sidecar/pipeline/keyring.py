@@ -36,7 +36,7 @@ _LONGEST_PAUSE: Final = 60.0
 _LONGEST_WITHOUT: Final = 5.0
 """Seconds between two tries at most while there are no keys."""
 _PATIENCE: Final = 1.0
-"""Seconds that a token waits for keys that could not be fetched before."""
+"""Seconds that a token waits for a fetch after one that failed, while there are no keys."""
 _JITTER: Final = 0.1
 """Share by which a refresh may come sooner, so that a service's sidecars do not come all at once."""
 
@@ -130,7 +130,8 @@ class KeyRing:
         return not self._verifiers or any(one.key.thumbprint == thumbprint for one in self._verifiers)
 
     def seek(self, now: float) -> bool:
-        """A key is missing: fetch, where that may help. False: it may not, or one has just been made."""
+        """No key here has signed a token: fetch them, where that may help. True: a fetch is under way. False: it
+        would not help, or the last one was too short a time ago (see the module)."""
         if self._fetcher is None or self._stopped:
             return False
         if self._fetching is not None:

@@ -163,7 +163,7 @@ class RedisBackend:
     async def _hear(self, messages: Any, heard: Callable[[bytes], None], joined: Callable[[], None]) -> None:
         message = await messages.get_message(timeout=QUIET)
         if message is None:
-            await messages.ping()  # the kernel takes it, and goes on sending it for a quarter of an hour
+            await messages.ping()  # of a dead one this says nothing: the kernel takes it, and tries for 15 min
             message = await messages.get_message(timeout=QUIET)
         if message is None:
             raise TimeoutError

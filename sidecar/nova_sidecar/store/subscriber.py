@@ -1,9 +1,9 @@
 """Listens to a channel of the store, and comes back whenever the connection is lost.
 
-    join ──▶ joined(again) ──▶ heard(message) … ──▶ lost ──▶ wait, longer each time, with jitter ──▶ join
+    join ──▶ joined(missed) ──▶ heard(message) … ──▶ lost ──▶ wait, longer each time, with jitter ──▶ join
 
 What is published meanwhile is lost (redis.io/docs, "Pub/sub": at most once); so whoever listens is told each time it
-joins again, and has to think the worst of what it has missed.
+joins whether something may have been missed, and has to think the worst of that.
 """
 
 import asyncio
@@ -72,4 +72,4 @@ class Subscriber:
         self.connected = True
         self._wait = FIRST_WAIT
         self._joined(self._missed)
-        self._missed = True  # by whoever joins again
+        self._missed = True  # when it joins again
