@@ -61,4 +61,4 @@ class Resync:
         try:
             await self._list_anew(kind, namespace)
         except ClusterError as error:
-            log.warning("objects not listed", kind=kind.kind, error=str(error))
+            log.warning("objects not listed", error=str(error))

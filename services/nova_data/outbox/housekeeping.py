@@ -91,7 +91,7 @@ class Housekeeping:
             if isinstance(error, GONE) and not isinstance(error, TimeoutError):  # which is an OSError
                 raise
             words = str(error) or "not done within the time of a statement"
-            get_logger().error("partitions not looked after", error=words, retry_in=RETAIN_EVERY, advice=ADVICE)
+            get_logger().error("partitions not looked after", error=f"{words}; {ADVICE}", retry_in=RETAIN_EVERY)
             return RETAIN_EVERY
         if made or dropped or kept:
             get_logger().info("partitions looked after", made=made, dropped=dropped, kept=kept)
