@@ -246,11 +246,11 @@ def test_what_was_invalidated_while_redis_was_away_is_not_taken_from_it_afterwar
                 await one.get("/a", method="POST")
             tier = desk(one).tier
             assert tier is not None
-            await one.until(lambda: len(tier._owed) == 1)
+            await one.until(lambda: len(tier.owed) == 1)
             redis.start()
             assert len(entry_keys(redis)) == 1
             assert (await one.get("/a"))["age"] is None
-            await one.until(lambda: not len(tier._owed))
+            await one.until(lambda: not len(tier.owed))
             assert (await other.get("/a"))["age"] is None
 
     try:

@@ -106,13 +106,16 @@ class CacheDesk:
     def _attach(self) -> None:
         """Have a tier where the policy wants one and there is a store; a store with other settings is another one."""
         store = self._shared.store if self.policy.tier == "Redis" else None
-        if self.tier is not None and self.tier.store is not store:
-            self.tier.end()
+        former = self.tier
+        if former is not None and former.store is not store:
+            former.end()
             self.tier = None
         if self.tier is None and store is not None:
             from nova_sidecar.pipeline.cache_tier import CacheTier  # noqa: PLC0415 - only where there is one
 
             self.tier = CacheTier(store, self._config, self)
+            if former is not None:
+                self.tier.owed.take_over(former.owed)
 
     async def close(self) -> None:
         """See `Desk`."""

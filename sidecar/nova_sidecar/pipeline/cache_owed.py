@@ -1,19 +1,20 @@
-"""Invalidations that Redis has not been told of, since it failed: kept, and told as soon as it takes them.
+"""Invalidations that Redis has not been told of yet: kept until it has, and told again while it fails.
 
 Until then what Redis has of their targets is not to be used by this pod, which knows better. Telling one twice does no
 harm, so one of which the answer was lost is told again. Where there are too many, all of the service goes in their
-place. A pod that ends meanwhile, or has another tier, loses them: what is stored then goes by its own lifetime.
+place. A pod that ends meanwhile takes them with it: what is stored then goes by its own lifetime.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from nova_sidecar.store.port import StoreError
 from nova_sidecar.telemetry.logs import get_logger
 
 MOST_OWED: Final = 1024
-"""Invalidations that are kept; with one more, all of the service is purged in their place."""
+"""Invalidations that are kept; with one more, everything is purged."""
 AGAIN: Final = 1.0
 """Seconds between two tries."""
 
@@ -28,59 +29,92 @@ class Change(NamedTuple):
 
 
 class Owed:
-    """See the module. `tell` tells Redis, or raises StoreError; `everything` is the purge of all there is."""
+    """See the module. `share` tells Redis, or raises StoreError; `everything` is the purge of all there is."""
 
-    __slots__ = ("_again", "_changes", "_ended", "_everything", "_loop", "_tell", "_telling")
+    __slots__ = ("_again", "_changes", "_ended", "_everything", "_loop", "_purges", "_share", "_tasks")
 
     def __init__(
-        self, tell: Callable[[Change], Awaitable[None]], everything: Change, loop: asyncio.AbstractEventLoop
+        self, share: Callable[[Change], Awaitable[None]], everything: Change, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._tell = tell
+        self._share = share
         self._everything = everything
         self._loop = loop
         self._changes: dict[bytes, Change] = {}
+        self._purges: dict[bytes, Change] = {}
         self._again: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
 
     def __len__(self) -> int:
-        return len(self._changes)
+        return len(self._changes) + len(self._purges)
+
+    def __repr__(self) -> str:
+        return f"<Owed changes={len(self._changes)} purges={len(self._purges)}>"
 
     def concerns(self, target: bytes) -> bool:
         """Whether what Redis has of a target is not to be used."""
-        changes = self._changes
-        return bool(changes) and (b"t" + target in changes or any(one[:1] == b"p" for one in changes))
+        return bool(self._purges) or b"t" + target in self._changes
 
-    def add(self, change: Change, why: StoreError) -> None:
-        """Redis could not be told, for this reason."""
-        if not self._changes:
-            get_logger().warning("cache invalidation not shared yet", error=str(why))
-        if len(self._changes) >= MOST_OWED:
-            self._changes.clear()
-            change = self._everything
-        self._changes[change.message] = change
-        if self._again is None and self._telling is None and not self._ended:
-            self._again = self._loop.call_later(AGAIN, self._try)
+    def tell(self, change: Change) -> None:
+        """Tell Redis, now and for as long as it takes."""
+        self._keep(change)
+        self._begin(self._first(change))
+
+    def take_over(self, other: "Owed") -> None:
+        """Redis is another one now, or is reached in another way; what the former one was not told, this one is."""
+        for change in (*other._changes.values(), *other._purges.values()):
+            self.tell(change)
 
     def end(self) -> None:
-        """Try no more; what is owed is lost."""
+        """There are no further tries."""
         self._ended = True
         if self._again is not None:
             self._again.cancel()
 
-    def _try(self) -> None:
-        self._again = None
-        self._telling = self._loop.create_task(self._tell_all())
+    def _keep(self, change: Change) -> None:
+        if len(self) >= MOST_OWED:
+            self._changes.clear()
+            self._purges.clear()
+            self._owe(self._everything)
+            self._try_again()
+        self._owe(change)
 
-    async def _tell_all(self) -> None:
+    def _owe(self, change: Change) -> None:
+        self._shelf(change)[change.message] = change
+
+    def _shelf(self, change: Change) -> dict[bytes, Change]:
+        return self._purges if change.message[:1] == b"p" else self._changes
+
+    async def _first(self, change: Change) -> None:
         try:
-            while self._changes:
-                message, change = next(iter(self._changes.items()))
-                await self._tell(change)
-                if self._changes.get(message) is change:
-                    del self._changes[message]
+            await self._pay(change)
+        except StoreError as error:
+            if self._again is None:
+                get_logger().warning("cache invalidation not shared yet", error=str(error))
+            self._try_again()
+
+    async def _pay(self, change: Change) -> None:
+        await self._share(change)
+        shelf = self._shelf(change)
+        if shelf.get(change.message) is change:  # else it was owed once more meanwhile
+            del shelf[change.message]
+
+    def _try_again(self) -> None:
+        if self._again is None and not self._ended:
+            self._again = self._loop.call_later(AGAIN, lambda: self._begin(self._pay_all()))
+
+    async def _pay_all(self) -> None:
+        """What is owed, one after the other; the first that fails ends it, since the others would too."""
+        try:
+            for change in list(chain(self._purges.values(), self._changes.values())):
+                await self._pay(change)
         except StoreError:
-            if not self._ended:
-                self._again = self._loop.call_later(AGAIN, self._try)
-        finally:
-            self._telling = None
+            self._again = None
+            self._try_again()
+        else:
+            self._again = None
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

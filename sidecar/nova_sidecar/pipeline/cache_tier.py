@@ -12,8 +12,8 @@ send nothing can be read in them.
 The counts are remembered for each target as they were when Redis was last asked about it: older ones than those of now
 do no harm, since nothing is written with them.
 
-Nobody waits for a write; an invalidation that fails is owed (`cache_owed`). What is read is taken for hostile: see
-`wire.entries`. An invalidation is also published, and each sidecar forgets what it has in memory; one that was not
+Nobody waits for a write; an invalidation is owed until Redis has it (`cache_owed`). What is read is taken for hostile:
+see `wire.entries`. An invalidation is also published, and each sidecar forgets what it has in memory; one that was not
 connected meanwhile cannot know what it missed, and forgets everything.
 """
 
@@ -88,7 +88,7 @@ class CacheTier:
     """See the module."""
 
     __slots__ = (
-        "_channel", "_desk", "_generations", "_owed", "_prefix", "_subscriber", "_tasks", "_writes", "counts", "store",
+        "_channel", "_desk", "_generations", "_prefix", "_subscriber", "_tasks", "_writes", "counts", "owed", "store",
     )  # fmt: skip
 
     def __init__(self, store: "GuardedStore", config: ProxyConfig, desk: "CacheDesk") -> None:
@@ -101,7 +101,8 @@ class CacheTier:
         self.counts: dict[Lookup, int] = dict.fromkeys(Lookup, 0)
         self._generations: dict[bytes, bytes] = {}
         """Both counts by target, as they were when it was last asked."""
-        self._owed = Owed(self._share, self._purge(b"*"), desk.loop)
+        self.owed = Owed(self._share, self._purge(b"*"), desk.loop)
+        """Invalidations that Redis has yet to be told of."""
         self._subscriber = Subscriber(store, self._channel, heard=self._heard, joined=self._joined)
         self._subscriber.start()
 
@@ -113,13 +114,13 @@ class CacheTier:
         """Hear nothing more. What is under way ends by itself, within the store's timeout: whoever looks for a response
         waits for the answer, and an invalidation must not be lost. One that fails then, or is owed, is."""
         self._subscriber.stop()
-        self._owed.end()
+        self.owed.end()
 
     # --- reading
 
     def find(self, resource: bytes, target: bytes, head: "RequestHead", then: Found) -> None:
         """Look for the response to a request, and call `then`, in the loop, exactly once."""
-        if self._owed.concerns(target):
+        if self.owed.concerns(target):
             self.counts[Lookup.MISS] += 1
             self._desk.loop.call_soon(then, None, ())
             return
@@ -147,7 +148,7 @@ class CacheTier:
 
     def generation(self, target: bytes) -> bytes:
         """Both counts of a target, as they were when it was last asked about it; b"" where that is not known."""
-        return b"" if self._owed.concerns(target) else self._generations.get(target, b"")
+        return b"" if self.owed.concerns(target) else self._generations.get(target, b"")
 
     async def _read(self, key: bytes, target: bytes) -> bytes:
         """What is stored, b"" where there is nothing that still counts."""
@@ -211,21 +212,15 @@ class CacheTier:
     def invalidate(self, target: bytes) -> None:
         """Let nobody use what is stored about a target."""
         key = f"{self._prefix}target:{_hash(target)}"
-        self._run(self._change(Change(key, round(2000 * LONGEST), b"t" + target)))
+        self.owed.tell(Change(key, round(2000 * LONGEST), b"t" + target))
 
     def purge(self, pattern: bytes) -> None:
         """Let nobody use what is stored about targets that a pattern names. In Redis everything of the service goes:
         keys do not tell their targets."""
-        self._run(self._change(self._purge(pattern)))
+        self.owed.tell(self._purge(pattern))
 
     def _purge(self, pattern: bytes) -> Change:
         return Change(f"{self._prefix}generation", 0, b"p" + pattern)
-
-    async def _change(self, change: Change) -> None:
-        try:
-            await self._share(change)
-        except StoreError as error:
-            self._owed.add(change, error)
 
     async def _share(self, change: Change) -> None:
         """Tell Redis, and by it the other sidecars. Raises StoreError."""
@@ -254,7 +249,7 @@ class CacheTier:
         """What an operator wants to see, as plain data."""
         return {
             "connected": self._subscriber.connected,
-            "owed": len(self._owed),
+            "owed": len(self.owed),
             "lookups": {str(how): count for how, count in self.counts.items()},
         }
 
