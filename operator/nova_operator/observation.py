@@ -115,6 +115,15 @@ def is_rolled_out(deployment: Manifest | None, replicas: int) -> bool:
     return current and all(status.get(count, 0) == replicas for count in counts)
 
 
+def is_behind_its_pods(seen: Observation) -> bool:
+    """Whether the Deployment may have been read before its controller counted what the pods say: of one whose pods are
+    injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either."""
+    if not seen.injected or seen.missed:
+        return False
+    counted: int = ((seen.deployment or {}).get("status") or {}).get("availableReplicas", 0)
+    return not is_rolled_out(seen.deployment, seen.replicas) or counted > sum(pod.ready for pod in seen.staying)
+
+
 def is_replacing(deployment: Manifest | None, replicas: int) -> bool:
     """Whether the Deployment's controller is still on its way there, and not too late."""
     late = deployment_condition(deployment, "Progressing").get("reason") == reasons.PROGRESS_DEADLINE_EXCEEDED

@@ -35,7 +35,7 @@ from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD, 
 from nova_operator.last_good import Stored
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.observation import Observation, RelayState, is_replacing
+from nova_operator.observation import Observation, RelayState, is_behind_its_pods, is_replacing
 from nova_operator.plan import ChildKey
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
@@ -46,6 +46,9 @@ OBSTACLE_RETRY: Final = 10.0
 
 WAITING_RETRY: Final = 1.0
 """Seconds until it is looked whether a name that an object on its way out still has is free."""
+
+UNWATCHED_RETRY: Final = 3.0
+"""Seconds until a Deployment is read again whose pods are injected, while it is on its way."""
 
 log = structlog.get_logger()
 
@@ -227,7 +230,10 @@ class Reconciler:
         obstacle = outcome.obstacle
         seen = self._observe(key, reading, chosen, config_hash, obstacle, rollout=rollout, prepared=prepared)
         told = memory.told
-        return outcome, await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
+        again = await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
+        if is_behind_its_pods(seen):
+            again = UNWATCHED_RETRY if again is None else min(again, UNWATCHED_RETRY)
+        return outcome, again
 
     def _held(
         self, key: ServiceKey, desired: tuple[Manifest, ...]

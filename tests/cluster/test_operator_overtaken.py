@@ -21,6 +21,7 @@ from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVI
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import ServiceKey
+from nova_operator.reconcile import UNWATCHED_RETRY
 from nova_operator.system import System
 from nova_operator.watch import GoneError
 from tests.cluster.api import Api, Object, until
@@ -255,6 +256,26 @@ def test_who_waits_for_a_deployment_has_its_turn_once_that_is_free(apiserver: Pa
 
     asyncio.run(scenario())
     assert api.deployment(namespace, name)["metadata"]["labels"] == {names.LABEL_SERVICE: second.name}
+
+
+def test_a_deployment_with_injected_pods_is_read_again_until_it_is_rolled_out(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    """No watch tells of it, and its controller counts a pod after that has said it is ready."""
+    name = f"d-{uuid4().hex[:6]}"
+    api.create(DEPLOYMENT, namespace, web(name))
+    body = {"workloadRef": {"name": name, "mode": "Inject"}, "ports": [{"port": 80, "appPort": 8080}]}
+    api.create(NOVA_SERVICE, namespace, {"metadata": {"name": name}, "spec": body})
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            service = ServiceKey(namespace, name)
+            hear(api, system, service)
+            wait = await system.reconcile(service)
+            assert wait is not None
+            assert wait <= UNWATCHED_RETRY
+
+    asyncio.run(scenario())
 
 
 async def has_its_turn(system: System, key: ServiceKey) -> None:
