@@ -6,6 +6,7 @@ place. A pod that ends meanwhile takes them with it: what is stored then goes by
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -105,14 +106,12 @@ class Owed:
 
     async def _pay_all(self) -> None:
         """What is owed, one after the other; the first that fails ends it, since the others would too."""
-        try:
+        with contextlib.suppress(StoreError):
             for change in list(chain(self._purges.values(), self._changes.values())):
                 await self._pay(change)
-        except StoreError:
-            self._again = None
+        self._again = None
+        if len(self):  # also what could not be told first while these were
             self._try_again()
-        else:
-            self._again = None
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

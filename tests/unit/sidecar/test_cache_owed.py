@@ -22,12 +22,19 @@ class Redis:
     def __init__(self) -> None:
         self.there = True
         self.told: list[bytes] = []
-        self.asked = 0
+        self.asked = self.refused = 0
+        self.lost = b""
+        """Of which the first word is lost."""
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def share(self, change: Change) -> None:
         self.asked += 1
         await asyncio.sleep(0)
-        if not self.there:
+        await self.gate.wait()
+        if not self.there or self.lost == change.message:
+            self.lost = b""
+            self.refused += 1
             raise StoreError("away")
         self.told.append(change.message)
 
@@ -71,6 +78,23 @@ def test_a_redis_that_is_away_is_told_when_it_is_back() -> None:
         redis.there = True
         await until(lambda: not len(owed))
         assert sorted(redis.told) == [b"p/x*", b"t/a"]
+
+    run(scene)
+
+
+def test_one_that_fails_while_others_are_told_again_is_told_too() -> None:
+    async def scene(redis: Redis, owed: Owed) -> None:
+        redis.there = False
+        owed.tell(change(b"/a"))
+        await until(lambda: redis.refused == 1)
+        redis.gate.clear()
+        await until(lambda: redis.asked == 2)  # told again, and under way
+        owed.tell(change(b"/b"))
+        await until(lambda: redis.asked == 3)
+        redis.lost, redis.there = b"t/b", True
+        redis.gate.set()
+        await until(lambda: not len(owed))
+        assert sorted(redis.told) == [b"t/a", b"t/b"]
 
     run(scene)
 
