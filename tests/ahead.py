@@ -12,15 +12,16 @@ from nova_cli.errors import CommandError
 from nova_cli.images.build import build
 from nova_cli.images.stores import build_stores
 from tests import compiled
+from tests.cluster.cert_manager import program as cert_manager
 
 
 def main() -> int:
-    """Compile the sidecar and what enforces policies, then build the images; always 0."""
+    """Compile the sidecar, cert-manager and what enforces policies, then build the images; always 0."""
     try:
         print(compiled.tree())
     except compiled.CannotCompileError as error:
         print(error, file=sys.stderr)
-    for make in (toolchain.policies, lambda console: build(console, ()), build_stores):
+    for make in (cert_manager.folder, toolchain.policies, lambda console: build(console, ()), build_stores):
         try:
             make(Console())
         except CommandError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nova_api import names
 from nova_operator.admission_metrics import WEBHOOKS
 from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
-from tests.cluster.api import Api, Object
+from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.operator_process import OperatorProcess, running
 
 HOST = "127.0.0.1"
@@ -68,6 +69,32 @@ def door(api: Api, namespace: str, kubeconfig: Path, directory: Path, *, policy:
         api.delete(VALIDATING_WEBHOOKS, None, one.name)
         api.delete(MUTATING_WEBHOOKS, None, one.name)
         api.delete(SECRET, namespace, one.name)
+
+
+@contextlib.contextmanager
+def calls(review: Callable[[], object]) -> Iterator[list[str]]:
+    """Calls one after the other, in the background; each gives its error, empty where there was none."""
+    said: list[str] = []
+    done = threading.Event()
+
+    def call() -> None:
+        while not done.is_set():
+            try:
+                review()
+            except ApiError as error:
+                said.append(str(error))
+            else:
+                said.append("")
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield said
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 def _hooks(one: Door, policy: str) -> tuple[Object, Object]:
