@@ -13,6 +13,7 @@ from nova_operator.database import DatabaseState
 from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
 from nova_operator.pods import PodView, Trouble
+from nova_operator.rollout.wanted import UNDER_WAY
 from nova_operator.sidecars import SidecarReport
 from nova_operator.verdict import Verdict
 
@@ -124,8 +125,11 @@ def is_behind_its_pods(seen: Observation) -> bool:
     return not is_rolled_out(seen.deployment, seen.replicas) or counted > sum(pod.ready for pod in seen.staying)
 
 
-def is_replacing(deployment: Manifest | None, replicas: int) -> bool:
-    """Whether the Deployment's controller is still on its way there, and not too late."""
+def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None = None) -> bool:
+    """Whether the pods that there are give way to others: the Deployment's controller is still on its way there, and
+    not too late, or a canary is under way, while which the Deployment may have nothing to do for days."""
+    if rollout is not None and rollout.phase in UNDER_WAY:
+        return True
     late = deployment_condition(deployment, "Progressing").get("reason") == reasons.PROGRESS_DEADLINE_EXCEEDED
     return deployment is not None and not late and not is_rolled_out(deployment, replicas)
 

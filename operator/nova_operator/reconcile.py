@@ -258,7 +258,7 @@ class Reconciler:
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
             image=self._sidecar_image(service),
-            replacing=is_replacing(deployment, spec.wanted_replicas(service, deployment)),
+            replacing=is_replacing(deployment, spec.wanted_replicas(service, deployment), before.rollout),
             proven=before.config_hash if status.holds(before, "Converged") else "",
         )
         there = self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name))

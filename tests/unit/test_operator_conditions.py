@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nova_api.status import NovaServiceStatus
+from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_operator import reasons, status
 from nova_operator.conditions import assess, merge
 from nova_operator.events import BURST, Allowance, Event, manifest, transitions
@@ -217,6 +217,15 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
         ),
         {"Converged": ("False", reasons.CONFIG_PENDING), "Degraded": ("False", reasons.AS_EXPECTED)},
     ),
+    "an old sidecar of the stable version refuses it while a canary is held at a gate": (
+        seen(
+            pods=(pod("a", image="new"), pod("b", image="old")),
+            reports={"a": CURRENT, "b": SidecarReport("ffff", Refusal("$.x", "unknown field", HASH))},
+            rollout=RolloutStatus(phase="Gated", step=1, weight=50),
+            sidecar_image="new",
+        ),
+        {"Converged": ("False", reasons.CONFIG_PENDING), "Degraded": ("False", reasons.AS_EXPECTED)},
+    ),
     "a breaker is open": (
         seen(reports={"a": CURRENT, "b": SidecarReport(HASH, None, {"auth": "half_open"})}),
         {"Ready": ("True", reasons.PODS_READY), "CircuitOpen": ("True", reasons.BREAKERS_OPEN)},
@@ -236,7 +245,7 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
     ),
 }
 ALWAYS = {"Ready", "Progressing", "Converged", "Degraded", "CircuitOpen"}
-PASSING = {"Reconciling", "Stalled", "FieldsIgnored"}
+PASSING = {"Reconciling", "Stalled", "FieldsIgnored", "Canary"}
 
 
 @pytest.mark.parametrize(("observation", "expected"), TABLE.values(), ids=TABLE)
