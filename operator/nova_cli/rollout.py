@@ -178,7 +178,8 @@ def _check(service: _Service, verb: Verb, rollout: RolloutStatus) -> None:
         raise CommandError(f"{service.name} has no canary under way ({rollout.phase}); to begin one, {advice}")
     if rollout.phase == "Promoting":
         raise CommandError(
-            f"the new version of {service.name} is coming into force already; to go back, apply the old template"
+            f"the new version of {service.name} is coming into force already; to go back, apply the old template: it "
+            "gets a canary too, and with spec.rollout.strategy Rolling it rolls back without one"
         )
 
 

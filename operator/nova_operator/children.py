@@ -19,6 +19,7 @@ from nova_operator.kinds import (
     CHILDREN,
     CONFIG_MAP,
     DEPLOYMENT,
+    HTTP_ROUTE,
     JOB,
     NETWORK_POLICY,
     OPTIONAL_CHILDREN,
@@ -128,6 +129,45 @@ class Children:
             created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
             waiting=any(isinstance(action, Wait) for action in actions),
         )
+
+    async def take_back(
+        self,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        settled: dict[ChildKey, tuple[str, str]],
+    ) -> None:
+        """Take a canary back though something is in the way of the spec as a whole: requests go to the stable version,
+        which gets its pods again, and then the canary's go. All else waits, and once there is no canary any more, all.
+
+        Raises ClusterError for what may work later.
+        """
+        name = service.metadata.name
+        canary = ChildKey(DEPLOYMENT, names.canary(name))
+        there = {child: one for child, one in self._observe(service).items() if _is_of_versions(name, child)}
+        if canary not in there:
+            return
+        wanted = tuple(one for one in desired if key_of(one) in there)
+        try:
+            actions = plan(service, wanted, there, settled)
+        except ConflictError:
+            return
+        writes = [action for action in actions if isinstance(action, Apply | Replace)]
+        if await self._write_what_is_taken(service, writes, settled):
+            gone = tuple(action for action in actions if isinstance(action, Prune) and action.child == canary)
+            await self._perform(service, gone, settled)
+
+    async def _write_what_is_taken(
+        self, service: NovaService, writes: list[Apply | Replace], settled: dict[ChildKey, tuple[str, str]]
+    ) -> bool:
+        """Whether the canary's pods may go: no request is led to them, and the stable version gets its own. A route
+        leads to the canary's Service, which selects the stable version by then."""
+        refused = []
+        for action in sorted(writes, key=lambda action: action.child.kind is DEPLOYMENT):
+            try:
+                await self._write_and_note(service, action, settled)
+            except ObstacleError:
+                refused.append(action.child.kind)
+        return all(kind is HTTP_ROUTE for kind in refused)
 
     def forget(self, service: ServiceKey) -> None:
         """The service is gone."""
@@ -254,6 +294,13 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
     if kind in _OF_RELAYS:
         return service, names.relay(service)
     return (service,)
+
+
+def _is_of_versions(service: str, child: ChildKey) -> bool:
+    """Whether a child says what pods the versions of a service have, or which of them get requests."""
+    if child.kind is DEPLOYMENT:
+        return child.name != names.relay(service)
+    return child.kind is SERVICE or child.kind is HTTP_ROUTE
 
 
 def _makes(service: NovaService, action: Apply) -> bool:
