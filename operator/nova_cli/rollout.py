@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from nova_api import names
-from nova_api.status import RolloutStatus
+from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_cli.errors import CommandError, MissingRequirementError
 from nova_cli.rollout_view import describe
-from nova_operator import access
+from nova_operator import access, reasons
 from nova_operator.cluster import ClusterError, StaleError
 from nova_operator.kinds import NOVA_SERVICE
 from nova_operator.kube import Kube
@@ -34,7 +34,7 @@ operator compares both by their sidecars and takes the new one back when it does
 
 examples:
   nova rollout status shop            where the canary of shop stands
-  nova rollout status shop --watch    follow it to its end; fails when it is taken back
+  nova rollout status shop --watch    follow it to its end; fails when it is taken back, or cannot begin
   nova rollout promote shop           go on to the next step now, through a gate or past the hold
   nova rollout abort shop             take the new version back
   nova rollout retry shop             try an aborted version once more
@@ -89,7 +89,7 @@ async def _with_cluster(file: Path, options: argparse.Namespace) -> int:
     async with access.client(configuration) as client:
         service = _Service(Kube(client, Metrics()), options.namespace or _namespace(file), options.name)
         if options.verb == "status":
-            return await _status(service, watch=options.watch)
+            return await follow(service.get, watch=options.watch)
         return await _tell(service, options.verb)
 
 
@@ -121,17 +121,42 @@ class _Service:
             raise CommandError(f"{self.name} was made anew meanwhile; look again with: nova rollout status") from error
 
 
-async def _status(service: _Service, *, watch: bool) -> int:
-    said: RolloutStatus | None = None
+async def follow(get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool) -> int:
+    """Print where a canary stands and, with `watch`, how it goes on, until what the present spec started is over.
+
+    Returns the exit code. Raises CommandError where that needs somebody.
+    """
+    said: str | RolloutStatus | None = None
     while True:
-        document = await service.get()
-        rollout = read(document.get("status")).rollout
-        if rollout != said:
-            print(describe(document, rollout, time.time()), flush=True)
-            said = rollout
-        if not watch or not is_under_way(rollout):
-            return 1 if rollout.phase == "Aborted" else 0
+        document = await get()
+        status = read(document.get("status"))
+        ahead = _ahead(document, status) if watch else ""
+        if (ahead or status.rollout) != said:
+            print(ahead or describe(document, status.rollout, time.time()), flush=True)
+            said = ahead or status.rollout
+        if not watch or not (ahead or is_under_way(status.rollout)):
+            return 1 if status.rollout.phase == "Aborted" else 0
         await asyncio.sleep(PERIOD)
+
+
+def _ahead(document: dict[str, Any], status: NovaServiceStatus) -> str:
+    """What the present spec waits for before its canary begins; empty where it has begun, or none will. Who has just
+    changed a template finds the end of the canary before, which says nothing of this one.
+
+    Raises CommandError where the spec cannot be put into force. Of a canary that was taken back the rollout tells, and
+    sooner than the condition does.
+    """
+    metadata = document["metadata"]
+    head = f"{metadata['name']} in {metadata['namespace']}"
+    if status.observed_generation != metadata["generation"]:
+        return f"{head}: the operator has not looked at this spec yet"
+    found = {one.type: one for one in status.conditions}
+    stalled, database = found.get("Stalled"), found.get("DatabaseReady")
+    if stalled is not None and stalled.reason != reasons.CANARY_ABORTED:
+        raise CommandError(f"{metadata['name']} goes on only when somebody acts: {stalled.message}")
+    if database is None or database.status == "True" or is_under_way(status.rollout):
+        return ""
+    return f"{head}: waits for its database: {database.message}"
 
 
 async def _tell(service: _Service, verb: Verb) -> int:
