@@ -39,7 +39,7 @@ examples:
   nova rollout abort shop             take the new version back
   nova rollout retry shop             try an aborted version once more
 
-Commands name the canary and the step that you see: one that comes too late does nothing to a newer canary.
+Commands name the canary and the step that you see: one that comes too late fails, and does nothing to a newer canary.
 
 exit codes: 0 done, 1 it failed or the canary was aborted, 2 wrong usage or no cluster, 130 interrupted
 """
@@ -87,13 +87,13 @@ async def _with_cluster(file: Path, options: argparse.Namespace) -> int:
     except ClusterError as error:
         raise MissingRequirementError(str(error)) from error
     async with access.client(configuration) as client:
-        service = _Service(Kube(client, Metrics()), options.namespace or _namespace(file), options.name)
+        service = Service(Kube(client, Metrics()), options.namespace or _namespace(file), options.name)
         if options.verb == "status":
             return await follow(service.get, watch=options.watch)
-        return await _tell(service, options.verb)
+        return await tell(service, options.verb)
 
 
-class _Service:
+class Service:
     """A NovaService in a cluster."""
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
@@ -159,13 +159,22 @@ def _ahead(document: dict[str, Any], status: NovaServiceStatus) -> str:
     return f"{head}: waits for its database: {database.message}"
 
 
-async def _tell(service: _Service, verb: Verb) -> int:
+async def tell(service: Service, verb: Verb) -> int:
+    """Write down what is wanted of the canary, and wait until the operator has done it; returns the exit code.
+
+    Raises CommandError where that would do nothing, or did nothing since the canary's course was faster.
+    """
     document = await service.get()
     before = read(document.get("status")).rollout
     _check(service, verb, before)
     command = command_for(verb, before)
     await service.annotate(document, str(command))
-    after = await _until(service.get, lambda rollout: _is_taken(verb, before, rollout))
+    after = await _until(service.get, lambda rollout: _is_answered(verb, before, rollout))
+    if fate := _missed(verb, before, after):
+        raise CommandError(
+            f"nothing was done: the canary {before.canary} of {service.name} {fate}; "
+            f"see what there is now with: nova rollout status {service.name}"
+        )
     print(describe(await service.get(), after, time.time()))
     return 0
 
@@ -182,17 +191,30 @@ async def _until(get: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[R
     return rollout
 
 
-def _is_taken(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
-    """Whether the operator did it, or the canary that was spoken of is another one by now. What happens to it anyway,
-    such as its pods becoming ready, is no answer."""
+def _is_answered(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
+    """Whether the operator did it, or it is too late for that. What happens to the canary anyway, such as its pods
+    becoming ready, is no answer."""
     if now.started != before.started:
         return True
+    if verb == "retry":
+        return now.phase != "Aborted"
+    over = now.phase == "Promoting" or not is_under_way(now)
+    return over or (verb == "promote" and now.step != before.step)
+
+
+def _missed(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> str:
+    """What became of the canary that was spoken of, where that was not what somebody wanted; else empty. Who said abort
+    must not think that a newer version is taken back, too."""
+    if verb == "retry":
+        return ""
+    if now.started != before.started:
+        return "gave way to a change of the spec"
     if verb == "promote":
-        return (now.step, now.phase == "Promoting") != (before.step, False)
-    return now.phase != "Aborted" if verb == "retry" else not is_under_way(now)
+        return "was taken back" if now.phase == "Aborted" else ""
+    return "" if now.phase == "Aborted" else "comes into force already"
 
 
-def _check(service: _Service, verb: Verb, rollout: RolloutStatus) -> None:
+def _check(service: Service, verb: Verb, rollout: RolloutStatus) -> None:
     """Refuse what would do nothing, and say what would."""
     under_way = is_under_way(rollout)
     if verb == "retry" and rollout.phase != "Aborted":

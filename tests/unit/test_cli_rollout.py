@@ -1,10 +1,12 @@
-"""`nova rollout status --watch` follows the canary of the spec that there is, not the end of the one before."""
+"""`nova rollout` speaks of the canary of the spec that there is: not of the end of the one before when it watches, and
+not of the next one when it was told to do something."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from nova_api.model import builtins
 from nova_api.status import Condition, NovaServiceStatus, RolloutStatus
@@ -87,3 +89,58 @@ def test_a_canary_that_is_tried_again_is_followed_before_the_conditions_know_of_
 
 def test_without_watch_it_says_what_there_is_and_ends() -> None:
     assert asyncio.run(rollout.follow(answers(document(BEFORE, observed=3)), watch=False)) == 0
+
+
+class Told(rollout.Service):
+    """A NovaService that is told something, and what it says one look after the other."""
+
+    def __init__(self, *found: RolloutStatus) -> None:
+        self.namespace, self.name = "web", "shop"
+        self._look = answers(*(document(one) for one in found))
+        self.written: list[str] = []
+
+    async def get(self) -> dict[str, Any]:
+        return await self._look()
+
+    async def annotate(self, document: dict[str, Any], value: str) -> None:
+        self.written.append(value)
+
+
+GATED = RolloutStatus(phase="Gated", step=1, weight=10, stable="aaa", canary="bbb", started="T1")
+NEWER = RolloutStatus(phase="Progressing", step=1, weight=10, stable="aaa", canary="ccc", started="T2")
+NEXT = replace(GATED, phase="Progressing", step=2)
+TAKEN_BACK = replace(GATED, phase="Aborted", weight=0)
+COMING = replace(GATED, phase="Promoting", weight=100)
+IN_FORCE = RolloutStatus(phase="Promoted", stable="bbb", canary="bbb", started="T1")
+
+
+@pytest.mark.parametrize(
+    ("verb", "after", "fate"),
+    [
+        ("promote", NEWER, "gave way to a change of the spec"),
+        ("abort", NEWER, "gave way to a change of the spec"),
+        ("abort", RolloutStatus(stable="aaa"), "gave way to a change of the spec"),
+        ("abort", COMING, "comes into force already"),
+        ("abort", IN_FORCE, "comes into force already"),
+        ("promote", TAKEN_BACK, "was taken back"),
+    ],
+)
+def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutStatus, fate: str) -> None:
+    service = Told(GATED, GATED, after)
+    with pytest.raises(CommandError, match=f"nothing was done: the canary bbb of shop {fate}"):
+        asyncio.run(rollout.tell(service, verb))
+    assert service.written == [f"{verb} bbb T1 1"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "after"),
+    [
+        ("promote", GATED, NEXT),
+        ("promote", GATED, COMING),
+        ("promote", GATED, IN_FORCE),
+        ("abort", GATED, TAKEN_BACK),
+        ("retry", TAKEN_BACK, NEWER),
+    ],
+)
+def test_a_command_that_was_done_is_one(verb: Any, before: RolloutStatus, after: RolloutStatus) -> None:
+    assert asyncio.run(rollout.tell(Told(before, before, after, after), verb)) == 0
