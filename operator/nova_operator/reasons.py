@@ -65,6 +65,7 @@ NO_EFFECT: Final = "NoEffect"
 # Events only
 CREATED: Final = "Created"
 ROLLED_OUT: Final = "RolledOut"
+READY_AGAIN: Final = "ReadyAgain"
 CONFIG_CHANGED: Final = "ConfigChanged"
 RECOVERED: Final = "Recovered"
 REPLACED: Final = "Replaced"
