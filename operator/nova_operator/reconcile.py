@@ -221,6 +221,7 @@ class Reconciler:
             outcome = await self._adopter.put_in_order(
                 document, reading.service, desired, self.defaults, memory.settled
             )
+            await self._reporter.replaced(document, outcome.replaced, memory.told)
             if outcome.obstacle is not None and rollout.phase == "Aborted":  # what serves badly must not wait for it
                 await self._children.take_back(reading.service, desired, memory.settled)
         config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
