@@ -129,3 +129,18 @@ def test_what_controllers_note_is_motion_in_a_deployment_and_nothing_elsewhere()
     assert heard(0.0, POD_DISRUPTION_BUDGET, *states) is None
     counted = {"metadata": {"annotations": {"deployment.kubernetes.io/revision": "1"}, "generation": 2}}
     assert heard(0.0, DEPLOYMENT, {}, counted) == (BURST, True)
+
+
+def test_a_child_whose_label_is_changed_is_news_to_both_services() -> None:
+    """It is drift to the one that it belongs to, whatever its label says."""
+    woken: set[str] = set()
+
+    def add(key: ServiceKey, delay: float = 0.0, *, in_motion: bool = False) -> None:
+        woken.add(key.name)
+
+    feed = Feed(Mirror(), add, lambda: None)
+    for version, service in enumerate(("shop", "other")):
+        woken.clear()
+        metadata = {"name": "shop", "namespace": "ns", "uid": "u", "resourceVersion": str(version)}
+        feed.take(CONFIG_MAP, "MODIFIED", {"metadata": {**metadata, "labels": {"nova.dev/service": service}}})
+    assert woken == {"shop", "other"}

@@ -209,6 +209,24 @@ def test_pods_belong_to_their_service_and_come_sorted() -> None:
     assert mirror.pods(ServiceKey("market", "other")) == ()
 
 
+def test_a_pod_whose_label_is_changed_leaves_its_service() -> None:
+    """As when somebody takes one aside to look at it. It stays in every list of pods, so none of them would remove it."""
+    elsewhere = {"nova.dev/service": "isolated"}
+    for by_list in (False, True):
+        mirror = Mirror()
+        mirror.put(POD, pod("a", 1, ready=True))
+        isolated = pod("a", 2, ready=True, labels=elsewhere)
+        assert mirror.home(POD, isolated) == SHOP
+        if by_list:
+            assert mirror.reset(POD, None, [isolated], Heard()) == {SHOP, ServiceKey("market", "isolated")}
+        else:
+            assert mirror.put(POD, isolated) is News.PROGRESS
+        assert mirror.put(POD, pod("a", 1, ready=True)) is News.NONE
+        assert (mirror.pods(SHOP), len(mirror.pods(ServiceKey("market", "isolated")))) == ((), 1)
+        assert mirror.drop(POD, pod("a", 3, ready=True))
+        assert repr(mirror) == "<Mirror objects=0 pods=0>"
+
+
 def test_an_object_leads_to_its_service() -> None:
     unlabelled = thing(1)
     unlabelled["metadata"]["labels"] = None
