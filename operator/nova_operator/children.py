@@ -211,12 +211,13 @@ class Children:
         frees = replicas.leaves_replicas(action.manifest)
         if frees and action.why == "changed":
             await replicas.let_go(self._cluster, action.manifest)
-        result = await self._write(action)
-        settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
-        new = isinstance(action, Replace) or action.why == "missing"
-        if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
-            result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
-        self._mirror.put(action.child.kind, result)
+        with self._mirror.writing() as heard:
+            result = await self._write(action)
+            settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
+            new = isinstance(action, Replace) or action.why == "missing"
+            if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
+                result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
+        self._mirror.written(action.child.kind, result, heard)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)
         return result
 

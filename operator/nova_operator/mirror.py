@@ -7,7 +7,7 @@ is listed anew (`relist`, `resync`), or its service is in doubt and the API serv
 
 An answer of the API server may be older than what the watches told while it was under way, so every question is asked
 under `Mirror.asking`, and of an object that was heard of meanwhile, what was heard stands: what came after it, the
-watches will tell.
+watches will tell. Every write is made under `Mirror.writing`, or its answer would bring back what is deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Mirror:
         self._homes: dict[_Identity, ServiceKey] = {}
         """The services of the pods. One whose label is changed leaves a service, and nothing else tells which."""
         self._asking: list[Heard] = []
+        self._writing: list[Heard] = []
 
     def __repr__(self) -> str:
         return f"<Mirror objects={len(self._objects)} pods={sum(map(len, self._pods.values()))}>"
@@ -131,8 +132,7 @@ class Mirror:
 
     def drop(self, kind: Kind, manifest: Manifest) -> bool:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
-        for heard in self._asking:
-            heard.gone.add(manifest["metadata"]["uid"])
+        self._note_gone(manifest["metadata"]["uid"])
         if _is_pod(kind):
             return self._drop_pod(kind, manifest)
         metadata = manifest["metadata"]
@@ -198,6 +198,22 @@ class Mirror:
         elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
+    @contextmanager
+    def writing(self) -> Iterator[Heard]:
+        """Around a write; hand what it gives to `written`. What is seen is not noted: versions tell what is newer."""
+        heard = Heard()
+        self._writing.append(heard)
+        try:
+            yield heard
+        finally:
+            self._writing.remove(heard)
+
+    def written(self, kind: Kind, manifest: Manifest, heard: Heard) -> None:
+        """Take over what the API server answered to a write. An object that was heard to go meanwhile stays gone: the
+        watch has told of that, and does not tell it again."""
+        if manifest["metadata"]["uid"] not in heard.gone:
+            self.put(kind, manifest)
+
     def replace_pods(self, kind: Kind, service: ServiceKey, manifests: Iterable[Manifest], heard: Heard) -> None:
         """Take over what the API server said when it was asked for a service's pods, or those that work for it."""
         told = [manifest for manifest in manifests if not heard.knows_better(kind, manifest)]
@@ -241,8 +257,7 @@ class Mirror:
         """Forget an object of which an answer says that it is gone, as older answers under way do not know."""
         known = self._objects.pop(key, None)
         if known is not None:
-            for heard in self._asking:
-                heard.gone.add(known.uid)
+            self._note_gone(known.uid)
 
     def _forget_pods(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey]:
         services = [one for of, one in self._pods if of is kind and namespace in {None, one.namespace}]
@@ -250,13 +265,16 @@ class Mirror:
         gone = [(service, uid) for service, uid in known if (kind, service.namespace, uid) not in but]
         for service, uid in gone:
             self._remove_pod(kind, service, uid)
-            for heard in self._asking:
-                heard.gone.add(uid)
+            self._note_gone(uid)
         return [service for service, _ in gone]
 
     def _note_seen(self, kind: Kind, manifest: Manifest) -> None:
         for heard in self._asking:
             heard.seen.add(_identity(kind, manifest))
+
+    def _note_gone(self, uid: str) -> None:
+        for heard in (*self._asking, *self._writing):
+            heard.gone.add(uid)
 
     def _put_pod(self, kind: Kind, manifest: Manifest) -> News:
         service = service_key(kind, manifest)

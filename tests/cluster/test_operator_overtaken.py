@@ -39,6 +39,8 @@ class Overtaken(Kube):
         super().__init__(api, Metrics())
         self.before_status: Act | None = None
         self.before_give_back: Act | None = None
+        self.after_status: Act | None = None
+        self.after_config_map: Act | None = None
         self.after_get: Act | None = None
         self.after_pods: Act | None = None
 
@@ -47,7 +49,16 @@ class Overtaken(Kube):
             self._once("before_status")
         if kind is DEPLOYMENT and "spec" in manifest:
             self._once("before_give_back")
-        return await super().merge(kind, manifest, subresource=subresource)
+        answer = await super().merge(kind, manifest, subresource=subresource)
+        if subresource:
+            self._once("after_status")
+        return answer
+
+    async def apply(self, manifest: Any, **options: Any) -> Any:
+        answer = await super().apply(manifest, **options)
+        if manifest["kind"] == CONFIG_MAP.kind and not options.get("dry_run"):
+            self._once("after_config_map")
+        return answer
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         answer = await super().get(kind, namespace, name)
@@ -118,6 +129,51 @@ def test_a_change_made_while_the_status_is_written_is_put_into_force(apiserver: 
                 for event in (*heard, api.get(NOVA_SERVICE, *key_of(shop))):
                     system.feed.take(NOVA_SERVICE, "MODIFIED", event)
                 await soon(lambda: api.deployment(*key_of(shop))["spec"]["replicas"] == 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_deleted_before_its_write_is_answered_is_made_again(apiserver: Path, api: Api, namespace: str) -> None:
+    shop = Scene(api, namespace)
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (cluster, system):
+
+            def deleted() -> None:
+                made = shop.find(CONFIG_MAP, names.config_map(shop.name))
+                assert made is not None
+                api.delete(CONFIG_MAP, namespace, made["metadata"]["name"])
+                for change in ("ADDED", "DELETED"):
+                    system.feed.take(CONFIG_MAP, change, made)
+
+            cluster.after_config_map = deleted
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
+            for _ in range(2):
+                await system.reconcile(key_of(shop))
+            assert cluster.after_config_map is None
+
+    asyncio.run(scenario())
+    assert shop.find(CONFIG_MAP, names.config_map(shop.name)) is not None
+
+
+def test_a_service_deleted_before_the_write_of_its_status_is_answered_is_gone(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    shop = Scene(api, namespace)
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (cluster, system):
+
+            def deleted() -> None:
+                gone = api.get(NOVA_SERVICE, *key_of(shop))
+                api.delete(NOVA_SERVICE, *key_of(shop))
+                system.feed.take(NOVA_SERVICE, "DELETED", gone)
+
+            cluster.after_status = deleted
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
+            await system.reconcile(key_of(shop))
+            assert cluster.after_status is None
+            assert await system.reconcile(key_of(shop)) is None
 
     asyncio.run(scenario())
 

@@ -59,6 +59,19 @@ def test_what_the_api_server_says_when_asked_wins() -> None:
     assert mirror.get(DEPLOYMENT, "market", "shop") is None
 
 
+def test_what_went_while_it_was_written_stays_gone() -> None:
+    """The API server's answer to the write may come after the watch's word that somebody deleted it."""
+    mirror = Mirror()
+    with mirror.writing() as heard:
+        mirror.put(CONFIG_MAP, thing(1))
+        mirror.drop(CONFIG_MAP, thing(2))
+        mirror.put(DEPLOYMENT, thing(3))
+    mirror.written(CONFIG_MAP, thing(1), heard)
+    mirror.written(DEPLOYMENT, thing(4), heard)
+    assert mirror.get(CONFIG_MAP, "market", "shop") is None
+    assert not mirror.put(DEPLOYMENT, thing(4))
+
+
 def test_an_answer_does_not_undo_what_was_heard_while_it_was_under_way() -> None:
     mirror = Mirror()
     mirror.put(DEPLOYMENT, thing(1))
@@ -210,7 +223,7 @@ def test_pods_belong_to_their_service_and_come_sorted() -> None:
 
 
 def test_a_pod_whose_label_is_changed_leaves_its_service() -> None:
-    """As when somebody takes one aside to look at it. It stays in every list of pods, so none of them would remove it."""
+    """As when somebody takes one aside to look at it. It stays in every list of pods, so none would remove it."""
     elsewhere = {"nova.dev/service": "isolated"}
     for by_list in (False, True):
         mirror = Mirror()
