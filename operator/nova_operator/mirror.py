@@ -107,7 +107,8 @@ class Mirror:
     def put(self, kind: Kind, manifest: Manifest) -> News:
         """Take an object over; none if it is not news: seen before, or older than what is known.
 
-        Resource versions of one object can be compared as numbers (KEP-5504).
+        Resource versions of one kind can be compared as numbers (KEP-5504), those of namesakes too. That matters since
+        Kopf tells of each uid by itself: of one that is gone perhaps later than of the one made in its place.
         """
         if _is_pod(kind):
             return self._put_pod(kind, manifest)
@@ -118,7 +119,7 @@ class Mirror:
             int(metadata["resourceVersion"]),
         )
         known = self._objects.get(key)
-        if known is not None and known.uid == uid and known.version >= version:
+        if known is not None and known.version >= version:
             return News.NONE
         self._objects[key] = _Entry(uid, version, _pack(manifest), service_key(kind, manifest))
         self._note_seen(kind, manifest)

@@ -140,7 +140,7 @@ def test_a_child_deleted_before_its_write_is_answered_is_made_again(apiserver: P
         async with operator(apiserver) as (cluster, system):
 
             def deleted() -> None:
-                made = shop.find(CONFIG_MAP, names.config_map(shop.name))
+                made = shop.find(CONFIG_MAP)
                 assert made is not None
                 api.delete(CONFIG_MAP, namespace, made["metadata"]["name"])
                 for change in ("ADDED", "DELETED"):
@@ -153,7 +153,7 @@ def test_a_child_deleted_before_its_write_is_answered_is_made_again(apiserver: P
             assert cluster.after_config_map is None
 
     asyncio.run(scenario())
-    assert shop.find(CONFIG_MAP, names.config_map(shop.name)) is not None
+    assert shop.find(CONFIG_MAP) is not None
 
 
 def test_a_service_deleted_before_the_write_of_its_status_is_answered_is_gone(

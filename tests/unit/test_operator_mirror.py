@@ -26,10 +26,20 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     assert mirror.get(DEPLOYMENT, "market", "shop")["spec"] == {"replicas": 2}  # type: ignore[index]  # it was just put there
 
 
-def test_a_namesake_with_another_uid_is_news_whatever_its_version() -> None:
+def test_a_namesake_with_another_uid_is_news() -> None:
     mirror = Mirror()
     mirror.put(DEPLOYMENT, thing(10))
-    assert mirror.put(DEPLOYMENT, thing(3, uid="u-2"))
+    assert mirror.put(DEPLOYMENT, thing(11, uid="u-2"))
+
+
+def test_what_is_told_late_of_a_predecessor_does_not_hide_the_one_made_in_its_place() -> None:
+    """Else its deletion, told last, would leave nothing, and the service would not be served until the next list."""
+    mirror = Mirror()
+    mirror.put(NOVA_SERVICE, thing(10))
+    mirror.put(NOVA_SERVICE, thing(13, uid="u-2"))
+    assert mirror.put(NOVA_SERVICE, thing(11)) is News.NONE
+    assert not mirror.drop(NOVA_SERVICE, thing(12))
+    assert list(mirror.services()) == [SHOP]
 
 
 def test_a_late_deletion_does_not_remove_the_namesake() -> None:
