@@ -69,6 +69,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     waiting: bool = False
     """Whether a child's name is still taken by an object on its way out."""
 
+    again_in: float | None = None
+    """Seconds until the Secret of its sessions is tried again, without which pods do not start; None if it has none."""
+
 
 class Children:
     """The children of all services. `doubt` is called when the kind of one turns out not to be served."""
@@ -119,7 +122,7 @@ class Children:
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         try:
-            await self._ensure_session_secret(service)
+            again_in = await self._ensure_session_secret(service)
             await (self._create if creates else self._perform)(service, actions, settled)
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
@@ -127,15 +130,16 @@ class Children:
         return Outcome(
             created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
             waiting=any(isinstance(action, Wait) for action in actions),
+            again_in=again_in,
         )
 
     def forget(self, service: ServiceKey) -> None:
         """The service is gone."""
         self._session_secrets.forget(service)
 
-    async def _ensure_session_secret(self, service: NovaService) -> None:
+    async def _ensure_session_secret(self, service: NovaService) -> float | None:
         try:
-            await self._session_secrets.ensure(service)
+            return await self._session_secrets.ensure(service)
         except RefusedError as error:
             message = f"the API server refuses Secret/{names.session_secret(service.metadata.name)}: {error}"
             raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error

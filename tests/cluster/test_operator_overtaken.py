@@ -17,11 +17,12 @@ from nova_api import names
 from nova_operator import access
 from nova_operator.adoption import ANNOTATION
 from nova_operator.cluster import StaleError
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVICE, Kind
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SECRET, SERVICE, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import ServiceKey
 from nova_operator.reconcile import UNWATCHED_RETRY
+from nova_operator.session_secrets import FIRST_RETRY, LONGEST_RETRY
 from nova_operator.system import System
 from nova_operator.watch import GoneError
 from tests.cluster.api import Api, Object, until
@@ -330,6 +331,27 @@ def test_a_deployment_with_injected_pods_is_read_again_until_it_is_rolled_out(
             wait = await system.reconcile(service)
             assert wait is not None
             assert wait <= UNWATCHED_RETRY
+
+    asyncio.run(scenario())
+
+
+def test_a_session_secret_is_tried_again_while_a_deployment_is_new(apiserver: Path, api: Api, namespace: str) -> None:
+    """One that is there may be a predecessor's and go with it, of which nothing tells; the pods would wait for it."""
+    shop = Scene(api, namespace)
+    api.create(SECRET, namespace, {"metadata": {"name": names.session_secret(shop.name)}})
+    document = shop.create(replicas=0, sessionAffinity={"type": "Cookie"})
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
+            wait = await system.reconcile(key_of(shop))
+            assert wait is not None
+            assert wait <= FIRST_RETRY
+            await soon(lambda: api.deployment(*key_of(shop)).get("status", {}).get("observedGeneration"))
+            system.feed.take(DEPLOYMENT, "MODIFIED", api.deployment(*key_of(shop)))
+            wait = await system.reconcile(key_of(shop))
+            assert wait is not None
+            assert wait > LONGEST_RETRY
 
     asyncio.run(scenario())
 
