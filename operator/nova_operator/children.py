@@ -66,6 +66,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     created: bool = False
     """Whether the service got its Deployment just now."""
 
+    replaced: tuple[str, ...] = ()
+    """Objects that were deleted and made anew, each with the reason, in words for people."""
+
     waiting: bool = False
     """Whether a child's name is still taken by an object on its way out."""
 
@@ -129,6 +132,7 @@ class Children:
         self._wary.discard(service.metadata.uid)
         return Outcome(
             created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
+            replaced=tuple(_said(action) for action in actions if isinstance(action, Replace) and _is_news(action)),
             waiting=any(isinstance(action, Wait) for action in actions),
             again_in=again_in,
         )
@@ -264,6 +268,15 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
 def _makes(service: NovaService, action: Apply) -> bool:
     own = action.child == ChildKey(DEPLOYMENT, service.metadata.name)
     return own and action.why == "missing"
+
+
+def _is_news(action: Replace) -> bool:
+    """A Job is made anew for each spec that needs one, of which DatabaseReady tells."""
+    return action.child.kind is not JOB
+
+
+def _said(action: Replace) -> str:
+    return f"{action.child} was deleted and made anew: {action.why}"
 
 
 def _was_there(action: Action, settled: dict[ChildKey, tuple[str, str]]) -> TypeGuard[Apply]:

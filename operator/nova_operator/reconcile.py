@@ -221,6 +221,7 @@ class Reconciler:
             outcome = await self._adopter.put_in_order(
                 document, reading.service, desired, self.defaults, memory.settled
             )
+            await self._reporter.replaced(document, outcome.replaced, memory.told)
         config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
         if config_hash:
             self._delivery.expect(key, config_hash)

@@ -319,6 +319,21 @@ def test_events_tell_transitions_and_nothing_else() -> None:
     ]
 
 
+def test_a_generation_is_rolled_out_once_and_pods_that_come_back_are_no_rollout() -> None:
+    """Nor is a change of the spec that leaves the pods alone: generation 2 here."""
+    history = [NovaServiceStatus()]
+    for generation, available in ((1, 0), (1, 2), (1, 1), (1, 2), (2, 2), (2, 1), (2, 2), (3, 1), (3, 0), (3, 2)):
+        history.append(build(seen(deployment=deployment(available=available)), history[-1], "T", generation))
+    told = [(event.reason, event.note) for a, b in pairwise(history) for event in transitions(a, b)]
+    assert told == [
+        (reasons.ROLLED_OUT, "generation 1 is ready"),
+        (reasons.READY_AGAIN, "generation 1 is ready again"),
+        (reasons.READY_AGAIN, "generation 2 is ready again"),
+        (reasons.ROLLED_OUT, "generation 3 is ready"),
+    ]
+    assert [one.ready_generation for one in history] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+
+
 def opened(*upstreams: str, told: int = 1) -> NovaServiceStatus:
     breakers = dict.fromkeys(upstreams, "open")
     reports = {name: SidecarReport(HASH, None, breakers) for name in ("a", "b")[:told]}
