@@ -138,14 +138,15 @@ class Adopter:
     async def _write(self, service: NovaService, child: ChildKey, write: Write, settled: Settled) -> Outcome | None:
         key = ServiceKey(service.metadata.namespace, service.metadata.name)
         holding = self._holding.pop(key, None)  # until the operator has disowned what it writes
-        try:
-            result = await self._cluster.merge(DEPLOYMENT, write.patch)
-        except RefusedError as error:
-            message = f"the API server refuses the sidecar in {child}: {error}"
-            return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
-        settled[child] = settle(write, result)
-        self._mirror.put(DEPLOYMENT, result)
-        self._mirror.put(DEPLOYMENT, await self._until_written(result, disown))
+        with self._mirror.writing() as heard:
+            try:
+                result = await self._cluster.merge(DEPLOYMENT, write.patch)
+            except RefusedError as error:
+                message = f"the API server refuses the sidecar in {child}: {error}"
+                return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
+            settled[child] = settle(write, result)
+            self._mirror.written(DEPLOYMENT, result, heard)
+            self._mirror.written(DEPLOYMENT, await self._until_written(result, disown), heard)
         if holding is not None:  # else the next run has to make sure
             self._holding[key] = holding
         about = {"service": key.name, "namespace": key.namespace}
@@ -228,9 +229,9 @@ class Adopter:
         exactly = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         patch: dict[str, Any] = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind}
         patch["metadata"] = {**exactly, "finalizers": [*others, FINALIZER] if wanted else others}
-        written = await self._cluster.merge(NOVA_SERVICE, patch)
-        if "deletionTimestamp" not in metadata:  # else it may be gone now, and the watch may have said so
-            self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch)
+        self._mirror.written(NOVA_SERVICE, written, heard)
 
     async def _read(self, namespace: str, name: str) -> None:
         """Ask for a Deployment that no watch tells of."""

@@ -73,6 +73,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     waiting: bool = False
     """Whether a child's name is still taken by an object on its way out."""
 
+    again_in: float | None = None
+    """Seconds until the Secret of its sessions is tried again, without which pods do not start; None if it has none."""
+
 
 class Children:
     """The children of all services. `doubt` is called when the kind of one turns out not to be served."""
@@ -123,7 +126,7 @@ class Children:
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         try:
-            await self._ensure_session_secret(service)
+            again_in = await self._ensure_session_secret(service)
             await (self._create if creates else self._perform)(service, actions, settled)
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
@@ -132,6 +135,7 @@ class Children:
             created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
             replaced=tuple(_said(action) for action in actions if isinstance(action, Replace) and _is_news(action)),
             waiting=any(isinstance(action, Wait) for action in actions),
+            again_in=again_in,
         )
 
     async def take_back(
@@ -177,9 +181,9 @@ class Children:
         """The service is gone."""
         self._session_secrets.forget(service)
 
-    async def _ensure_session_secret(self, service: NovaService) -> None:
+    async def _ensure_session_secret(self, service: NovaService) -> float | None:
         try:
-            await self._session_secrets.ensure(service)
+            return await self._session_secrets.ensure(service)
         except RefusedError as error:
             message = f"the API server refuses Secret/{names.session_secret(service.metadata.name)}: {error}"
             raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error
@@ -255,12 +259,13 @@ class Children:
         frees = replicas.leaves_replicas(action.manifest)
         if frees and action.why == "changed":
             await replicas.let_go(self._cluster, action.manifest)
-        result = await self._write(action)
-        settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
-        new = isinstance(action, Replace) or action.why == "missing"
-        if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
-            result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
-        self._mirror.put(action.child.kind, result)
+        with self._mirror.writing() as heard:
+            result = await self._write(action)
+            settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
+            new = isinstance(action, Replace) or action.why == "missing"
+            if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
+                result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
+        self._mirror.written(action.child.kind, result, heard)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)
         return result
 

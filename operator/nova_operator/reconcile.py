@@ -234,9 +234,12 @@ class Reconciler:
         seen = self._observe(key, reading, chosen, config_hash, obstacle, rollout=rollout, prepared=prepared)
         told = memory.told
         again = await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
-        if is_behind_its_pods(seen):
-            again = UNWATCHED_RETRY if again is None else min(again, UNWATCHED_RETRY)
-        return outcome, again
+        turns = (
+            again,
+            UNWATCHED_RETRY if is_behind_its_pods(seen) else None,
+            outcome.again_in if is_replacing(seen.deployment, seen.replicas) else None,
+        )
+        return outcome, min((turn for turn in turns if turn is not None), default=None)
 
     def _held(
         self, key: ServiceKey, desired: tuple[Manifest, ...]

@@ -129,8 +129,9 @@ class Reporter:
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
         patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
         patch["status"] = builtins(after)
-        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
-        self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.written(NOVA_SERVICE, written, heard)
         if written["metadata"]["uid"] != metadata["uid"]:  # for a status the API server pays no heed to it
             raise StaleError(f"NovaService {metadata['name']} was made anew while its status was written")
         return written

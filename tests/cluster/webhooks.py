@@ -10,7 +10,7 @@ from pathlib import Path
 from nova_api import names
 from nova_operator.admission_metrics import WEBHOOKS
 from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
-from tests.cluster.api import Api, Object
+from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.operator_process import OperatorProcess, running
 
 HOST = "127.0.0.1"
@@ -118,12 +118,16 @@ def has_sidecar(found: Object) -> bool:
 
 
 def make_ready(api: Api, namespace: str) -> None:
-    """What kubelets do, as far as repair looks: every pod becomes ready."""
+    """What kubelets do, as far as repair looks: every pod becomes ready that is not gone by then."""
     for found in api.list(POD, namespace):
         conditions = (found.get("status") or {}).get("conditions") or []
         if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-            api.patch(POD, namespace, found["metadata"]["name"], {"status": status}, subresource="status")
+            try:
+                api.patch(POD, namespace, found["metadata"]["name"], {"status": status}, subresource="status")
+            except ApiError as error:
+                if error.code != 404:
+                    raise
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from nova_operator import reasons, status
 from nova_operator.conditions import assess, merge
 from nova_operator.events import BURST, Allowance, Event, manifest, transitions
 from nova_operator.last_good import Refused
-from nova_operator.observation import Observation
+from nova_operator.observation import Observation, is_behind_its_pods
 from nova_operator.pods import PodView, Trouble, view
 from nova_operator.sidecars import Refusal, SidecarReport
 from nova_operator.trouble import DELIVERY
@@ -488,3 +488,41 @@ def test_what_a_sidecar_says_is_quoted_short() -> None:
     message = assess(seen(reports={"a": CURRENT, "b": endless}))["Degraded"].message
     assert len(message) < 500
     assert "\n" not in message
+
+
+def progressing(reason: str, *, available: int, generation: int = 3) -> Any:
+    """A Deployment of two pods; the condition is that of its generation 3."""
+    said = deployment(available=available, conditions=[{"type": "Progressing", "reason": reason}])
+    return {**said, "metadata": {"generation": generation}}
+
+
+ONE_READY = (pod("a"), pod("b", ready=False))
+LATE = progressing("ProgressDeadlineExceeded", available=1)
+INJECTED: dict[str, tuple[dict[str, Any], bool]] = {
+    "rolled out": ({}, False),
+    "rolled out, and another one's pod has its sidecar": ({"pods": (pod("a"), pod("b"), pod("c"))}, False),
+    "rolled out before a pod failed": ({"pods": ONE_READY}, True),
+    "pods of a finished rollout fail": (
+        {"deployment": progressing("NewReplicaSetAvailable", available=1), "pods": ONE_READY},
+        False,
+    ),
+    "on its way": ({"deployment": progressing("ReplicaSetUpdated", available=1), "pods": ONE_READY}, True),
+    "not counted yet": ({"deployment": progressing("NewReplicaSetAvailable", available=1)}, True),
+    "not there": ({"deployment": None, "pods": ()}, True),
+    "stuck": ({"deployment": LATE, "pods": ONE_READY}, False),
+    "no longer stuck": ({"deployment": LATE}, True),
+    "stuck, with another spec since": (
+        {"deployment": progressing("ProgressDeadlineExceeded", available=1, generation=4), "pods": ONE_READY},
+        True,
+    ),
+    "paused": ({"deployment": progressing("DeploymentPaused", available=1), "pods": ONE_READY}, False),
+    "with pods that missed the sidecar": ({"deployment": deployment(available=1), "missed": "1 pod"}, False),
+    "not injected": ({"deployment": deployment(available=1), "injected": False}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "behind"), INJECTED.values(), ids=INJECTED)
+def test_an_injected_deployment_is_read_again_while_that_may_tell_something(
+    changes: dict[str, Any], behind: bool
+) -> None:
+    assert is_behind_its_pods(seen(**{"injected": True, **changes})) is behind

@@ -172,8 +172,9 @@ class Pilot:
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
         patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
         patch["status"] = {"rollout": builtins(after)}
-        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
-        self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.written(NOVA_SERVICE, written, heard)
         if written["metadata"]["generation"] != document["metadata"]["generation"]:
             raise StaleError("the spec changed while a canary was decided on")
 
