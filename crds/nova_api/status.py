@@ -122,6 +122,9 @@ class NovaServiceStatus(Model, frozen=True, kw_only=True):
     observed_generation: int = 0
     """Generation of the spec that the status speaks of."""
 
+    ready_generation: int = 0
+    """Generation of the spec for which Ready held last."""
+
     conditions: tuple[Condition, ...] = ()
     """Ready, Progressing, Converged, Degraded and CircuitOpen; while they hold Reconciling, Stalled and FieldsIgnored;
     Canary while one is under way; DatabaseReady and OutboxRelayReady with spec.database and its outbox."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from nova_api import names
-from nova_api.status import RolloutStatus
+from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_cli.errors import CommandError, MissingRequirementError
 from nova_cli.rollout_view import describe
-from nova_operator import access
+from nova_operator import access, reasons
 from nova_operator.cluster import ClusterError, StaleError
 from nova_operator.kinds import NOVA_SERVICE
 from nova_operator.kube import Kube
@@ -34,12 +34,12 @@ operator compares both by their sidecars and takes the new one back when it does
 
 examples:
   nova rollout status shop            where the canary of shop stands
-  nova rollout status shop --watch    follow it to its end; fails when it is taken back
+  nova rollout status shop --watch    follow it to its end; fails when it is taken back, or cannot begin
   nova rollout promote shop           go on to the next step now, through a gate or past the hold
   nova rollout abort shop             take the new version back
   nova rollout retry shop             try an aborted version once more
 
-Commands name the canary and the step that you see: one that comes too late does nothing to a newer canary.
+Commands name the canary and the step that you see: one that comes too late fails, and does nothing to a newer canary.
 
 exit codes: 0 done, 1 it failed or the canary was aborted, 2 wrong usage or no cluster, 130 interrupted
 """
@@ -87,13 +87,13 @@ async def _with_cluster(file: Path, options: argparse.Namespace) -> int:
     except ClusterError as error:
         raise MissingRequirementError(str(error)) from error
     async with access.client(configuration) as client:
-        service = _Service(Kube(client, Metrics()), options.namespace or _namespace(file), options.name)
+        service = Service(Kube(client, Metrics()), options.namespace or _namespace(file), options.name)
         if options.verb == "status":
-            return await _status(service, watch=options.watch)
-        return await _tell(service, options.verb)
+            return await follow(service.get, watch=options.watch)
+        return await tell(service, options.verb)
 
 
-class _Service:
+class Service:
     """A NovaService in a cluster."""
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
@@ -121,26 +121,60 @@ class _Service:
             raise CommandError(f"{self.name} was made anew meanwhile; look again with: nova rollout status") from error
 
 
-async def _status(service: _Service, *, watch: bool) -> int:
-    said: RolloutStatus | None = None
+async def follow(get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool) -> int:
+    """Print where a canary stands and, with `watch`, how it goes on, until what the present spec started is over.
+
+    Returns the exit code. Raises CommandError where that needs somebody.
+    """
+    said: str | RolloutStatus | None = None
     while True:
-        document = await service.get()
-        rollout = read(document.get("status")).rollout
-        if rollout != said:
-            print(describe(document, rollout, time.time()), flush=True)
-            said = rollout
-        if not watch or not is_under_way(rollout):
-            return 1 if rollout.phase == "Aborted" else 0
+        document = await get()
+        status = read(document.get("status"))
+        ahead = _ahead(document, status) if watch else ""
+        if (ahead or status.rollout) != said:
+            print(ahead or describe(document, status.rollout, time.time()), flush=True)
+            said = ahead or status.rollout
+        if not watch or not (ahead or is_under_way(status.rollout)):
+            return 1 if status.rollout.phase == "Aborted" else 0
         await asyncio.sleep(PERIOD)
 
 
-async def _tell(service: _Service, verb: Verb) -> int:
+def _ahead(document: dict[str, Any], status: NovaServiceStatus) -> str:
+    """What the present spec waits for before its canary begins; empty where it has begun, or none will. Who has just
+    changed a template finds the end of the canary before, which says nothing of this one.
+
+    Raises CommandError where the spec cannot be put into force. Of a canary that was taken back the rollout tells, and
+    sooner than the condition does.
+    """
+    metadata = document["metadata"]
+    head = f"{metadata['name']} in {metadata['namespace']}"
+    if status.observed_generation != metadata["generation"]:
+        return f"{head}: the operator has not looked at this spec yet"
+    found = {one.type: one for one in status.conditions}
+    stalled, database = found.get("Stalled"), found.get("DatabaseReady")
+    if stalled is not None and stalled.reason != reasons.CANARY_ABORTED:
+        raise CommandError(f"{metadata['name']} goes on only when somebody acts: {stalled.message}")
+    if database is None or database.status == "True" or is_under_way(status.rollout):
+        return ""
+    return f"{head}: waits for its database: {database.message}"
+
+
+async def tell(service: Service, verb: Verb) -> int:
+    """Write down what is wanted of the canary, and wait until the operator has done it; returns the exit code.
+
+    Raises CommandError where that would do nothing, or did nothing since the canary's course was faster.
+    """
     document = await service.get()
     before = read(document.get("status")).rollout
     _check(service, verb, before)
     command = command_for(verb, before)
     await service.annotate(document, str(command))
-    after = await _until(service.get, lambda rollout: _is_taken(verb, before, rollout))
+    after = await _until(service.get, lambda rollout: _is_answered(verb, before, rollout))
+    if fate := _missed(verb, before, after):
+        raise CommandError(
+            f"nothing was done: the canary {before.canary} of {service.name} {fate}; "
+            f"see what there is now with: nova rollout status {service.name}"
+        )
     print(describe(await service.get(), after, time.time()))
     return 0
 
@@ -157,17 +191,30 @@ async def _until(get: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[R
     return rollout
 
 
-def _is_taken(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
-    """Whether the operator did it, or the canary that was spoken of is another one by now. What happens to it anyway,
-    such as its pods becoming ready, is no answer."""
+def _is_answered(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
+    """Whether the operator did it, or it is too late for that. What happens to the canary anyway, such as its pods
+    becoming ready, is no answer."""
     if now.started != before.started:
         return True
+    if verb == "retry":
+        return now.phase != "Aborted"
+    over = now.phase == "Promoting" or not is_under_way(now)
+    return over or (verb == "promote" and now.step != before.step)
+
+
+def _missed(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> str:
+    """What became of the canary that was spoken of, where that was not what somebody wanted; else empty. Who said abort
+    must not think that a newer version is taken back, too."""
+    if verb == "retry":
+        return ""
+    if now.started != before.started:
+        return "gave way to a change of the spec"
     if verb == "promote":
-        return (now.step, now.phase == "Promoting") != (before.step, False)
-    return now.phase != "Aborted" if verb == "retry" else not is_under_way(now)
+        return "was taken back" if now.phase == "Aborted" else ""
+    return "" if now.phase == "Aborted" else "comes into force already"
 
 
-def _check(service: _Service, verb: Verb, rollout: RolloutStatus) -> None:
+def _check(service: Service, verb: Verb, rollout: RolloutStatus) -> None:
     """Refuse what would do nothing, and say what would."""
     under_way = is_under_way(rollout)
     if verb == "retry" and rollout.phase != "Aborted":
@@ -178,7 +225,8 @@ def _check(service: _Service, verb: Verb, rollout: RolloutStatus) -> None:
         raise CommandError(f"{service.name} has no canary under way ({rollout.phase}); to begin one, {advice}")
     if rollout.phase == "Promoting":
         raise CommandError(
-            f"the new version of {service.name} is coming into force already; to go back, apply the old template"
+            f"the new version of {service.name} is coming into force already; to go back, apply the old template: it "
+            "gets a canary too, and with spec.rollout.strategy Rolling it rolls back without one"
         )
 
 

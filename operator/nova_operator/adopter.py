@@ -81,7 +81,7 @@ class Adopter:
         target = reference.name if reference is not None and reference.mode == "Adopt" else None
         if _holds(document):
             try:
-                await self._give_back_others(key, target)
+                await self._give_back_others(key, target, named=reference.name if reference is not None else None)
             except RefusedError as error:
                 message = f"a Deployment cannot be given back: {error}"
                 return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
@@ -99,7 +99,8 @@ class Adopter:
             return
         key = ServiceKey(document["metadata"]["namespace"], document["metadata"]["name"])
         self._holding.pop(key, None)
-        await self._give_back_others(key, None)
+        reference = (document.get("spec") or {}).get("workloadRef") or {}
+        await self._give_back_others(key, None, named=reference.get("name"))
         await self._set_finalizer(document, wanted=False)
         self._holding.pop(key, None)
 
@@ -137,14 +138,15 @@ class Adopter:
     async def _write(self, service: NovaService, child: ChildKey, write: Write, settled: Settled) -> Outcome | None:
         key = ServiceKey(service.metadata.namespace, service.metadata.name)
         holding = self._holding.pop(key, None)  # until the operator has disowned what it writes
-        try:
-            result = await self._cluster.merge(DEPLOYMENT, write.patch)
-        except RefusedError as error:
-            message = f"the API server refuses the sidecar in {child}: {error}"
-            return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
-        settled[child] = settle(write, result)
-        self._mirror.put(DEPLOYMENT, result)
-        self._mirror.put(DEPLOYMENT, await self._until_written(result, disown))
+        with self._mirror.writing() as heard:
+            try:
+                result = await self._cluster.merge(DEPLOYMENT, write.patch)
+            except RefusedError as error:
+                message = f"the API server refuses the sidecar in {child}: {error}"
+                return Outcome(obstacle=Trouble(reasons.CHILD_REJECTED, message))
+            settled[child] = settle(write, result)
+            self._mirror.written(DEPLOYMENT, result, heard)
+            self._mirror.written(DEPLOYMENT, await self._until_written(result, disown), heard)
         if holding is not None:  # else the next run has to make sure
             self._holding[key] = holding
         about = {"service": key.name, "namespace": key.namespace}
@@ -163,10 +165,10 @@ class Adopter:
                 "sidecar; remove workloadRef from one of the two, and the other continues by itself"
             )
 
-    async def _give_back_others(self, key: ServiceKey, keep: str | None) -> None:
+    async def _give_back_others(self, key: ServiceKey, keep: str | None, *, named: str | None) -> None:
         if self._holding.get(key, "") == keep:
             return
-        for live in await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}"):
+        for live in await self._find(key, named):
             if not _is_of(key, live) or "deletionTimestamp" in live["metadata"]:
                 continue
             if live["metadata"]["name"] == keep:
@@ -174,6 +176,15 @@ class Adopter:
             else:
                 await self._give_back(key, live)
         self._holding[key] = keep
+
+    async def _find(self, key: ServiceKey, named: str | None) -> list[Manifest]:
+        """What the service may have adopted. The one that its spec names may have lost the label while no operator was
+        there to put it back."""
+        found = await self._cluster.list(DEPLOYMENT, key.namespace, f"{names.LABEL_SERVICE}={key.name}")
+        if named is None or any(live["metadata"]["name"] == named for live in found):
+            return found
+        live = await self._cluster.get(DEPLOYMENT, key.namespace, named)
+        return found if live is None else [*found, live]
 
     async def _give_back(self, key: ServiceKey, live: Manifest) -> None:
         """The label goes last: by it the Deployment is found again. Another service may take it at any moment."""
@@ -218,9 +229,9 @@ class Adopter:
         exactly = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         patch: dict[str, Any] = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind}
         patch["metadata"] = {**exactly, "finalizers": [*others, FINALIZER] if wanted else others}
-        written = await self._cluster.merge(NOVA_SERVICE, patch)
-        if "deletionTimestamp" not in metadata:  # else it may be gone now, and the watch may have said so
-            self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch)
+        self._mirror.written(NOVA_SERVICE, written, heard)
 
     async def _read(self, namespace: str, name: str) -> None:
         """Ask for a Deployment that no watch tells of."""

@@ -19,6 +19,7 @@ from nova_operator.kinds import (
     CHILDREN,
     CONFIG_MAP,
     DEPLOYMENT,
+    HTTP_ROUTE,
     JOB,
     NETWORK_POLICY,
     OPTIONAL_CHILDREN,
@@ -66,8 +67,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     created: bool = False
     """Whether the service got its Deployment just now."""
 
+    replaced: tuple[str, ...] = ()
+    """Objects that were deleted and made anew, each with the reason, in words for people."""
+
     waiting: bool = False
     """Whether a child's name is still taken by an object on its way out."""
+
+    again_in: float | None = None
+    """Seconds until the Secret of its sessions is tried again, without which pods do not start; None if it has none."""
 
 
 class Children:
@@ -119,23 +126,64 @@ class Children:
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         try:
-            await self._ensure_session_secret(service)
+            again_in = await self._ensure_session_secret(service)
             await (self._create if creates else self._perform)(service, actions, settled)
         except ObstacleError as error:
             return Outcome(obstacle=error.trouble)
         self._wary.discard(service.metadata.uid)
         return Outcome(
             created=any(isinstance(action, Apply) and _makes(service, action) for action in actions),
+            replaced=tuple(_said(action) for action in actions if isinstance(action, Replace) and _is_news(action)),
             waiting=any(isinstance(action, Wait) for action in actions),
+            again_in=again_in,
         )
+
+    async def take_back(
+        self,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        settled: dict[ChildKey, tuple[str, str]],
+    ) -> None:
+        """Take a canary back though something is in the way of the spec as a whole: requests go to the stable version,
+        which gets its pods again, and then the canary's go. All else waits, and once there is no canary any more, all.
+
+        Raises ClusterError for what may work later.
+        """
+        name = service.metadata.name
+        canary = ChildKey(DEPLOYMENT, names.canary(name))
+        there = {child: one for child, one in self._observe(service).items() if _is_of_versions(name, child)}
+        if canary not in there:
+            return
+        wanted = tuple(one for one in desired if key_of(one) in there)
+        try:
+            actions = plan(service, wanted, there, settled)
+        except ConflictError:
+            return
+        writes = [action for action in actions if isinstance(action, Apply | Replace)]
+        if await self._write_what_is_taken(service, writes, settled):
+            gone = tuple(action for action in actions if isinstance(action, Prune) and action.child == canary)
+            await self._perform(service, gone, settled)
+
+    async def _write_what_is_taken(
+        self, service: NovaService, writes: list[Apply | Replace], settled: dict[ChildKey, tuple[str, str]]
+    ) -> bool:
+        """Whether the canary's pods may go: no request is led to them, and the stable version gets its own. A route
+        leads to the canary's Service, which selects the stable version by then."""
+        refused = []
+        for action in sorted(writes, key=lambda action: action.child.kind is DEPLOYMENT):
+            try:
+                await self._write_and_note(service, action, settled)
+            except ObstacleError:
+                refused.append(action.child.kind)
+        return all(kind is HTTP_ROUTE for kind in refused)
 
     def forget(self, service: ServiceKey) -> None:
         """The service is gone."""
         self._session_secrets.forget(service)
 
-    async def _ensure_session_secret(self, service: NovaService) -> None:
+    async def _ensure_session_secret(self, service: NovaService) -> float | None:
         try:
-            await self._session_secrets.ensure(service)
+            return await self._session_secrets.ensure(service)
         except RefusedError as error:
             message = f"the API server refuses Secret/{names.session_secret(service.metadata.name)}: {error}"
             raise ObstacleError(Trouble(reasons.CHILD_REJECTED, message)) from error
@@ -211,12 +259,13 @@ class Children:
         frees = replicas.leaves_replicas(action.manifest)
         if frees and action.why == "changed":
             await replicas.let_go(self._cluster, action.manifest)
-        result = await self._write(action)
-        settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
-        new = isinstance(action, Replace) or action.why == "missing"
-        if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
-            result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
-        self._mirror.put(action.child.kind, result)
+        with self._mirror.writing() as heard:
+            result = await self._write(action)
+            settled[action.child] = settle(action.manifest, result)  # a later answer may have somebody's drift in it
+            new = isinstance(action, Replace) or action.why == "missing"
+            if frees and new and action.child.name == service.metadata.name and service.spec.autoscaling:
+                result = await replicas.begin_with(self._cluster, result, service.spec.autoscaling.min_replicas)
+        self._mirror.written(action.child.kind, result, heard)
         log.info("child applied", **_about(service), child=str(action.child), why=action.why)
         return result
 
@@ -256,9 +305,25 @@ def _names(kind: Kind, service: str) -> tuple[str, ...]:
     return (service,)
 
 
+def _is_of_versions(service: str, child: ChildKey) -> bool:
+    """Whether a child says what pods the versions of a service have, or which of them get requests."""
+    if child.kind is DEPLOYMENT:
+        return child.name != names.relay(service)
+    return child.kind is SERVICE or child.kind is HTTP_ROUTE
+
+
 def _makes(service: NovaService, action: Apply) -> bool:
     own = action.child == ChildKey(DEPLOYMENT, service.metadata.name)
     return own and action.why == "missing"
+
+
+def _is_news(action: Replace) -> bool:
+    """A Job is made anew for each spec that needs one, of which DatabaseReady tells."""
+    return action.child.kind is not JOB
+
+
+def _said(action: Replace) -> str:
+    return f"{action.child} was deleted and made anew: {action.why}"
 
 
 def _was_there(action: Action, settled: dict[ChildKey, tuple[str, str]]) -> TypeGuard[Apply]:

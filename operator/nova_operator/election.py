@@ -17,7 +17,7 @@ import structlog
 from nova_operator.cluster import Cluster, ClusterError, StaleError
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import LEASE
-from nova_operator.lease import RENEW_DEADLINE, RETRY, WAIT, Observer, held, may_take, released
+from nova_operator.lease import ATTEMPT, RENEW_DEADLINE, RETRY, WAIT, Observer, held, may_take, released
 
 log = structlog.get_logger()
 
@@ -45,16 +45,18 @@ class Election:
 
     async def keep(self) -> None:
         """Renews the lease; returns when it is lost or could not be renewed in time: stop acting at once."""
-        renewed = time.monotonic()
+        renewed, pause = time.monotonic(), RETRY
         while time.monotonic() - renewed < RENEW_DEADLINE:
-            await asyncio.sleep(RETRY)
-            began = time.monotonic()
+            await asyncio.sleep(pause)
+            began, pause = time.monotonic(), 0.0  # after silence at once, over another connection
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.1, renewed + RENEW_DEADLINE - began)):
+                async with asyncio.timeout(max(0.1, min(ATTEMPT, renewed + RENEW_DEADLINE - began))):
                     if await self._attempt():
-                        renewed = began  # the others count from when they see it, which is later
+                        renewed, pause = began, RETRY  # the others count from when they see it, which is later
                     elif self._lease is None:
                         break
+                    else:
+                        pause = WAIT
         self._lease = None
         log.error("lease lost", identity=self._me)
 
@@ -97,14 +99,21 @@ class Election:
         return True
 
     async def _attempt_again(self) -> bool:
-        """Somebody changed it: read it and, if it is still this candidate's, try again the next time."""
-        was_leading, self._lease = self._lease is not None, None
-        if was_leading:
-            with contextlib.suppress(ClusterError):
-                lease = await self._cluster.get(LEASE, self._namespace, self._name)
-                if lease is not None and lease["spec"].get("holderIdentity") == self._me:
-                    self._lease = lease
-        return False
+        """Somebody changed it. If it is still this candidate's, whose last renewal may have been written without an
+        answer, it is renewed as it is now."""
+        if self._lease is None:
+            return False
+        try:
+            lease = await self._cluster.get(LEASE, self._namespace, self._name)
+            if lease is None or lease["spec"].get("holderIdentity") != self._me:
+                self._lease = None
+                return False
+            wanted = held(lease, self._namespace, self._name, self._me, _now())
+            self._lease = await self._cluster.replace(LEASE, wanted)
+        except ClusterError as error:
+            log.warning("lease not renewed", identity=self._me, error=str(error))
+            return False
+        return True
 
 
 def _now() -> str:

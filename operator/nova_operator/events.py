@@ -38,7 +38,7 @@ def transitions(before: NovaServiceStatus, after: NovaServiceStatus) -> Iterator
         yield Event("Normal", reasons.CONFIG_CHANGED, "Configure", f"configuration is now {after.config_hash}")
     was_ready, is_ready = _condition(before, "Ready"), _condition(after, "Ready")
     if is_ready.get("status") == "True" and was_ready.get("status") != "True":
-        yield Event("Normal", reasons.ROLLED_OUT, "RollOut", f"generation {after.observed_generation} is ready")
+        yield _ready(before.ready_generation, after.ready_generation)
     was_bad, is_bad = _condition(before, "Degraded"), _condition(after, "Degraded")
     told = reasons.CANARY_ABORTED  # by `stories`, with the step
     if is_bad.get("status") == "True" and is_bad["reason"] not in {was_bad.get("reason"), told}:
@@ -48,6 +48,13 @@ def transitions(before: NovaServiceStatus, after: NovaServiceStatus) -> Iterator
     yield from _circuits(_upstreams(before), _upstreams(after))
     for kind, reason, action, note in stories(before.rollout, after.rollout):
         yield Event(kind, reason, action, note)
+
+
+def _ready(before: int, now: int) -> Event:
+    """Pods also come and go without a rollout: an autoscaler adds some, a node is drained, one fails its probe."""
+    if before == now:
+        return Event("Normal", reasons.READY_AGAIN, "Observe", f"generation {now} is ready again")
+    return Event("Normal", reasons.ROLLED_OUT, "RollOut", f"generation {now} is ready")
 
 
 def _circuits(before: frozenset[str], after: frozenset[str]) -> Iterator[Event]:

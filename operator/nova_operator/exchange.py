@@ -6,8 +6,9 @@ future, which are all there is here, 0.4. A service is made with eight requests 
 and requests by way of a proxy, go through aiohttp (`connections`).
 
 Rules: a connection is used again only after a whole answer that does not end it. A request that was given up, an answer
-that is none, and bytes that nobody asked for close it. One that was idle may be closed by its other end just as it is
-used; a request that may be made twice then has a new one, if nothing of an answer came.
+that is none, and bytes that nobody asked for close it. A request that was given up takes the idle connections along:
+where the other end is gone without a word, each of them would cost another deadline. One that was idle may be closed by
+its other end just as it is used; a request that may be made twice then has a new one, if nothing of an answer came.
 """
 
 from __future__ import annotations
@@ -205,12 +206,19 @@ class Exchanges:
     def close(self) -> None:
         """Close what is idle, and each of the others when it ends."""
         self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
     async def _exchange(self, connection: Connection, request: bytes) -> Answer:
         try:
             answer = await connection.ask(request)
+        except asyncio.CancelledError:  # by its deadline, as a rule
+            connection.close()
+            self._close_idle()
+            raise
         except BaseException:
             connection.close()
             raise

@@ -62,18 +62,23 @@ class Feed:
         self._lag = lag
 
     def take(self, kind: Kind, change: str | None, manifest: dict[str, Any]) -> None:
-        """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed."""
+        """`change` is ADDED, MODIFIED, DELETED, or None for an object that was listed. One whose label was changed is
+        news to the service that it is of now, and to the one that it was of before."""
+        before = self._mirror.home(kind, manifest)
         news = self._drop(kind, manifest) if change == "DELETED" else self._mirror.put(kind, manifest)
-        service = service_key(kind, manifest)
-        if service is not None and news is not News.NONE:
-            if kind is NOVA_SERVICE:
-                self._add(service)
-            elif news is News.CHANGE:
-                self._add(service, BURST)
-            else:
-                self._add(service, min(LONGEST_BURST, BURST + self._lag()), in_motion=True)
+        for service in {before, service_key(kind, manifest)}:
+            if service is not None and news is not News.NONE:
+                self._tell(kind, service, news)
         if change is None:
             self._listed()
+
+    def _tell(self, kind: Kind, service: ServiceKey, news: News) -> None:
+        if kind is NOVA_SERVICE:
+            self._add(service)
+        elif news is News.CHANGE:
+            self._add(service, BURST)
+        else:
+            self._add(service, min(LONGEST_BURST, BURST + self._lag()), in_motion=True)
 
     def _drop(self, kind: Kind, manifest: dict[str, Any]) -> News:
         if not self._mirror.drop(kind, manifest):

@@ -30,8 +30,14 @@ CONNECT: Final = 3.0
 DEADLINE: Final = 10.0
 LIST_DEADLINE: Final = 30.0
 """Seconds until the answer is there, connecting included; a complete list is 5 KB for each object."""
-_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML; the type for JSON alone is newer (Kubernetes 1.34)
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE: Final = "application/merge-patch+json"
+_UNCHECKED: Final = {"fieldValidation": "Ignore"}
+"""Without it the API server parses each apply once more, for warnings of fields written twice, which JSON of ours has
+not. A field that the kind does not have is refused by an apply in any case.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation
+"""
 _LONGEST_MESSAGE: Final = 1000
 _NOT_TYPED: Final = "failed to create typed patch object"
 """How the answer begins to an apply with a field that the kind does not have, or of another type. It comes as 500."""
@@ -126,7 +132,7 @@ class Kube:
         """
         metadata = manifest["metadata"]
         path = path_of(kind_of(manifest), metadata.get("namespace"), metadata["name"])
-        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        query = {"fieldManager": manager, "force": "true", **_UNCHECKED, **({"dryRun": "All"} if dry_run else {})}
         if absent:
             manifest = {**manifest, "metadata": {**metadata, "resourceVersion": _NEVER}}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_APPLY)
@@ -148,7 +154,7 @@ class Kube:
         """JSON merge patch (RFC 7396); a uid in its metadata keeps it from reaching a namesake (StaleError)."""
         metadata = manifest["metadata"]
         path = path_of(kind, metadata["namespace"], metadata["name"]) + (f"/{subresource}" if subresource else "")
-        query = {"fieldManager": manager}
+        query = {"fieldManager": manager, **_UNCHECKED}
         return await self._found("PATCH", path, query=query, body=manifest, content_type=_MERGE)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:

@@ -18,8 +18,9 @@ Rules:
 * A refused document is tried again when its trial changes, which is made of its hash, the operator's version and the
   sidecar's image; or when somebody removes the annotation.
 * A refusal counts when the sidecar is of the image that the service's pods should have. One of another image is on its
-  way out while its Deployment is replaced: an update of the operator brings new fields and new sidecars at once, and
-  the old sidecars, which do not know the fields, keep the document that they run until they are gone.
+  way out while its Deployment is replaced, or a canary is under way: an update of the operator brings new fields and
+  new sidecars at once, and the old sidecars, which do not know the fields, keep the document that they run until they
+  are gone.
 * One refusal is enough: all sidecars of the wanted image are alike, and what one refuses (an address that is taken on
   its node, a missing package) leaves its pod without the change, which no condition should call converged.
 """
@@ -77,7 +78,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     """Of the sidecars that the pods should have."""
 
     replacing: bool = False
-    """Whether the Deployment is replacing its pods and gets on with it."""
+    """Whether the pods give way to others, see `observation.is_replacing`."""
 
     proven: str = ""
     """Hash of a document that all sidecars were known to run before this process began."""

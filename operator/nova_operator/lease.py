@@ -23,6 +23,11 @@ RENEW_DEADLINE: Final = 7.0
 RETRY: Final = 2.0
 """Seconds between two attempts to renew."""
 
+ATTEMPT: Final = RENEW_DEADLINE / 2
+"""Most seconds for one of them. A request may be lost in silence, with a machine that has no power or a firewall that
+forgot the connection, and has to leave time for another one. A write that takes longer than this each time costs the
+lease; waiting for it longer would cost it whenever one is lost."""
+
 WAIT: Final = 0.5
 """Seconds between two looks of a candidate: a read of one small object. It finds a Lease that was given back at once,
 so that an update of the operator costs no pause."""

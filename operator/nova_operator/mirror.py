@@ -7,7 +7,7 @@ is listed anew (`relist`, `resync`), or its service is in doubt and the API serv
 
 An answer of the API server may be older than what the watches told while it was under way, so every question is asked
 under `Mirror.asking`, and of an object that was heard of meanwhile, what was heard stands: what came after it, the
-watches will tell.
+watches will tell. Every write is made under `Mirror.writing`, or its answer would bring back what is deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ class _Entry(NamedTuple):
     uid: str
     version: int
     body: bytes
+    home: ServiceKey | None
+    """The service that it belongs to; None if to none."""
 
 
 def service_key(kind: Kind, manifest: Manifest) -> ServiceKey | None:
@@ -94,7 +96,10 @@ class Mirror:
     def __init__(self) -> None:
         self._objects: dict[_Identity, _Entry] = {}
         self._pods: dict[tuple[Kind, ServiceKey], dict[str, PodView]] = {}
+        self._homes: dict[_Identity, ServiceKey] = {}
+        """The services of the pods. One whose label is changed leaves a service, and nothing else tells which."""
         self._asking: list[Heard] = []
+        self._writing: list[Heard] = []
 
     def __repr__(self) -> str:
         return f"<Mirror objects={len(self._objects)} pods={sum(map(len, self._pods.values()))}>"
@@ -102,7 +107,8 @@ class Mirror:
     def put(self, kind: Kind, manifest: Manifest) -> News:
         """Take an object over; none if it is not news: seen before, or older than what is known.
 
-        Resource versions of one object can be compared as numbers (KEP-5504).
+        Resource versions of one kind can be compared as numbers (KEP-5504), those of namesakes too. That matters since
+        Kopf tells of each uid by itself: of one that is gone perhaps later than of the one made in its place.
         """
         if _is_pod(kind):
             return self._put_pod(kind, manifest)
@@ -113,9 +119,9 @@ class Mirror:
             int(metadata["resourceVersion"]),
         )
         known = self._objects.get(key)
-        if known is not None and known.uid == uid and known.version >= version:
+        if known is not None and known.version >= version:
             return News.NONE
-        self._objects[key] = _Entry(uid, version, _pack(manifest))
+        self._objects[key] = _Entry(uid, version, _pack(manifest), service_key(kind, manifest))
         self._note_seen(kind, manifest)
         if known is None or known.uid != uid:
             return News.PROGRESS
@@ -127,8 +133,7 @@ class Mirror:
 
     def drop(self, kind: Kind, manifest: Manifest) -> bool:
         """Forget an object that is gone; False if it was not known, such as one whose namesake was seen since."""
-        for heard in self._asking:
-            heard.gone.add(manifest["metadata"]["uid"])
+        self._note_gone(manifest["metadata"]["uid"])
         if _is_pod(kind):
             return self._drop_pod(kind, manifest)
         metadata = manifest["metadata"]
@@ -143,6 +148,14 @@ class Mirror:
         """An object; a copy, so that nobody changes what others read."""
         entry = self._objects.get((kind, namespace, name))
         return None if entry is None else msgspec.json.decode(entry.body)
+
+    def home(self, kind: Kind, manifest: Manifest) -> ServiceKey | None:
+        """The service that an object belongs to as far as is known; its label may say another one by now."""
+        identity = _identity(kind, manifest)
+        if _is_pod(kind):
+            return self._homes.get(identity)
+        known = self._objects.get(identity)
+        return None if known is None else known.home
 
     def has(self, kind: Kind, namespace: str, name: str) -> bool:
         """Whether it knows an object."""
@@ -186,15 +199,31 @@ class Mirror:
         elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
+    @contextmanager
+    def writing(self) -> Iterator[Heard]:
+        """Around a write; hand what it gives to `written`. What is seen is not noted: versions tell what is newer."""
+        heard = Heard()
+        self._writing.append(heard)
+        try:
+            yield heard
+        finally:
+            self._writing.remove(heard)
+
+    def written(self, kind: Kind, manifest: Manifest, heard: Heard) -> None:
+        """Take over what the API server answered to a write. An object that was heard to go meanwhile stays gone: the
+        watch has told of that, and does not tell it again."""
+        if manifest["metadata"]["uid"] not in heard.gone:
+            self.put(kind, manifest)
+
     def replace_pods(self, kind: Kind, service: ServiceKey, manifests: Iterable[Manifest], heard: Heard) -> None:
         """Take over what the API server said when it was asked for a service's pods, or those that work for it."""
-        known = self._pods.get((kind, service), {})
-        kept = {uid: pod for uid, pod in known.items() if (kind, service.namespace, uid) in heard.seen}
-        told = [view(manifest) for manifest in manifests if not heard.knows_better(kind, manifest)]
-        if pods := kept | {pod.uid: pod for pod in told}:
-            self._pods[kind, service] = pods
-        else:
-            self._pods.pop((kind, service), None)
+        told = [manifest for manifest in manifests if not heard.knows_better(kind, manifest)]
+        there = heard.seen.union(_identity(kind, manifest) for manifest in told)
+        for uid in list(self._pods.get((kind, service), {})):
+            if (kind, service.namespace, uid) not in there:
+                self._remove_pod(kind, service, uid)
+        for manifest in told:
+            self._put_pod(kind, manifest)
 
     def reset(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], heard: Heard) -> set[ServiceKey]:
         """Take over a complete list: of one namespace, or of all for None. What is not in it is gone, except what has
@@ -206,9 +235,9 @@ class Mirror:
         concerned: set[ServiceKey] = set()
         for manifest in manifests:
             listed.add(_identity(kind, manifest))
-            service = service_key(kind, manifest)
-            if not heard.knows_better(kind, manifest) and self.put(kind, manifest) and service is not None:
-                concerned.add(service)
+            both = self.home(kind, manifest), service_key(kind, manifest)
+            if not heard.knows_better(kind, manifest) and self.put(kind, manifest):
+                concerned.update(service for service in both if service is not None)
         forget = self._forget_pods if _is_pod(kind) else self._forget
         return concerned.union(forget(kind, namespace, heard.seen | listed))
 
@@ -219,7 +248,7 @@ class Mirror:
 
     def _forget(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey]:
         missing = [key for key in self._objects if key[0] is kind and namespace in {None, key[1]} and key not in but]
-        services = [(key, service_key(kind, msgspec.json.decode(self._objects[key].body))) for key in missing]
+        services = [(key, self._objects[key].home) for key in missing]
         gone = [(key, service) for key, service in services if service is not None]
         for key, _ in gone:
             self._pop(key)
@@ -229,8 +258,7 @@ class Mirror:
         """Forget an object of which an answer says that it is gone, as older answers under way do not know."""
         known = self._objects.pop(key, None)
         if known is not None:
-            for heard in self._asking:
-                heard.gone.add(known.uid)
+            self._note_gone(known.uid)
 
     def _forget_pods(self, kind: Kind, namespace: str | None, but: Set[_Identity]) -> list[ServiceKey]:
         services = [one for of, one in self._pods if of is kind and namespace in {None, one.namespace}]
@@ -238,36 +266,41 @@ class Mirror:
         gone = [(service, uid) for service, uid in known if (kind, service.namespace, uid) not in but]
         for service, uid in gone:
             self._remove_pod(kind, service, uid)
-            for heard in self._asking:
-                heard.gone.add(uid)
+            self._note_gone(uid)
         return [service for service, _ in gone]
 
     def _note_seen(self, kind: Kind, manifest: Manifest) -> None:
         for heard in self._asking:
             heard.seen.add(_identity(kind, manifest))
 
+    def _note_gone(self, uid: str) -> None:
+        for heard in (*self._asking, *self._writing):
+            heard.gone.add(uid)
+
     def _put_pod(self, kind: Kind, manifest: Manifest) -> News:
         service = service_key(kind, manifest)
         if service is None:
             return News.NONE
-        pod = view(manifest)
-        pods = self._pods.setdefault((kind, service), {})
-        known = pods.get(pod.uid)
+        pod, home = view(manifest), self.home(kind, manifest)
+        known = None if home is None else self._pods[kind, home][pod.uid]
         if known is not None and int(known.resource_version) >= int(pod.resource_version):
             return News.NONE
-        pods[pod.uid] = pod
+        if home is not None and home != service:
+            self._remove_pod(kind, home, pod.uid)
+        self._pods.setdefault((kind, service), {})[pod.uid] = pod
+        self._homes[_identity(kind, manifest)] = service
         self._note_seen(kind, manifest)
-        return News.NONE if known is not None and _alike(known, pod) else News.PROGRESS
+        return News.NONE if home == service and known is not None and _alike(known, pod) else News.PROGRESS
 
     def _drop_pod(self, kind: Kind, manifest: Manifest) -> bool:
-        service = service_key(kind, manifest)
-        if service is None or manifest["metadata"]["uid"] not in self._pods.get((kind, service), {}):
+        home = self.home(kind, manifest)
+        if home is None:
             return False
-        self._remove_pod(kind, service, manifest["metadata"]["uid"])
+        self._remove_pod(kind, home, manifest["metadata"]["uid"])
         return True
 
     def _remove_pod(self, kind: Kind, service: ServiceKey, uid: str) -> None:
-        del self._pods[kind, service][uid]
+        del self._pods[kind, service][uid], self._homes[kind, service.namespace, uid]
         if not self._pods[kind, service]:
             del self._pods[kind, service]
 

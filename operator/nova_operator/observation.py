@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,8 +13,14 @@ from nova_operator.database import DatabaseState
 from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
 from nova_operator.pods import PodView, Trouble
+from nova_operator.rollout.wanted import UNDER_WAY
 from nova_operator.sidecars import SidecarReport
 from nova_operator.verdict import Verdict
+
+_AT_REST: Final = frozenset({reasons.PROGRESS_DEADLINE_EXCEEDED, "NewReplicaSetAvailable", "DeploymentPaused"})
+"""Reasons of a Deployment's condition Progressing with which its controller waits: for its pods, or for people. The
+second stays when pods of a finished rollout fail later.
+https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#deployment-status"""
 
 
 class RelayState(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,21 +117,37 @@ def is_rolled_out(deployment: Manifest | None, replicas: int) -> bool:
         return False
     status: dict[str, Any] = deployment.get("status") or {}
     counts = ("replicas", "updatedReplicas", "availableReplicas")
-    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    return current and all(status.get(count, 0) == replicas for count in counts)
+    return _is_current(deployment) and all(status.get(count, 0) == replicas for count in counts)
+
+
+def _is_current(deployment: Manifest) -> bool:
+    status: dict[str, Any] = deployment.get("status") or {}
+    return bool(status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0))
 
 
 def is_behind_its_pods(seen: Observation) -> bool:
     """Whether the Deployment may have been read before its controller counted what the pods say: of one whose pods are
-    injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either."""
+    injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either. One that is stuck
+    comes on by its pods, if ever, and of them is heard; it is read until its controller has called it late."""
     if not seen.injected or seen.missed:
         return False
     counted: int = ((seen.deployment or {}).get("status") or {}).get("availableReplicas", 0)
-    return not is_rolled_out(seen.deployment, seen.replicas) or counted > sum(pod.ready for pod in seen.staying)
+    ready = sum(pod.ready for pod in seen.staying)
+    if is_rolled_out(seen.deployment, seen.replicas):
+        return counted > ready  # others may have the service's sidecar, too
+    return counted != ready or seen.deployment is None or not _is_at_rest(seen.deployment)
 
 
-def is_replacing(deployment: Manifest | None, replicas: int) -> bool:
-    """Whether the Deployment's controller is still on its way there, and not too late."""
+def _is_at_rest(deployment: Manifest) -> bool:
+    """Whether the Deployment's controller has seen its current spec, and does nothing before its pods do."""
+    return _is_current(deployment) and deployment_condition(deployment, "Progressing").get("reason") in _AT_REST
+
+
+def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None = None) -> bool:
+    """Whether the pods that there are give way to others: the Deployment's controller is still on its way there, and
+    not too late, or a canary is under way, while which the Deployment may have nothing to do for days."""
+    if rollout is not None and rollout.phase in UNDER_WAY:
+        return True
     late = deployment_condition(deployment, "Progressing").get("reason") == reasons.PROGRESS_DEADLINE_EXCEEDED
     return deployment is not None and not late and not is_rolled_out(deployment, replicas)
 

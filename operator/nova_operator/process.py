@@ -122,12 +122,14 @@ class Process:
         if self._options.leader_election_namespace is None:
             await self._lead(configuration, kube, platform)
             return
-        election = Election(kube, self._options.leader_election_namespace, names.OPERATOR_NAME, self._me)
-        await election.acquire()
-        try:
-            await self._lead_while_held(configuration, kube, platform, election)
-        finally:
-            await election.release()
+        async with access.client(configuration) as own:  # a renewal does not wait behind writes that hang
+            leases = Kube(own, self._metrics)
+            election = Election(leases, self._options.leader_election_namespace, names.OPERATOR_NAME, self._me)
+            await election.acquire()
+            try:
+                await self._lead_while_held(configuration, kube, platform, election)
+            finally:
+                await election.release()
 
     async def _connect(self, kube: Kube) -> Platform:
         """Wait for the API server and for the NovaService kind."""

@@ -221,6 +221,9 @@ class Reconciler:
             outcome = await self._adopter.put_in_order(
                 document, reading.service, desired, self.defaults, memory.settled
             )
+            await self._reporter.replaced(document, outcome.replaced, memory.told)
+            if outcome.obstacle is not None and rollout.phase == "Aborted":  # what serves badly must not wait for it
+                await self._children.take_back(reading.service, desired, memory.settled)
         config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
         if config_hash:
             self._delivery.expect(key, config_hash)
@@ -231,9 +234,12 @@ class Reconciler:
         seen = self._observe(key, reading, chosen, config_hash, obstacle, rollout=rollout, prepared=prepared)
         told = memory.told
         again = await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
-        if is_behind_its_pods(seen):
-            again = UNWATCHED_RETRY if again is None else min(again, UNWATCHED_RETRY)
-        return outcome, again
+        turns = (
+            again,
+            UNWATCHED_RETRY if is_behind_its_pods(seen) else None,
+            outcome.again_in if is_replacing(seen.deployment, seen.replicas) else None,
+        )
+        return outcome, min((turn for turn in turns if turn is not None), default=None)
 
     def _held(
         self, key: ServiceKey, desired: tuple[Manifest, ...]
@@ -258,7 +264,7 @@ class Reconciler:
             pods=self._mirror.pods(key),
             reports=self._delivery.reports(key),
             image=self._sidecar_image(service),
-            replacing=is_replacing(deployment, spec.wanted_replicas(service, deployment)),
+            replacing=is_replacing(deployment, spec.wanted_replicas(service, deployment), before.rollout),
             proven=before.config_hash if status.holds(before, "Converged") else "",
         )
         there = self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name))

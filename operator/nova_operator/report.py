@@ -98,6 +98,12 @@ class Reporter:
         await self._announcer.announce(events, document, told.allowance, time.monotonic(), wall)
         return again
 
+    async def replaced(self, document: Manifest, notes: tuple[str, ...], told: Told) -> None:
+        """Tell of objects that were made anew. At once: a status may be written later or not at all, and a Deployment
+        that is replaced takes its pods along."""
+        events = [Event("Warning", reasons.REPLACED, "Replace", note) for note in notes]
+        await self._announcer.announce(events, document, told.allowance, time.monotonic(), self._wall())
+
     def _pause(self, before: NovaServiceStatus, after: NovaServiceStatus, told: Told, now: float) -> float:
         """Seconds until a status may be written; one that says more than progress may at once."""
         if not status.is_progress(before, after):
@@ -123,8 +129,9 @@ class Reporter:
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
         patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
         patch["status"] = builtins(after)
-        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
-        self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.written(NOVA_SERVICE, written, heard)
         if written["metadata"]["uid"] != metadata["uid"]:  # for a status the API server pays no heed to it
             raise StaleError(f"NovaService {metadata['name']} was made anew while its status was written")
         return written

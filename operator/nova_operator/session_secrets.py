@@ -4,7 +4,7 @@ There is no rule by which a role could read these Secrets and no others, and a w
 the operator only ever creates: that the name is taken says that the Secret is there, its own of an earlier life or one
 that somebody made beforehand, and either will do. What it cannot see is that the Secret goes later: with a predecessor
 of the same name, seconds after that was deleted, or by hand. So it tries again, soon at first and then from time to
-time.
+time. While the pods of a service may be waiting for it, that gives the service its turns (`Outcome.again_in`).
 """
 
 from __future__ import annotations
@@ -56,26 +56,30 @@ class SessionSecrets:
     def __repr__(self) -> str:
         return f"<SessionSecrets services={len(self._attempts)}>"
 
-    async def ensure(self, service: NovaService) -> None:
-        """Make it if it is not there, as far as can be told. Raises ClusterError."""
+    async def ensure(self, service: NovaService) -> float | None:
+        """Make it if it is not there, as far as can be told. Returns the seconds until the next try, None for a service
+        that needs no Secret. Raises ClusterError."""
         key, uid = ServiceKey(service.metadata.namespace, service.metadata.name), service.metadata.uid
         if not needs_session_secret(service):
             self.forget(key)
-            return
+            return None
         before = self._attempts.get(key)
         if before is None or before.uid != uid:  # a namesake's Secret goes with it
             before = _Attempt(uid, due=0.0, wait=FIRST_RETRY)
-        if self._now() < before.due:
-            return
+        if self._now() >= before.due:
+            before = self._attempts[key] = await self._attempt(service, before.wait)
+        return before.due - self._now()
+
+    async def _attempt(self, service: NovaService, wait: float) -> _Attempt:
+        uid = service.metadata.uid
         try:
             await self._cluster.create(SECRET, session_secret(service, self._random_bytes(KEY_LENGTH)))
         except StaleError:  # it is there
-            self._attempts[key] = _Attempt(uid, self._now() + before.wait, min(LONGEST_RETRY, 2 * before.wait))
-        else:
-            self._attempts[key] = _Attempt(uid, self._now() + LONGEST_RETRY, LONGEST_RETRY)
-            about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
-            child = f"{SECRET.kind}/{names.session_secret(service.metadata.name)}"
-            log.info("child applied", **about, child=child, why="missing")
+            return _Attempt(uid, self._now() + wait, min(LONGEST_RETRY, 2 * wait))
+        about = {"service": service.metadata.name, "namespace": service.metadata.namespace}
+        child = f"{SECRET.kind}/{names.session_secret(service.metadata.name)}"
+        log.info("child applied", **about, child=child, why="missing")
+        return _Attempt(uid, self._now() + LONGEST_RETRY, LONGEST_RETRY)
 
     def forget(self, key: ServiceKey) -> None:
         """The service is gone, or needs none."""

@@ -79,9 +79,11 @@ def build(
 ) -> NovaServiceStatus:
     """The status now; `now` in RFC 3339. Equal observations give an equal status, so that nothing is written twice."""
     counts: list[dict[str, Any]] = [(one or {}).get("status") or {} for one in (seen.deployment, seen.canary)]
+    verdicts = assess(seen, subject.upstreams)
     return NovaServiceStatus(
         observed_generation=subject.generation,
-        conditions=merge(before.conditions, assess(seen, subject.upstreams), subject.generation, now),
+        ready_generation=subject.generation if verdicts["Ready"].status == "True" else before.ready_generation,
+        conditions=merge(before.conditions, verdicts, subject.generation, now),
         replicas=sum(count.get("replicas", 0) for count in counts),
         ready_replicas=sum(count.get("readyReplicas", 0) for count in counts),
         selector=f"{names.LABEL_SERVICE}={subject.name}",

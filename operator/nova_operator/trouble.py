@@ -43,7 +43,7 @@ def _kept_by_a_sidecar(seen: Observation) -> Trouble | None:
 
     One that does not say which document it refused may still speak of the one before, so it is given a while.
     """
-    replacing = is_replacing(seen.deployment, seen.replicas)
+    replacing = is_replacing(seen.deployment, seen.replicas, seen.rollout)
     for pod in sorted(seen.staying, key=lambda pod: pod.name):
         report = seen.reports.get(pod.uid)
         if report is None or report.last_error is None or runs_current(seen, pod):

@@ -8,6 +8,9 @@ of a failing key in the meantime does not shorten that wait, or a storm of event
 There are two classes. What somebody waits for (a service that was made or changed, drift, a write that failed) comes
 first; what is in motion by itself, such as pods that start, has every fourth turn as long as others wait, and all turns
 otherwise. Without it, a newcomer would wait for a look at each of a thousand services that have their pods made.
+
+A key has some turns in a row and then one now and then: a service that changes all the time would have the next one as
+soon as the last is over, each with a write of the very object that others write, which the API server repeats for them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ BACKOFF_MAX: Final = 60.0
 
 SHARE_IN_MOTION: Final = 4
 """One of so many turns is for what is in motion, while others wait."""
+
+IN_A_ROW: Final = 10
+PACE: Final = 0.2
+"""So many turns a key has one after the other, and then one in so many seconds, until it was left alone for a while."""
 
 
 class _Turns(Generic[K]):
@@ -73,6 +80,8 @@ class WorkQueue(Generic[K]):
         self._again: dict[K, tuple[float, bool]] = {}
         self._failures: dict[K, int] = {}
         self._not_before: dict[K, float] = {}
+        self._paid_until: dict[K, float] = {}
+        """Each turn takes a key up for `PACE`: until when those it had do. It may be ahead by `IN_A_ROW` of them."""
 
     def __repr__(self) -> str:
         return f"<WorkQueue waiting={len(self)} running={len(self._running)} failing={len(self._failures)}>"
@@ -85,8 +94,9 @@ class WorkQueue(Generic[K]):
         return len({key for turns in self._classes() for key, due in turns.due.items() if due <= now})
 
     def add(self, key: K, now: float, delay: float = 0.0, *, in_motion: bool = False) -> None:
-        """Give the key a turn `delay` seconds from now, or earlier if it has one."""
-        due = max(now + delay, self._not_before.get(key, now))
+        """Give the key a turn `delay` seconds from now, or earlier if it has one; later if it had many."""
+        paced = self._paid_until.get(key, now) - (IN_A_ROW - 1) * PACE
+        due = max(now + delay, self._not_before.get(key, now), paced)
         if key in self._running:
             known = self._again.get(key)
             self._again[key] = (due, in_motion) if known is None else (min(due, known[0]), in_motion and known[1])
@@ -105,6 +115,7 @@ class WorkQueue(Generic[K]):
         for turns in self._classes():
             turns.due.pop(key, None)
         self._running.add(key)
+        self._paid_until[key] = max(now, self._paid_until.get(key, now)) + PACE
         return key
 
     def lag(self, now: float) -> float:
@@ -125,6 +136,8 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
         self._finish(key, now, again_in, in_motion=again_in != 0)
+        if again_in is None:
+            self._paid_until.pop(key, None)
 
     def failed(self, key: K, now: float, at_least: float = 0.0) -> float:
         """The key could not be worked on; returns the seconds until its next turn, `at_least` those."""

@@ -88,13 +88,17 @@ async def load(
     """Send `rate` requests a second for so many seconds, or until `ended` is set, and report what came back within
     `patience` seconds each. All have `headers`, and an id of their own.
 
-    `fresh`: each on a connection of its own, since a Service spreads connections over its pods, not requests.
+    `fresh`: each from a client of its own, with no cookie and on a connection of its own, since a Service spreads
+    connections over its pods, not requests.
     """
     tally = Tally()
     total = int(rate * seconds)
     limits = aiohttp.ClientTimeout(total=patience)
     async with aiohttp.ClientSession(
-        timeout=limits, headers=headers, connector=aiohttp.TCPConnector(limit=0, force_close=fresh)
+        timeout=limits,
+        headers=headers,
+        connector=aiohttp.TCPConnector(limit=0, force_close=fresh),
+        cookie_jar=aiohttp.DummyCookieJar() if fresh else None,
     ) as session:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -192,7 +196,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--rate", type=_rate, default=100.0, help="requests a second (default 100)")
     run.add_argument("--seconds", type=_seconds, default=5.0, help="how long (default 5)")
     run.add_argument("--timeout", type=_seconds, default=20.0, help="longest wait for one response (default 20)")
-    run.add_argument("--fresh", action="store_true", help="a connection for each request, so that all pods are reached")
+    run.add_argument(
+        "--fresh", action="store_true", help="each request from a client of its own, so that all pods are reached"
+    )
     run.add_argument(
         "--until-eof", action="store_true", help=f"end early when standard input ends; prints '{STARTED}' first"
     )

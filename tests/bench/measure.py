@@ -116,7 +116,8 @@ def _rounds(plan: Plan, scenario: Scenario, rows: Sequence[Row]) -> Samples:
     wanted = scenario.only or tuple(row.name for row in rows)
     rows = [row for row in rows if row.name in wanted and row.name not in scenario.without]
     samples: Samples = {row.name: [] for row in rows}
-    if scenario.headers:  # what can be remembered of them is, before anything is measured
+    # what can be remembered of them is, before anything is measured; with the first scenario all was warmed up
+    if scenario.headers and scenario is not plan.scenarios[0]:
         for row in rows:
             _load(plan, replace(scenario, seconds=1), row)
     for number in range(scenario.rounds):

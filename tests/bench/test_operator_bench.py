@@ -19,12 +19,16 @@ def test_the_ratio_is_the_median_of_neighbouring_rounds() -> None:
         operator=[Round(14.0, cpu), Round(32.0, cpu), Round(90.0, cpu)],
         base_mb=70.0,
         peak=Rest(calls_per_minute=200.0, cpu_percent=3.0, rss_mb=120.0),
-        found={"config_to_sidecar_seconds": Times.of([0.3, 0.1, 0.2]).figures()},
+        found={
+            "config_to_sidecar_seconds": Times.of([0.3, 0.1, 0.2]).figures(),
+            "change_beside_noise_seconds": {**Times.of([0.5]).figures(), "noise_per_second": 23.9},
+        },
     )
     assert document["converge_1000"]["ratio_raw_client"] == 1.6
     assert document["memory_mb_1000"] == 120.0
     assert document["config_to_sidecar_seconds"] == {"p50": 0.2, "p99": 0.3, "max": 0.3, "samples": 3}
     assert "ratio                       1.60" in report.table(document, 1000)
+    assert "p99 0.50 s (1 times; 24 changes a second)" in report.table(document, 1000)
     json.dumps(document)
 
 

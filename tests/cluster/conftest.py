@@ -32,7 +32,7 @@ def _binaries() -> Binaries | str:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile now, outside of any test, when a test that will run needs it."""
-    wanted = any("apiserver" in getattr(item, "fixturenames", ()) for item in session.items)
+    wanted = any("programs" in getattr(item, "fixturenames", ()) for item in session.items)
     if wanted and not session.config.option.collectonly:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
@@ -40,12 +40,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The administrator's kubeconfig of a running API server, stopped at the end of the session."""
+def programs() -> Binaries:
+    """What an API server is started with, for tests that have one of their own."""
     found = _binaries()
     if isinstance(found, str):
         pytest.skip(f"no API server: {found}")
-    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), found.node)
+    return found
+
+
+@pytest.fixture(scope="session")
+def apiserver(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The administrator's kubeconfig of a running API server, stopped at the end of the session."""
+    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs.node)
     try:
         yield control_plane.start()
     finally:

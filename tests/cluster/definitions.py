@@ -22,7 +22,10 @@ def _list(items: Object) -> Object:
 
 
 _LABELS: Object = {"type": "object", "additionalProperties": STRING}
-_COOKIE = _object(sessionName=STRING, type=STRING, absoluteTimeout=STRING, cookieConfig=_object(lifetimeType=STRING))
+_DURATION: Object = {**STRING, "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$"}
+"""GEP-2257."""
+
+_COOKIE = _object(sessionName=STRING, type=STRING, absoluteTimeout=_DURATION, cookieConfig=_object(lifetimeType=STRING))
 _RULE: dict[str, Object] = {
     "matches": _list(_object(path=_object(type=STRING, value=STRING))),
     "backendRefs": _list(

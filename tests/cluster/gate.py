@@ -55,6 +55,10 @@ class Gate:
         self._cluster, self._user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         self.fault: Callable[[str, str], Fault | None] = lambda _method, _path: None
         """Asked of each request by method and path; an answer keeps it from the API server."""
+        self.held: Callable[[str, str], bool] = lambda _method, _path: False
+        """Asked again and again of each request by method and path; it waits as long as it is to."""
+        self.waiting = 0
+        """Requests that wait."""
         self.deaf = False
         """Whether nothing comes over any watch."""
         self.calls: list[Call] = []
@@ -128,6 +132,7 @@ class Gate:
         return ClientSession(connector=TCPConnector(ssl=context, limit=0), timeout=ClientTimeout(total=None))
 
     async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self._hold(request)
         watch = request.query.get("watch") == "true"
         fault = self.fault(request.method, request.path)
         if fault is not None:
@@ -148,6 +153,14 @@ class Gate:
                 return web.Response(status=answer.status, headers=back, body=await answer.read())
         except ClientError:
             return Fault(503, "the API server is not there").response()
+
+    async def _hold(self, request: web.BaseRequest) -> None:
+        self.waiting += 1
+        try:
+            while self.held(request.method, request.path):  # noqa: ASYNC110 - set from the thread of a test
+                await asyncio.sleep(0.05)
+        finally:
+            self.waiting -= 1
 
     async def _stream(self, request: web.BaseRequest, content: Any, headers: dict[str, str]) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)

@@ -45,7 +45,9 @@ class Kubelet:
     def __init__(self, api: Api, namespace: str, service: str, network: int) -> None:
         self.breakers: dict[str, str] = {}
         self.refuse: str | None = None
-        """What every sidecar says of a document that none has run before, if it does not like it."""
+        """What sidecars say of a document that none of their image has run before, if they do not like it."""
+        self.refused_by: str | None = None
+        """Image of the sidecars that do not; None: all."""
         self.waiting: Object | None = None
         """Waiting state of the app containers of new pods, instead of running."""
         self.waiting_image: str | None = None
@@ -59,7 +61,7 @@ class Kubelet:
         self._network = network
         self._servers: dict[str, _Server] = {}
         self._seen: dict[str, str] = {}
-        self._ran: set[str] = set()
+        self._ran: set[tuple[str, str]] = set()
         self._last = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -127,9 +129,11 @@ class Kubelet:
         report = self._servers[pod["metadata"]["uid"]].report
         document, spare = (mounted["data"].get(key) for key in (names.CONFIG_KEY, names.LAST_GOOD_KEY))
         config_hash = digest(document.encode())
-        if self.refuse is None or config_hash in self._ran:
+        sidecar = image(pod, names.SIDECAR_CONTAINER)
+        refuses = self.refuse is not None and self.refused_by in {None, sidecar}
+        if not refuses or (sidecar, config_hash) in self._ran:
             report |= {"configHash": config_hash, "lastError": None}
-            self._ran.add(config_hash)
+            self._ran.add((sidecar, config_hash))
             return
         report["lastError"] = {"field": "$.x", "rule": self.refuse, "hash": config_hash}
         if spare is not None:  # a sidecar that starts has a second choice

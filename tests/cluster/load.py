@@ -61,10 +61,10 @@ class Load:
         return int(self._exact[uid, what])
 
 
-def image(pod: Object) -> str:
-    """Image of the app of a pod, or of a pod template."""
-    containers: list[Any] = pod["spec"]["containers"]
-    return str(next(container["image"] for container in containers if container["name"] == "app"))
+def image(pod: Object, name: str = "app") -> str:
+    """Image of a container, the app if not said otherwise, of a pod or of a pod template."""
+    containers: list[Any] = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    return str(next(container["image"] for container in containers if container["name"] == name))
 
 
 def _is_selected(pod: Object, selector: dict[str, str]) -> bool:

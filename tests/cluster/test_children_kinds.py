@@ -77,7 +77,7 @@ CASES = {
         HTTP_ROUTE,
         {
             "gateway": {"parentRefs": [{"name": "public", "namespace": "edge"}], "hostnames": ["shop.example.com"]},
-            "sessionAffinity": {"type": "Cookie"},
+            "sessionAffinity": {"type": "Cookie", "timeout": "720h"},
         },
         {"spec": {"hostnames": ["evil.example.com"]}},
         {"gateway": None},

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nova_operator.kinds import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER
+from nova_api import names
+from nova_operator.kinds import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, NOVA_SERVICE
+from nova_operator.kube import path_of
 from nova_operator.replicas import MANAGER
 from tests.cluster.api import Api, Object, eventually, until
 from tests.cluster.operator_process import OperatorProcess
@@ -76,6 +78,16 @@ def numbers_since(api: Api, namespace: str, name: str, version: str) -> set[int]
     query = f"?watch=true&fieldSelector=metadata.name={name}&resourceVersion={version}&timeoutSeconds=1"
     events = api.lines(f"/apis/apps/v1/namespaces/{namespace}/deployments{query}")
     return {event["object"]["spec"]["replicas"] for event in events}
+
+
+def test_an_autoscaler_of_ones_own_sizes_the_service(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    """By the subresource `scale`, whose selector tells it which pods to measure."""
+    api.service(namespace, "own")
+    until(lambda: api.conditions(namespace, "own"))
+    scale = api.call("GET", f"{path_of(NOVA_SERVICE, namespace, 'own')}/scale")
+    assert scale["status"]["selector"] == f"{names.LABEL_SERVICE}=own"
+    api.patch(NOVA_SERVICE, namespace, "own", {"spec": {"replicas": 4}}, subresource="scale")
+    eventually(lambda: same(Scaled(api, namespace, "own").replicas(), 4))
 
 
 def test_with_an_autoscaler_it_begins_with_the_fewest_pods(api: Api, namespace: str, operator: OperatorProcess) -> None:

@@ -59,12 +59,12 @@ async def comes_back(apiserver: Path, api: Api, one: NovaService) -> None:
     async with access.client(await access.configuration(str(apiserver))) as client:
         made = SessionSecrets(Kube(client, Metrics()), now=lambda: now)
         api.create(SECRET, namespace, {"metadata": {"name": name}})
-        await made.ensure(one)
+        assert await made.ensure(one) == FIRST_RETRY
         api.delete(SECRET, namespace, name)
-        await made.ensure(one)
+        assert await made.ensure(one) == FIRST_RETRY
         assert api.find(SECRET, namespace, name) is None
         for wait in (FIRST_RETRY, LONGEST_RETRY):
             now += wait
-            await made.ensure(one)
+            assert await made.ensure(one) == LONGEST_RETRY
             assert api.find(SECRET, namespace, name) is not None
             api.delete(SECRET, namespace, name)

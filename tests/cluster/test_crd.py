@@ -1,6 +1,7 @@
 """The CustomResourceDefinition as a real API server sees it."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from nova_api import schema
 from nova_api.model import convert
 from nova_api.resolve import resolve
 from nova_api.v1alpha1 import GROUP, PLURAL, VERSION, NovaService
@@ -179,6 +181,20 @@ def test_kubectl_explains_every_field(services: client.CustomObjectsApi, kubectl
     assert "Differences from the service's circuitBreaker." in explained
     assert "Consecutive failures" in explained
     assert "<no description>" not in explained
+    for part in ("spec", "status"):
+        tree = kubectl("explain", f"novaservice.{part}", "--recursive")
+        fields = schema.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part]
+        assert [name for name in names_in(fields) if not re.search(rf"^ +{name}\t", tree, re.MULTILINE)] == []
+
+
+def names_in(node: dict[str, Any]) -> Iterator[str]:
+    """Names of all fields of an object's schema, however deep."""
+    for name, below in node.get("properties", {}).items():
+        yield name
+        yield from names_in(below)
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            yield from names_in(node[key])
 
 
 def test_the_definition_is_served_as_written(services: client.CustomObjectsApi, kubectl: Kubectl) -> None:

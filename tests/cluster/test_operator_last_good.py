@@ -94,8 +94,9 @@ def _version(shop: Scene) -> str:
     return version
 
 
-def _has_pods(shop: Scene, count: int) -> None:
-    assert shop.status()["sidecars"]["summary"] == f"{count}/{count}"
+def _has_pods(shop: Scene, count: int, current: int | None = None) -> None:
+    """All of them, or `current` of them, run what is in force."""
+    assert shop.status()["sidecars"]["summary"] == f"{count if current is None else current}/{count}"
 
 
 def test_whoever_removes_the_annotation_has_it_tried_again(shop: Scene, operator: OperatorProcess) -> None:
@@ -114,6 +115,23 @@ def test_another_sidecar_has_it_tried_again(shop: Scene, operator: OperatorProce
     shop.kubelet.refuse = None
     shop.change(sidecar={"image": "registry.example/sidecar:2"})
     until(lambda: places(shop) == 9)
+
+
+def test_the_stable_versions_old_sidecars_take_nothing_back_from_a_canary(
+    shop: Scene, operator: OperatorProcess
+) -> None:
+    """An update brings fields that only the canary's sidecars know, and the stable version is not replaced for days."""
+    rollout = {"strategy": "Canary", "steps": [{"weight": 50, "hold": "1h"}, {"weight": 100, "hold": "1h"}]}
+    old, new = (f"registry.example/sidecar:{number}" for number in (1, 2))
+    shop.settle(replicas=2, backpressure={"maxConcurrency": 5}, sidecar={"image": old}, rollout=rollout)
+    shop.kubelet.refuse, shop.kubelet.refused_by = "unknown field", old
+    shop.change(backpressure={"maxConcurrency": 9}, sidecar={"image": new})
+    until(lambda: shop.status()["rollout"]["holdSince"])
+    until(shop.kubelet.complaints)
+    eventually(lambda: _has_pods(shop, 2, current=1))
+    assert places(shop) == 9
+    assert shop.conditions()["Converged"] == ("False", "ConfigPending")
+    assert shop.conditions()["Degraded"] == ("False", "AsExpected")
 
 
 def test_pods_that_start_before_it_is_taken_back_have_the_last_good_one(shop: Scene, operator: OperatorProcess) -> None:

@@ -17,11 +17,12 @@ from nova_api import names
 from nova_operator import access
 from nova_operator.adoption import ANNOTATION
 from nova_operator.cluster import StaleError
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SERVICE, Kind
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SECRET, SERVICE, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import ServiceKey
 from nova_operator.reconcile import UNWATCHED_RETRY
+from nova_operator.session_secrets import FIRST_RETRY, LONGEST_RETRY
 from nova_operator.system import System
 from nova_operator.watch import GoneError
 from tests.cluster.api import Api, Object, until
@@ -39,6 +40,8 @@ class Overtaken(Kube):
         super().__init__(api, Metrics())
         self.before_status: Act | None = None
         self.before_give_back: Act | None = None
+        self.after_status: Act | None = None
+        self.after_config_map: Act | None = None
         self.after_get: Act | None = None
         self.after_pods: Act | None = None
 
@@ -47,7 +50,16 @@ class Overtaken(Kube):
             self._once("before_status")
         if kind is DEPLOYMENT and "spec" in manifest:
             self._once("before_give_back")
-        return await super().merge(kind, manifest, subresource=subresource)
+        answer = await super().merge(kind, manifest, subresource=subresource)
+        if subresource:
+            self._once("after_status")
+        return answer
+
+    async def apply(self, manifest: Any, **options: Any) -> Any:
+        answer = await super().apply(manifest, **options)
+        if manifest["kind"] == CONFIG_MAP.kind and not options.get("dry_run"):
+            self._once("after_config_map")
+        return answer
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         answer = await super().get(kind, namespace, name)
@@ -118,6 +130,51 @@ def test_a_change_made_while_the_status_is_written_is_put_into_force(apiserver: 
                 for event in (*heard, api.get(NOVA_SERVICE, *key_of(shop))):
                     system.feed.take(NOVA_SERVICE, "MODIFIED", event)
                 await soon(lambda: api.deployment(*key_of(shop))["spec"]["replicas"] == 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_deleted_before_its_write_is_answered_is_made_again(apiserver: Path, api: Api, namespace: str) -> None:
+    shop = Scene(api, namespace)
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (cluster, system):
+
+            def deleted() -> None:
+                made = shop.find(CONFIG_MAP)
+                assert made is not None
+                api.delete(CONFIG_MAP, namespace, made["metadata"]["name"])
+                for change in ("ADDED", "DELETED"):
+                    system.feed.take(CONFIG_MAP, change, made)
+
+            cluster.after_config_map = deleted
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
+            for _ in range(2):
+                await system.reconcile(key_of(shop))
+            assert cluster.after_config_map is None
+
+    asyncio.run(scenario())
+    assert shop.find(CONFIG_MAP) is not None
+
+
+def test_a_service_deleted_before_the_write_of_its_status_is_answered_is_gone(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    shop = Scene(api, namespace)
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (cluster, system):
+
+            def deleted() -> None:
+                gone = api.get(NOVA_SERVICE, *key_of(shop))
+                api.delete(NOVA_SERVICE, *key_of(shop))
+                system.feed.take(NOVA_SERVICE, "DELETED", gone)
+
+            cluster.after_status = deleted
+            system.feed.take(NOVA_SERVICE, "ADDED", shop.create())
+            await system.reconcile(key_of(shop))
+            assert cluster.after_status is None
+            assert await system.reconcile(key_of(shop)) is None
 
     asyncio.run(scenario())
 
@@ -274,6 +331,27 @@ def test_a_deployment_with_injected_pods_is_read_again_until_it_is_rolled_out(
             wait = await system.reconcile(service)
             assert wait is not None
             assert wait <= UNWATCHED_RETRY
+
+    asyncio.run(scenario())
+
+
+def test_a_session_secret_is_tried_again_while_a_deployment_is_new(apiserver: Path, api: Api, namespace: str) -> None:
+    """One that is there may be a predecessor's and go with it, of which nothing tells; the pods would wait for it."""
+    shop = Scene(api, namespace)
+    api.create(SECRET, namespace, {"metadata": {"name": names.session_secret(shop.name)}})
+    document = shop.create(replicas=0, sessionAffinity={"type": "Cookie"})
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            system.feed.take(NOVA_SERVICE, "ADDED", document)
+            wait = await system.reconcile(key_of(shop))
+            assert wait is not None
+            assert wait <= FIRST_RETRY
+            await soon(lambda: api.deployment(*key_of(shop)).get("status", {}).get("observedGeneration"))
+            system.feed.take(DEPLOYMENT, "MODIFIED", api.deployment(*key_of(shop)))
+            wait = await system.reconcile(key_of(shop))
+            assert wait is not None
+            assert wait > LONGEST_RETRY
 
     asyncio.run(scenario())
 

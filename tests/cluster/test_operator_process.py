@@ -10,8 +10,7 @@ import pytest
 from nova_cli.cluster import state as states
 from nova_cli.cluster.controlplane import ControlPlane
 from nova_cli.cluster.launcher import Launcher
-from nova_cli.cluster.toolchain import binaries
-from nova_cli.console import Console
+from nova_cli.cluster.toolchain import Binaries
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, LEASE, NOVA_SERVICE, SERVICE
 from tests.cluster.api import CRDS, Api, ApiError, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
@@ -27,9 +26,9 @@ pytestmark = pytest.mark.alone  # measures how fast processes leave and take ove
 
 
 @pytest.fixture(scope="module")
-def control_plane(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane that no other test depends on: here it is killed. `apiserver` says whether there can be one."""
-    one = ControlPlane(tmp_path_factory.mktemp("own-control-plane"), binaries(Console()).node)
+def control_plane(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane that no other test depends on: here it is killed."""
+    one = ControlPlane(tmp_path_factory.mktemp("own-control-plane"), programs.node)
     try:
         one.start()
         yield one

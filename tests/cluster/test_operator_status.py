@@ -123,10 +123,27 @@ def test_pods_that_cannot_start_say_what_to_do(shop: Scene) -> None:
     assert shop.conditions()["Ready"] == ("False", "ImagePullFailed")
     assert "no such image; check spec.image" in shop.message()
     shop.kubelet.waiting = None
-    for pod in shop.pods():
-        shop.api.delete(POD, shop.namespace, pod["metadata"]["name"], gracePeriodSeconds=0)
+    kill_pods(shop)
     shop.converges()
     shop.becomes("Degraded", "False", "AsExpected")
+
+
+def test_pods_that_come_back_are_no_rollout(shop: Scene) -> None:
+    shop.settle()
+    shop.kubelet.waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    kill_pods(shop)
+    shop.becomes("Ready", "False", "ImagePullFailed")
+    shop.kubelet.waiting = None
+    kill_pods(shop)
+    shop.converges()
+    until(lambda: "ReadyAgain" in shop.events())
+    assert shop.events().count("RolledOut") == 1
+    assert shop.status()["readyGeneration"] == 1
+
+
+def kill_pods(shop: Scene) -> None:
+    for pod in shop.pods():
+        shop.api.delete(POD, shop.namespace, pod["metadata"]["name"], gracePeriodSeconds=0)
 
 
 def test_scaling_to_zero_and_back(shop: Scene) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nova_api import names
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, SERVICE
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, SERVICE
 from nova_operator.rollout.command import command_for
 from nova_operator.status import read
 from tests.cluster.api import Api, Object, eventually, until
@@ -175,6 +175,27 @@ def test_a_version_that_fails_is_taken_back_within_a_minute(shop: Scene) -> None
     load.failing.clear()
     say(shop, "retry")
     reaches(shop, "Progressing", 1)
+
+
+def test_a_version_that_fails_is_taken_back_whatever_else_is_refused(shop: Scene) -> None:
+    """Else it would have its share until somebody mends what is wrong with the rest of the spec."""
+    load = begin(shop, canary((40, "1h"), (100, "0s")))
+    shop.change(image=NEW)
+    until(lambda: rollout_of(shop)["holdSince"], PATIENCE)
+    eventually(lambda: _is((selected(shop), sizes(shop)), (None, (3, 2))), PATIENCE)
+    wrong = {"mode": "Enforce", "allowFrom": [{"podSelektor": {}}]}
+    shop.change(networkPolicy=wrong, podDisruptionBudget={"mode": "Off"})
+    shop.becomes("Degraded", "True", "ChildRejected")
+    load.failing[NEW] = 1.0
+    reaches(shop, "Aborted")
+    eventually(lambda: _is((selected(shop), sizes(shop)), (names.STABLE, (5, 0))), PATIENCE)
+    eventually(lambda: has_no_canary(shop), PATIENCE)
+    assert shop.find(POD_DISRUPTION_BUDGET) is not None  # all else waits
+    shop.change(replicas=6)  # and now that there is no canary, all of it does
+    shop.becomes("Degraded", "True", "ChildRejected")
+    assert sizes(shop) == (5, 0)
+    shop.change(networkPolicy={"mode": "Off"})
+    eventually(lambda: _is(sizes(shop), (6, 0)), PATIENCE)
 
 
 def test_a_slow_version_is_taken_back(shop: Scene) -> None:

@@ -77,6 +77,11 @@ def test_a_canary_is_watched_promoted_aborted_and_tried_again(
     code, said = nova("status", shop.name, "-w")
     assert (code, "Promoted" in said) == (0, True)
     eventually(shop.is_converged, SECONDS)
+    over = shop.status()["rollout"]["canary"]
+    shop.change(image="registry.example/app:3", rollout={"steps": [{"weight": 100, "hold": "0s"}]})
+    code, said = nova("status", shop.name, "-w")
+    canary = shop.status()["rollout"]["canary"]
+    assert (code, f"Promoted, canary {canary}" in said, canary != over) == (0, True, True)
 
 
 def test_what_is_missing_is_named(nova: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nova_operator.kinds import DEPLOYMENT
+from nova_operator.access import CONNECTIONS
+from nova_operator.kinds import DEPLOYMENT, LEASE
 from tests.cluster.api import Api, eventually, until
 from tests.cluster.gate import Fault, Gate
 from tests.cluster.operator_process import OperatorProcess, running
@@ -102,3 +103,27 @@ def test_a_storm_over_everything_is_survived(gate: Gate, shop: Scene, operator: 
     shop.change(backpressure={"maxConcurrency": 7})
     eventually(shop.is_converged, 30)
     until(operator.ready, 30)
+
+
+def test_the_lease_is_renewed_while_all_writes_hang(api: Api, apiserver: Path, tmp_path: Path) -> None:
+    """As behind a webhook that does not answer. There are more of them than the operator has connections."""
+    with api.namespace() as namespace, Gate(apiserver, tmp_path) as gate:
+        times: set[str] = set()
+
+        def renewed_twice() -> bool:
+            times.add(api.get(LEASE, namespace, "nova-operator")["spec"]["renewTime"])
+            return len(times) > 2
+
+        options = (f"--namespace={namespace}", f"--leader-election-namespace={namespace}")
+        with running(gate.kubeconfig(), tmp_path / "log", *options) as operator:
+            until(operator.leads)
+            gate.held = lambda method, path: method != "GET" and "/leases/" not in path
+            try:
+                for number in range(CONNECTIONS):
+                    api.service(namespace, f"s-{number}")
+                until(lambda: gate.waiting >= CONNECTIONS)
+                until(renewed_twice)
+                assert gate.waiting >= CONNECTIONS
+                assert operator.leads()
+            finally:
+                gate.held = lambda _method, _path: False

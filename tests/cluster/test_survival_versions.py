@@ -37,7 +37,7 @@ def part(document: Object, name: str) -> Object:
 def older() -> Object:
     """Without fields of the status and of the spec that came later."""
     document = copy.deepcopy(schema.crd())
-    for name in ("openBreakers", "drain", "refusedHash", "rollout"):
+    for name in ("openBreakers", "drain", "refusedHash", "rollout", "readyGeneration"):
         del part(document, "status")[name]
     for name in ("monitoring", "selfProtection"):
         del part(document, "spec")[name]

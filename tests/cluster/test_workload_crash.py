@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nova_api import names
 from nova_operator.cluster import StaleError
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
 from tests.cluster.api import Api
@@ -69,6 +70,22 @@ def test_going_over_to_another(apiserver: Path, api: Api, namespace: str, after:
     assert said(api.deployment(namespace, other)) == said(before[other])
     assert has_sidecar(api.deployment(namespace, shop.name))
     assert "finalizers" not in api.get(NOVA_SERVICE, namespace, shop.name)["metadata"]
+
+
+def test_what_lost_its_label_while_no_operator_looked_is_given_back_too(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    """Its pods could not start any more: what they mount goes with the service."""
+    before = api.create(DEPLOYMENT, namespace, web("bare"))
+    adopt(api, namespace, "bare", upstreams=UPSTREAMS)
+    shop = scene(api, namespace, "bare")
+    lives_until_done(apiserver, shop, after=False)
+    assert is_adopted(api.deployment(namespace, "bare"))
+    api.patch(DEPLOYMENT, namespace, "bare", {"metadata": {"labels": {names.LABEL_SERVICE: None}}})
+    api.delete(NOVA_SERVICE, namespace, shop.name)
+    lives_until_done(apiserver, shop, after=False)
+    assert api.find(NOVA_SERVICE, namespace, shop.name) is None
+    assert said(api.deployment(namespace, "bare")) == said(before)
 
 
 def test_a_life_after_the_work_was_done_writes_nothing(apiserver: Path, api: Api, namespace: str) -> None:

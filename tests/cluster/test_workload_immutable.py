@@ -76,6 +76,7 @@ def test_what_can_never_change_is_replaced_with_a_reason(
 
         eventually(replaced)
         eventually(told)
+        until(lambda: list(api.events(namespace, "stuck")).count("Replaced") == len(STUCK))
 
 
 def place(namespace: str, key: tuple[Kind, str]) -> tuple[Kind, str, str]:

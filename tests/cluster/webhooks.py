@@ -145,12 +145,16 @@ def has_sidecar(found: Object) -> bool:
 
 
 def make_ready(api: Api, namespace: str) -> None:
-    """What kubelets do, as far as repair looks: every pod becomes ready."""
+    """What kubelets do, as far as repair looks: every pod becomes ready that is not gone by then."""
     for found in api.list(POD, namespace):
         conditions = (found.get("status") or {}).get("conditions") or []
         if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-            api.patch(POD, namespace, found["metadata"]["name"], {"status": status}, subresource="status")
+            try:
+                api.patch(POD, namespace, found["metadata"]["name"], {"status": status}, subresource="status")
+            except ApiError as error:
+                if error.code != 404:
+                    raise
 
 
 def free_port() -> int:

@@ -4,8 +4,9 @@ pass, and nothing else. Pods are on two nodes, since policies meet packets on bo
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -83,7 +84,7 @@ def walled(cluster: Provider, stage: Stage) -> Iterator[Stage]:
     here.kubectl("wait", "--for=condition=Ready", f"pod/{CLIENT}", "--timeout=60s", patience=70)
     yield here
     here.kubectl("delete", "nsvc", "--all", "--timeout=60s", patience=70)
-    here.kubectl("delete", "namespace", WALLED, "--timeout=100s", patience=110)
+    here.kubectl("delete", "namespace", WALLED, "--wait=false")  # its pods take half a minute to leave
 
 
 def ip(stage: Stage, service: str) -> str:
@@ -153,6 +154,39 @@ def test_a_deployment_that_was_there_is_walled_in_too(
     finally:
         walled.kubectl("delete", "nsvc", name, "--timeout=60s", patience=70)
         walled.kubectl("delete", "-f", "-", "--ignore-not-found", text=deployment)
+
+
+def test_a_canary_is_judged_and_pods_of_both_versions_hand_clients_over(walled: Stage) -> None:
+    """Its pods become ready, too: the kubelet's probes come in."""
+    before = walled.pods("desk")
+    (first, cookie), (second, _) = (_at(walled, pod.ip) for pod in before)
+    assert {first, second} == {pod.name for pod in before}
+    assert walled.eventually(lambda: _at(walled, before[1].ip, cookie)[0] == first, within=20)
+
+    with walled.load_meanwhile(DESK, rate=20, fresh=True) as end:
+        walled.patch("desk", {"spec": {"args": ["storefront", "--port=8081", "--catalog-url=http://vault:80/"]}})
+        known = {pod.uid for pod in before}
+        assert walled.eventually(lambda: bool(_rollout(walled).get("holdSince")), within=60)
+        (canary,) = (pod for pod in walled.pods("desk") if pod.uid not in known)
+        new, theirs = _at(walled, canary.ip)
+        assert new == canary.name
+        stable = [pod for pod in walled.pods("desk") if pod.uid in known]
+        assert walled.eventually(lambda: _at(walled, stable[0].ip, theirs)[0] == new, within=20)
+        assert walled.eventually(lambda: _rollout(walled)["phase"] == "Promoted", within=90)
+        report = end()
+    assert report["statuses"] == {"200": report["requests"]}, report
+
+
+def _at(stage: Stage, address: str, cookie: str = "") -> tuple[str, str]:
+    """Which pod serves what comes to the sidecar there, and the cookie that it gives."""
+    (answer,) = stage.call(f"http://{address}:15100/", headers={"cookie": cookie} if cookie else None)
+    assert answer["status"] == 200, answer
+    return json.loads(answer["body"])["servedBy"], answer["headers"].get("set-cookie", "").partition(";")[0]
+
+
+def _rollout(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.get("nsvc", "desk")["status"].get("rollout", {})
+    return found
 
 
 @pytest.fixture

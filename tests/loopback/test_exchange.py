@@ -282,6 +282,24 @@ def test_an_answer_that_comes_too_late_is_nobodys(run: Run) -> None:
     run(test)
 
 
+def test_what_gives_no_answer_is_not_tried_once_for_each_idle_connection(run: Run) -> None:
+    """Their other end may be a machine without power, of which each would tell only by another timeout."""
+
+    async def test() -> None:
+        server = Server(OK, OK, OK, OK)
+        async with exchanging(server) as exchanges:
+            await asyncio.gather(ask(exchanges), ask(exchanges))
+            server.gate.clear()
+            with pytest.raises(TimeoutError):
+                await ask(exchanges, total=0.1)
+            assert "idle=0" in repr(exchanges)
+            server.gate.set()
+            assert (await ask(exchanges)).status == 200
+        assert server.connections == 3
+
+    run(test)
+
+
 def test_who_is_cancelled_leaves_his_turn_and_not_his_answer_to_the_next(run: Run) -> None:
     async def test() -> None:
         server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate", OK)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from nova_api.status import NovaServiceStatus
+from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_operator import reasons, status
 from nova_operator.conditions import assess, merge
 from nova_operator.events import BURST, Allowance, Event, manifest, transitions
 from nova_operator.last_good import Refused
-from nova_operator.observation import Observation
+from nova_operator.observation import Observation, is_behind_its_pods
 from nova_operator.pods import PodView, Trouble, view
 from nova_operator.sidecars import Refusal, SidecarReport
 from nova_operator.trouble import DELIVERY
@@ -217,6 +217,15 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
         ),
         {"Converged": ("False", reasons.CONFIG_PENDING), "Degraded": ("False", reasons.AS_EXPECTED)},
     ),
+    "an old sidecar of the stable version refuses it while a canary is held at a gate": (
+        seen(
+            pods=(pod("a", image="new"), pod("b", image="old")),
+            reports={"a": CURRENT, "b": SidecarReport("ffff", Refusal("$.x", "unknown field", HASH))},
+            rollout=RolloutStatus(phase="Gated", step=1, weight=50),
+            sidecar_image="new",
+        ),
+        {"Converged": ("False", reasons.CONFIG_PENDING), "Degraded": ("False", reasons.AS_EXPECTED)},
+    ),
     "a breaker is open": (
         seen(reports={"a": CURRENT, "b": SidecarReport(HASH, None, {"auth": "half_open"})}),
         {"Ready": ("True", reasons.PODS_READY), "CircuitOpen": ("True", reasons.BREAKERS_OPEN)},
@@ -236,7 +245,7 @@ TABLE: dict[str, tuple[Observation, dict[str, tuple[str, str]]]] = {
     ),
 }
 ALWAYS = {"Ready", "Progressing", "Converged", "Degraded", "CircuitOpen"}
-PASSING = {"Reconciling", "Stalled", "FieldsIgnored"}
+PASSING = {"Reconciling", "Stalled", "FieldsIgnored", "Canary"}
 
 
 @pytest.mark.parametrize(("observation", "expected"), TABLE.values(), ids=TABLE)
@@ -317,6 +326,21 @@ def test_events_tell_transitions_and_nothing_else() -> None:
         [],
         [reasons.RECOVERED],
     ]
+
+
+def test_a_generation_is_rolled_out_once_and_pods_that_come_back_are_no_rollout() -> None:
+    """Nor is a change of the spec that leaves the pods alone: generation 2 here."""
+    history = [NovaServiceStatus()]
+    for generation, available in ((1, 0), (1, 2), (1, 1), (1, 2), (2, 2), (2, 1), (2, 2), (3, 1), (3, 0), (3, 2)):
+        history.append(build(seen(deployment=deployment(available=available)), history[-1], "T", generation))
+    told = [(event.reason, event.note) for a, b in pairwise(history) for event in transitions(a, b)]
+    assert told == [
+        (reasons.ROLLED_OUT, "generation 1 is ready"),
+        (reasons.READY_AGAIN, "generation 1 is ready again"),
+        (reasons.READY_AGAIN, "generation 2 is ready again"),
+        (reasons.ROLLED_OUT, "generation 3 is ready"),
+    ]
+    assert [one.ready_generation for one in history] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 3]
 
 
 def opened(*upstreams: str, told: int = 1) -> NovaServiceStatus:
@@ -464,3 +488,41 @@ def test_what_a_sidecar_says_is_quoted_short() -> None:
     message = assess(seen(reports={"a": CURRENT, "b": endless}))["Degraded"].message
     assert len(message) < 500
     assert "\n" not in message
+
+
+def progressing(reason: str, *, available: int, generation: int = 3) -> Any:
+    """A Deployment of two pods; the condition is that of its generation 3."""
+    said = deployment(available=available, conditions=[{"type": "Progressing", "reason": reason}])
+    return {**said, "metadata": {"generation": generation}}
+
+
+ONE_READY = (pod("a"), pod("b", ready=False))
+LATE = progressing("ProgressDeadlineExceeded", available=1)
+INJECTED: dict[str, tuple[dict[str, Any], bool]] = {
+    "rolled out": ({}, False),
+    "rolled out, and another one's pod has its sidecar": ({"pods": (pod("a"), pod("b"), pod("c"))}, False),
+    "rolled out before a pod failed": ({"pods": ONE_READY}, True),
+    "pods of a finished rollout fail": (
+        {"deployment": progressing("NewReplicaSetAvailable", available=1), "pods": ONE_READY},
+        False,
+    ),
+    "on its way": ({"deployment": progressing("ReplicaSetUpdated", available=1), "pods": ONE_READY}, True),
+    "not counted yet": ({"deployment": progressing("NewReplicaSetAvailable", available=1)}, True),
+    "not there": ({"deployment": None, "pods": ()}, True),
+    "stuck": ({"deployment": LATE, "pods": ONE_READY}, False),
+    "no longer stuck": ({"deployment": LATE}, True),
+    "stuck, with another spec since": (
+        {"deployment": progressing("ProgressDeadlineExceeded", available=1, generation=4), "pods": ONE_READY},
+        True,
+    ),
+    "paused": ({"deployment": progressing("DeploymentPaused", available=1), "pods": ONE_READY}, False),
+    "with pods that missed the sidecar": ({"deployment": deployment(available=1), "missed": "1 pod"}, False),
+    "not injected": ({"deployment": deployment(available=1), "injected": False}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "behind"), INJECTED.values(), ids=INJECTED)
+def test_an_injected_deployment_is_read_again_while_that_may_tell_something(
+    changes: dict[str, Any], behind: bool
+) -> None:
+    assert is_behind_its_pods(seen(**{"injected": True, **changes})) is behind

@@ -18,6 +18,9 @@ class Leases:
         self.lease: dict[str, Any] | None = None
         self.swallow = False
         self.swallowed = asyncio.Event()
+        self.lost = False
+        """Whether the next write never gets there."""
+        self.renewed = asyncio.Event()
 
     async def get(self, _kind: Kind, _namespace: str | None, _name: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.lease)
@@ -27,6 +30,9 @@ class Leases:
 
     async def replace(self, _kind: Kind, manifest: dict[str, Any]) -> dict[str, Any]:
         assert self.lease is not None
+        if self.lost:
+            self.lost = False
+            await asyncio.Event().wait()
         version = self.lease["metadata"]["resourceVersion"]
         if manifest["metadata"]["resourceVersion"] != version:
             raise StaleError("somebody else wrote")
@@ -35,6 +41,7 @@ class Leases:
             self.swallow = False
             self.swallowed.set()
             await asyncio.Event().wait()
+        self.renewed.set()
         return written
 
     def holder(self) -> Any:
@@ -71,6 +78,27 @@ def test_a_lease_is_given_back_when_a_renewal_was_cut_short() -> None:
         return leases.holder()
 
     assert asyncio.run(scenario()) == ""
+
+
+@pytest.mark.parametrize("fate", ["lost", "swallow"])
+def test_a_renewal_that_is_never_answered_leaves_time_for_another_one(
+    monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """Its connection led to an API server that is gone, perhaps after it had written; the others work."""
+    monkeypatch.setattr("nova_operator.election.RENEW_DEADLINE", 3600.0)
+    monkeypatch.setattr("nova_operator.election.ATTEMPT", 0.01)
+
+    async def scenario() -> None:
+        leases = Leases()
+        election = Election(leases, "nova", "nova-operator", "a")  # type: ignore[arg-type]  # no other call is made
+        await election.acquire()
+        setattr(leases, fate, True)
+        keeping = asyncio.create_task(election.keep())
+        await asyncio.wait_for(leases.renewed.wait(), 10)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 def test_a_lease_that_somebody_else_has_meanwhile_is_left_alone() -> None:

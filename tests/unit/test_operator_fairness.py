@@ -7,7 +7,7 @@ from typing import Any
 from nova_operator.handlers import BURST, LONGEST_BURST, Feed
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, Kind
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.work import SHARE_IN_MOTION, WorkQueue
+from nova_operator.work import IN_A_ROW, PACE, SHARE_IN_MOTION, WorkQueue
 
 
 def test_a_service_that_changes_all_the_time_gets_its_turns_and_no_more() -> None:
@@ -27,6 +27,29 @@ def test_a_service_that_changes_all_the_time_gets_its_turns_and_no_more() -> Non
     assert all(turns[key] == 1 for key in others)
     first_hundred_and_two = 1.02
     assert queue.lag(now) < first_hundred_and_two
+
+
+def test_a_service_that_changes_all_the_time_has_its_turns_at_a_pace_however_idle_the_rest_is() -> None:
+    """Each turn takes 10 ms and finds it changed meanwhile; after a rest it has some in a row again."""
+    queue: WorkQueue[str] = WorkQueue(Random(1))
+    queue.add("noisy", 0.0)
+    taken = []
+    for tick in range(1000):
+        now = tick / 100 + (100.0 if tick >= 500 else 0.0)
+        if queue.take(now) is not None:
+            taken.append(now)
+            queue.done("noisy", now, 0.0)
+    assert taken[:IN_A_ROW] == [tick / 100 for tick in range(IN_A_ROW)]
+    turns = [sum(begin <= now < begin + 5.0 for now in taken) for begin in (0.0, 105.0)]
+    assert turns == [round(IN_A_ROW - 1 + 5.0 / PACE)] * 2
+
+
+def test_what_a_key_has_had_is_forgotten_with_it() -> None:
+    queue: WorkQueue[str] = WorkQueue(Random(1))
+    for _ in range(2 * IN_A_ROW):
+        queue.add("made anew again and again", 0.0)
+        assert queue.take(0.0) is not None
+        queue.done("made anew again and again", 0.0, None)
 
 
 def test_who_waits_longest_is_next() -> None:
@@ -106,3 +129,18 @@ def test_what_controllers_note_is_motion_in_a_deployment_and_nothing_elsewhere()
     assert heard(0.0, POD_DISRUPTION_BUDGET, *states) is None
     counted = {"metadata": {"annotations": {"deployment.kubernetes.io/revision": "1"}, "generation": 2}}
     assert heard(0.0, DEPLOYMENT, {}, counted) == (BURST, True)
+
+
+def test_a_child_whose_label_is_changed_is_news_to_both_services() -> None:
+    """It is drift to the one that it belongs to, whatever its label says."""
+    woken: set[str] = set()
+
+    def add(key: ServiceKey, delay: float = 0.0, *, in_motion: bool = False) -> None:
+        woken.add(key.name)
+
+    feed = Feed(Mirror(), add, lambda: None)
+    for version, service in enumerate(("shop", "other")):
+        woken.clear()
+        metadata = {"name": "shop", "namespace": "ns", "uid": "u", "resourceVersion": str(version)}
+        feed.take(CONFIG_MAP, "MODIFIED", {"metadata": {**metadata, "labels": {"nova.dev/service": service}}})
+    assert woken == {"shop", "other"}

@@ -26,10 +26,20 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     assert mirror.get(DEPLOYMENT, "market", "shop")["spec"] == {"replicas": 2}  # type: ignore[index]  # it was just put there
 
 
-def test_a_namesake_with_another_uid_is_news_whatever_its_version() -> None:
+def test_a_namesake_with_another_uid_is_news() -> None:
     mirror = Mirror()
     mirror.put(DEPLOYMENT, thing(10))
-    assert mirror.put(DEPLOYMENT, thing(3, uid="u-2"))
+    assert mirror.put(DEPLOYMENT, thing(11, uid="u-2"))
+
+
+def test_what_is_told_late_of_a_predecessor_does_not_hide_the_one_made_in_its_place() -> None:
+    """Else its deletion, told last, would leave nothing, and the service would not be served until the next list."""
+    mirror = Mirror()
+    mirror.put(NOVA_SERVICE, thing(10))
+    mirror.put(NOVA_SERVICE, thing(13, uid="u-2"))
+    assert mirror.put(NOVA_SERVICE, thing(11)) is News.NONE
+    assert not mirror.drop(NOVA_SERVICE, thing(12))
+    assert list(mirror.services()) == [SHOP]
 
 
 def test_a_late_deletion_does_not_remove_the_namesake() -> None:
@@ -57,6 +67,19 @@ def test_what_the_api_server_says_when_asked_wins() -> None:
     mirror.put(DEPLOYMENT, thing(1))
     mirror.replace(DEPLOYMENT, "market", "shop", None, Heard())
     assert mirror.get(DEPLOYMENT, "market", "shop") is None
+
+
+def test_what_went_while_it_was_written_stays_gone() -> None:
+    """The API server's answer to the write may come after the watch's word that somebody deleted it."""
+    mirror = Mirror()
+    with mirror.writing() as heard:
+        mirror.put(CONFIG_MAP, thing(1))
+        mirror.drop(CONFIG_MAP, thing(2))
+        mirror.put(DEPLOYMENT, thing(3))
+    mirror.written(CONFIG_MAP, thing(1), heard)
+    mirror.written(DEPLOYMENT, thing(4), heard)
+    assert mirror.get(CONFIG_MAP, "market", "shop") is None
+    assert not mirror.put(DEPLOYMENT, thing(4))
 
 
 def test_an_answer_does_not_undo_what_was_heard_while_it_was_under_way() -> None:
@@ -207,6 +230,24 @@ def test_pods_belong_to_their_service_and_come_sorted() -> None:
     assert not mirror.drop(POD, pod("a", 2, ready=True))
     assert [one.name for one in mirror.pods(SHOP)] == ["b"]
     assert mirror.pods(ServiceKey("market", "other")) == ()
+
+
+def test_a_pod_whose_label_is_changed_leaves_its_service() -> None:
+    """As when somebody takes one aside to look at it. It stays in every list of pods, so none would remove it."""
+    elsewhere = {"nova.dev/service": "isolated"}
+    for by_list in (False, True):
+        mirror = Mirror()
+        mirror.put(POD, pod("a", 1, ready=True))
+        isolated = pod("a", 2, ready=True, labels=elsewhere)
+        assert mirror.home(POD, isolated) == SHOP
+        if by_list:
+            assert mirror.reset(POD, None, [isolated], Heard()) == {SHOP, ServiceKey("market", "isolated")}
+        else:
+            assert mirror.put(POD, isolated) is News.PROGRESS
+        assert mirror.put(POD, pod("a", 1, ready=True)) is News.NONE
+        assert (mirror.pods(SHOP), len(mirror.pods(ServiceKey("market", "isolated")))) == ((), 1)
+        assert mirror.drop(POD, pod("a", 3, ready=True))
+        assert repr(mirror) == "<Mirror objects=0 pods=0>"
 
 
 def test_an_object_leads_to_its_service() -> None:

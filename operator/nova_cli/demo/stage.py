@@ -77,7 +77,7 @@ class Stage:
     def load(
         self, url: str, *, rate: float, seconds: float, fresh: bool = False, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
-        """Constant-rate load from the client pod, `fresh`: with a connection for each request; blocks until its end."""
+        """Constant-rate load from the client pod, `fresh`: a client for each request; blocks until its end."""
         options = [f"--rate={rate}", f"--seconds={seconds}", *(["--fresh"] if fresh else []), *_headers(headers)]
         report: dict[str, Any] = json.loads(self._client("run", *options, url, patience=seconds + 60))
         return report

@@ -112,7 +112,7 @@ def session_persistence(service: NovaService) -> Manifest:
     persistence = {
         "sessionName": cookie_name(service),
         "type": "Cookie",
-        "absoluteTimeout": f"{seconds(service)}s",
+        "absoluteTimeout": _gateway_duration(seconds(service)),
         "cookieConfig": {"lifetimeType": "Permanent"},
     }
     return {"sessionPersistence": persistence}
@@ -152,6 +152,13 @@ def _haproxy(service: NovaService, port: ServicePort) -> dict[str, str]:
         if cookie.same_site == "None":
             found[f"{_HAPROXY}/session-cookie-same-site"] = "true"
     return found
+
+
+def _gateway_duration(total: int) -> str:
+    """In the Gateway API no number of a duration has more than five digits
+    (https://gateway-api.sigs.k8s.io/geps/gep-2257/); a client may be remembered for 30 days."""
+    minutes, rest = divmod(total, 60)
+    return f"{total}s" if total < 100_000 else f"{minutes}m{rest}s"
 
 
 def _word(value: bool) -> str:

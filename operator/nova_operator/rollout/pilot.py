@@ -18,7 +18,8 @@ from nova_api.status import RolloutStatus
 from nova_api.v1alpha1 import NovaService
 from nova_operator.cluster import Cluster, StaleError
 from nova_operator.delivery import Delivery
-from nova_operator.desired.metadata import Manifest
+from nova_operator.desired.metadata import Manifest, own_workload
+from nova_operator.desired.track import marked_hash
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.rollout.callers import with_canaries
@@ -78,10 +79,12 @@ class Pilot:
         return key in self._conductors
 
     def forget(self, key: ServiceKey) -> None:
-        """The service is gone."""
+        """The service is gone, with its canary: callers must not go on looking for that, should one of the same name
+        come without."""
         self._conductors.pop(key, None)
-        self._shares.pop(key, None)
         self._unfit.discard(key)
+        if self._shares.pop(key, 0):
+            self._on_share(key)
 
     def weight(self, namespace: str, name: str) -> int:
         """Share of the requests that callers send to a service's canary, in percent; 0 without one."""
@@ -97,7 +100,7 @@ class Pilot:
         """The children with the proxy document that both versions of the service can run, and with the canaries of what
         it calls in it."""
         self._unfit.discard(key)
-        if service.spec.rollout.strategy == "Canary" and before.phase != "Promoting":
+        if service.spec.rollout.strategy == "Canary" and not _comes_into_force(desired, before):
             there = self._mirror.get(CONFIG_MAP, key.namespace, names.config_map(key.name))
             desired, moved = keep_ports(desired, self._mirror.get(DEPLOYMENT, *key), there)
             if moved:
@@ -169,8 +172,9 @@ class Pilot:
         metadata = {name: document["metadata"][name] for name in ("name", "namespace", "uid")}
         patch = {"apiVersion": NOVA_SERVICE.api_version, "kind": NOVA_SERVICE.kind, "metadata": metadata}
         patch["status"] = {"rollout": builtins(after)}
-        written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
-        self._mirror.put(NOVA_SERVICE, written)
+        with self._mirror.writing() as heard:
+            written = await self._cluster.merge(NOVA_SERVICE, patch, subresource="status")
+        self._mirror.written(NOVA_SERVICE, written, heard)
         if written["metadata"]["generation"] != document["metadata"]["generation"]:
             raise StaleError("the spec changed while a canary was decided on")
 
@@ -181,6 +185,14 @@ class Pilot:
             self._metrics.ended("withdrawn")
         elif is_under_way(before) and after.phase in {"Promoted", "Aborted"}:
             self._metrics.ended("promoted" if after.phase == "Promoted" else "aborted")
+
+
+def _comes_into_force(desired: tuple[Manifest, ...], before: RolloutStatus) -> bool:
+    """Whether it was decided that the stable version gets this very template, and its ports with it; another one may
+    have been asked for since."""
+    deployment = own_workload(desired)
+    wanted = marked_hash(deployment["spec"]["template"]) if deployment is not None else ""
+    return before.phase == "Promoting" and before.canary == wanted
 
 
 def _written_share(document: Manifest) -> int:

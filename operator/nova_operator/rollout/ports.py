@@ -2,7 +2,9 @@
 
 Both versions run the same document, so a change of it that comes with a new template would reach the pods of the stable
 version before they are replaced: their sidecars would send requests to a port on which nobody listens. So ports stay
-as they are while the stable version has another template, and a template that needs others is no canary. Pure.
+as they are while the stable version has another template, and a template that needs others is no canary. A Service's
+port leads to the sidecar's port of the same place in the list, so Services and the network policy follow the document
+and not the spec then: else callers of one port would reach the app's other one. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from msgspec.structs import replace
 from nova_api import names, proxy
 from nova_api.errors import ConfigError
 from nova_api.proxy import Address, ProxyConfig
+from nova_operator.desired.destinations import tcp
 from nova_operator.desired.metadata import Manifest, own_workload, resealed
 from nova_operator.desired.track import marked_hash
 
@@ -43,7 +46,39 @@ def keep_ports(
         return desired, False
     document = proxy.encode(replace(new, inbound=old.inbound)).decode()
     kept = resealed(config_map | {"data": config_map["data"] | {names.CONFIG_KEY: document}})
-    return tuple(kept if one is config_map else one for one in desired), True
+    return tuple(kept if one is config_map else _led(one, new, old) for one in desired), True
+
+
+def _led(manifest: Manifest, new: ProxyConfig, old: ProxyConfig) -> Manifest:
+    """A child that names the sidecar's ports by those of the spec, with those of the document in force."""
+    spec: Manifest = manifest.get("spec") or {}
+    if manifest["kind"] == "Service":
+        return resealed(manifest | {"spec": spec | {"ports": _led_ports(spec, old)}})
+    if manifest["kind"] == "NetworkPolicy":
+        there, wanted = ([tcp(port.listen.port) for port in one.inbound] for one in (new, old))
+        rules = {way: [_admitting(rule, spec, there, wanted) for rule in spec[way]] for way in ("ingress", "egress")}
+        return resealed(manifest | {"spec": spec | rules})
+    return manifest
+
+
+def _led_ports(spec: Manifest, old: ProxyConfig) -> list[Manifest]:
+    """By their names. A name that the document lacks leads to where it would anyway, a port that was renamed say,
+    unless another name has that place. A headless Service has no ports of its own, it names those of the pods."""
+    listens = {port.name: port.listen.port for port in old.inbound}
+    taken = {listens[port["name"]] for port in spec["ports"] if port["name"] in listens}
+    found = []
+    for port in spec["ports"]:
+        target = listens.get(port["name"], port["targetPort"])
+        if port["name"] in listens or target not in taken:
+            own = {"port": target} if spec.get("clusterIP") == "None" else {}
+            found.append(port | {"targetPort": target} | own)
+    return found
+
+
+def _admitting(rule: Manifest, spec: Manifest, there: list[Manifest], wanted: list[Manifest]) -> Manifest:
+    """A rule for the ports of the service's own pods, which may be those of what it calls as well."""
+    own = "to" not in rule or rule["to"] == [{"podSelector": spec["podSelector"]}]
+    return rule | {"ports": wanted} if own and rule.get("ports") == there else rule
 
 
 def _document(config_map: Manifest) -> ProxyConfig | None:

@@ -14,7 +14,8 @@ a sidecar that gets another pod's request hands it over. Neither an ingress nor 
 
 What can be said of a pod that is not among those there are:
 
-* It was there before, or the cookie is older than `YOUNG`: it is gone, and this pod takes the session over.
+* It was there before, or the cookie is older than `YOUNG`, or by as much ahead of this pod's clock, which tells nothing
+  of its age: it is gone, and this pod takes the session over.
 * The cookie is young and the pod was never seen: most likely it is too new for this sidecar's name server. The request
   is served here, since it must be, but the cookie stays as it is.
 * This sidecar does not know its siblings at all yet: the same.
@@ -216,7 +217,7 @@ class Affinity:
         address = self._pods.get(pod)
         if address is not None:
             return Decision(Result.HANDED_OVER, address, cookie=cookie)
-        if self._addresses is None or (age < YOUNG and pod not in self._former):
+        if self._addresses is None or (abs(age) < YOUNG and pod not in self._former):
             return UNSURE
         return Decision(Result.REISSUED, issue=True, cookie=cookie)
 

@@ -70,7 +70,9 @@ def table(document: dict[str, Any], count: int) -> str:
     for key, word in words.items():
         if key in document:
             times = document[key]
-            lines.append(f"{word:27} p50 {times['p50']:.2f} s, p99 {times['p99']:.2f} s ({times['samples']} times)")
+            noise = f"; {times['noise_per_second']:.0f} changes a second" if "noise_per_second" in times else ""
+            about = f"({times['samples']} times{noise})"
+            lines.append(f"{word:27} p50 {times['p50']:.2f} s, p99 {times['p99']:.2f} s {about}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Ingress, HTTPRoute and the Service's annotations: how the edge is told where to send whom."""
 
+import re
 from typing import Any
 
 import pytest
@@ -153,6 +154,18 @@ def test_a_route_keeps_clients_where_it_can() -> None:
     assert able is not None
     assert "sessionPersistence" not in plain["spec"]["rules"][0]
     assert able["spec"]["rules"][0]["sessionPersistence"]["absoluteTimeout"] == "90s"
+
+
+@pytest.mark.parametrize(
+    ("timeout", "written"), [("90s", "90s"), ("99999s", "99999s"), ("100001s", "1666m41s"), ("720h", "43200m0s")]
+)
+def test_a_route_is_told_of_long_sessions_in_words_it_takes(timeout: str, written: str) -> None:
+    """The pattern is that of the Gateway API's type Duration, GEP-2257."""
+    one = service(gateway=GATEWAY, sessionAffinity={**COOKIE, "timeout": timeout})
+    (rule,) = (http_route(one, EVERYTHING) or {})["spec"]["rules"]
+    found = rule["sessionPersistence"]["absoluteTimeout"]
+    assert found == written
+    assert re.fullmatch(r"([0-9]{1,5}(h|m|s|ms)){1,4}", found)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,12 @@ def test_a_pod_too_new_for_the_name_server_keeps_its_clients() -> None:
     assert decide(b, header).address == C
 
 
+def test_a_cookie_from_a_clock_that_was_ahead_does_not_stay_young_until_then() -> None:
+    b, header = pod(B, C), cookie(pod(A, B, C), NOW + 3000)
+    assert decide(b, header, at=NOW + 3000 - YOUNG / 2).result is Result.UNSURE
+    assert decide(b, header).result is Result.REISSUED
+
+
 def test_while_no_sibling_is_known_nobody_loses_a_session() -> None:
     a = pod(A, B)
     b = Affinity(FORM, "market/shop")

@@ -174,7 +174,10 @@ def test_anything_is_a_token_or_a_fault(text: bytes) -> None:
     assert isinstance(read(text), Token | Fault)
 
 
-@given(st.dictionaries(st.text(max_size=10), st.recursive(st.none() | st.booleans() | st.text(max_size=20), st.lists)))
+PLAIN = st.none() | st.booleans() | st.text(max_size=20)
+
+
+@given(st.dictionaries(st.text(max_size=10), st.recursive(PLAIN, st.lists, max_leaves=10)))
 def test_what_json_says_arrives(claims: dict[str, Any]) -> None:
     body = json.dumps(claims).encode()
     found = read(token(body))

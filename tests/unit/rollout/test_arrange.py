@@ -116,6 +116,35 @@ def test_ports_stay_while_the_stable_version_has_another_template() -> None:
     assert keep_ports(new, None, None) == (new, False)
 
 
+API, ADMIN = {"name": "api", "port": 80, "appPort": 8080}, {"name": "admin", "port": 81, "appPort": 9090}
+METRICS = {"name": "metrics", "port": 82, "appPort": 7070}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([API, ADMIN], [ADMIN, API], [("admin", 81, 15101), ("api", 80, 15100)]),
+        ([API, ADMIN], [ADMIN], [("admin", 81, 15101)]),
+        ([API], [METRICS, API], [("api", 80, 15100)]),
+        ([API], [API, METRICS], [("api", 80, 15100), ("metrics", 82, 15101)]),
+        ([API], [{**API, "name": "web"}], [("web", 80, 15100)]),
+    ],
+    ids=["another order", "one less", "one more before it", "one more behind it", "renamed"],
+)
+def test_callers_of_a_port_that_stays_reach_what_listens_for_it(before: Any, after: Any, expected: Any) -> None:
+    """The place in the list of the spec says nothing of the pods that there are."""
+    policy = {"mode": "Enforce"}
+    old, new = children(image="app:1", ports=before, networkPolicy=policy), children(ports=after, networkPolicy=policy)
+    kept, moved = keep_ports(new, deployment(old), config_map(old))
+    found = {f"{one['kind']}/{one['metadata']['name']}": one for one in kept}
+    ports = found["Service/shop"]["spec"]["ports"]
+    assert (moved, [(one["name"], one["port"], one["targetPort"]) for one in ports]) == (True, expected)
+    pods = [(one["name"], one["port"], one["targetPort"]) for one in found["Service/shop-endpoints"]["spec"]["ports"]]
+    assert pods == [(name, target, target) for name, _, target in expected]
+    admitted = [one["port"] for one in found["NetworkPolicy/shop"]["spec"]["ingress"][0]["ports"]]
+    assert admitted == [15100 + place for place in range(len(before))]
+
+
 def test_other_configuration_is_free_to_change() -> None:
     old, new = children(image="app:1"), children(timeout="5s")
     assert keep_ports(new, deployment(old), config_map(old)) == (new, False)

@@ -40,7 +40,7 @@ def pod(version: str, *, ready: bool = True, leaving: bool = False) -> PodView:
     )
 
 
-def look(*pods: PodView) -> tuple[str, Any]:
+def look(*pods: PodView, canary: Any = None) -> tuple[str, Any]:
     """While the canary `new` takes the place of `bad`, with these pods: the message, and what the Service selects."""
     wanted = deployment("shop", "new", "stable")
     spec = {"selector": {names.LABEL_SERVICE: "shop"}}
@@ -49,7 +49,7 @@ def look(*pods: PodView) -> tuple[str, Any]:
         metadata={"name": "shop"},
         desired=(wanted, service),
         stable=deployment("shop", "old", "stable"),
-        canary=deployment("shop-canary", "new", "canary"),
+        canary=canary or deployment("shop-canary", "new", "canary"),
         pods=pods,
         reports={},
     )
@@ -69,3 +69,14 @@ def test_pods_of_a_canary_before_this_one_are_none_of_its_own() -> None:
     assert look(pod("bad"), pod("new", ready=False)) == none
     assert look(pod("bad"), pod("new", leaving=True)) == none
     assert look(pod("bad"), pod("new")) == ("1 of 1 pods of the canary are ready", None)
+
+
+def test_a_canary_is_not_late_because_the_one_before_it_was() -> None:
+    """Its Deployment says so until its controller has seen the new template: the one before may have hung while no
+    operator looked, or while the spec could not be read."""
+    canary = deployment("shop-canary", "new", "canary")
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    canary["status"]["conditions"] = [late]
+    assert look(canary=canary)[0].startswith("the canary's pods do not run")
+    canary["metadata"]["generation"] = 2
+    assert look(canary=canary) == ("0 of 1 pods of the canary are ready", names.STABLE)

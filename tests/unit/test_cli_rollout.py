@@ -1,0 +1,146 @@
+"""`nova rollout` speaks of the canary of the spec that there is: not of the end of the one before when it watches, and
+not of the next one when it was told to do something."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from nova_api.model import builtins
+from nova_api.status import Condition, NovaServiceStatus, RolloutStatus
+from nova_cli import rollout
+from nova_cli.errors import CommandError
+from nova_operator import reasons
+
+GENERATION = 4
+BEFORE = RolloutStatus(phase="Promoted", stable="aaa", canary="aaa", message="the new version is in force")
+BEGUN = RolloutStatus(phase="Progressing", step=1, weight=10, stable="aaa", canary="bbb", message="its pods start")
+OVER = RolloutStatus(phase="Promoted", stable="bbb", canary="bbb", message="the new version is in force")
+
+
+def document(found: RolloutStatus, *conditions: Condition, observed: int = GENERATION) -> dict[str, Any]:
+    status = NovaServiceStatus(observed_generation=observed, rollout=found, conditions=conditions)
+    metadata = {"name": "shop", "namespace": "web", "generation": GENERATION}
+    return {"metadata": metadata, "spec": {"rollout": {"strategy": "Canary"}}, "status": builtins(status)}
+
+
+def condition(kind: str, value: Any, reason: str) -> Condition:
+    return Condition(
+        type=kind, status=value, reason=reason, message="so it is", observed_generation=4, last_transition_time="T"
+    )
+
+
+def answers(*documents: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    """One after the other, and each once: who stops early leaves some, who does not stop finds none."""
+    left = list(documents)
+
+    async def get() -> dict[str, Any]:
+        return left.pop(0)
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "PERIOD", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "code"),
+    [
+        (BEFORE, OVER, 0),
+        (RolloutStatus(), OVER, 0),
+        (RolloutStatus(phase="Aborted", canary="ccc"), OVER, 0),
+        (BEFORE, RolloutStatus(phase="Aborted", canary="bbb"), 1),
+    ],
+)
+def test_a_change_that_the_operator_has_not_seen_is_waited_for(
+    before: RolloutStatus, end: RolloutStatus, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    get = answers(document(before, observed=3), document(before, observed=3), document(BEGUN), document(end))
+    assert asyncio.run(rollout.follow(get, watch=True)) == code
+    said = capsys.readouterr().out
+    assert said.startswith("shop in web: the operator has not looked at this spec yet\nshop in web: Progressing")
+    assert end.phase in said
+
+
+@pytest.mark.parametrize("reason", [reasons.DATABASE_PREPARING, reasons.IMAGE_PULL_FAILED])
+def test_a_canary_that_waits_for_its_database_is_waited_for(reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    waits = condition("DatabaseReady", "False", reason)
+    get = answers(document(BEFORE, waits), document(BEFORE, waits), document(BEGUN), document(OVER))
+    assert asyncio.run(rollout.follow(get, watch=True)) == 0
+    assert capsys.readouterr().out.startswith("shop in web: waits for its database: so it is\nshop in web: Progressing")
+
+
+@pytest.mark.parametrize("found", [BEFORE, BEGUN])
+def test_a_spec_that_nobody_can_put_into_force_is_no_success(found: RolloutStatus) -> None:
+    """Nor is one that follows a canary which is under way: nobody leads that on until the spec is right."""
+    stalled = condition("Stalled", "True", reasons.SPEC_INVALID)
+    with pytest.raises(CommandError, match="shop goes on only when somebody acts: so it is"):
+        asyncio.run(rollout.follow(answers(document(found, stalled)), watch=True))
+
+
+def test_a_canary_that_is_tried_again_is_followed_before_the_conditions_know_of_it() -> None:
+    stalled = condition("Stalled", "True", reasons.CANARY_ABORTED)
+    assert asyncio.run(rollout.follow(answers(document(BEGUN, stalled), document(OVER)), watch=True)) == 0
+
+
+def test_without_watch_it_says_what_there_is_and_ends() -> None:
+    assert asyncio.run(rollout.follow(answers(document(BEFORE, observed=3)), watch=False)) == 0
+
+
+class Told(rollout.Service):
+    """A NovaService that is told something, and what it says one look after the other."""
+
+    def __init__(self, *found: RolloutStatus) -> None:
+        self.namespace, self.name = "web", "shop"
+        self._look = answers(*(document(one) for one in found))
+        self.written: list[str] = []
+
+    async def get(self) -> dict[str, Any]:
+        return await self._look()
+
+    async def annotate(self, document: dict[str, Any], value: str) -> None:
+        self.written.append(value)
+
+
+GATED = RolloutStatus(phase="Gated", step=1, weight=10, stable="aaa", canary="bbb", started="T1")
+NEWER = RolloutStatus(phase="Progressing", step=1, weight=10, stable="aaa", canary="ccc", started="T2")
+NEXT = replace(GATED, phase="Progressing", step=2)
+TAKEN_BACK = replace(GATED, phase="Aborted", weight=0)
+COMING = replace(GATED, phase="Promoting", weight=100)
+IN_FORCE = RolloutStatus(phase="Promoted", stable="bbb", canary="bbb", started="T1")
+
+
+@pytest.mark.parametrize(
+    ("verb", "after", "fate"),
+    [
+        ("promote", NEWER, "gave way to a change of the spec"),
+        ("abort", NEWER, "gave way to a change of the spec"),
+        ("abort", RolloutStatus(stable="aaa"), "gave way to a change of the spec"),
+        ("abort", COMING, "comes into force already"),
+        ("abort", IN_FORCE, "comes into force already"),
+        ("promote", TAKEN_BACK, "was taken back"),
+    ],
+)
+def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutStatus, fate: str) -> None:
+    service = Told(GATED, GATED, after)
+    with pytest.raises(CommandError, match=f"nothing was done: the canary bbb of shop {fate}"):
+        asyncio.run(rollout.tell(service, verb))
+    assert service.written == [f"{verb} bbb T1 1"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "after"),
+    [
+        ("promote", GATED, NEXT),
+        ("promote", GATED, COMING),
+        ("promote", GATED, IN_FORCE),
+        ("abort", GATED, TAKEN_BACK),
+        ("retry", TAKEN_BACK, NEWER),
+    ],
+)
+def test_a_command_that_was_done_is_one(verb: Any, before: RolloutStatus, after: RolloutStatus) -> None:
+    assert asyncio.run(rollout.tell(Told(before, before, after, after), verb)) == 0
