@@ -108,8 +108,10 @@ def expiry(certificate: bytes) -> datetime:
 
 
 def make(names: Sequence[str], now: datetime, lifetime: timedelta) -> Pair:
-    """A new authority and a certificate for these names, with the key identifiers that strict clients look for (RFC 5280,
-    sections 4.2.1.1 and 4.2.1.2)."""
+    """A new authority and a certificate for these names, with the key identifiers that strict clients look for.
+
+    RFC 5280, sections 4.2.1.1 and 4.2.1.2.
+    """
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, until = _subject(f"{_NAME} authority {x509.random_serial_number():x}"), now + lifetime
     authority = (
