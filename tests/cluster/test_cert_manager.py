@@ -21,6 +21,7 @@ import yaml
 from cryptography import x509
 
 from nova_cli.cluster import toolchain
+from nova_cli.cluster.pki import Authority
 from nova_cli.cluster.process import run
 from nova_cli.console import Console
 from nova_cli.errors import CommandError
@@ -28,7 +29,7 @@ from nova_operator.admission.certificates import Pair, read
 from nova_operator.kinds import MUTATING_WEBHOOKS, NOVA_SERVICE, SECRET, SERVICE, VALIDATING_WEBHOOKS
 from nova_operator.kube import path_of
 from tests.cluster.api import REPOSITORY, Api, ApiError, Object, until
-from tests.cluster.cert_manager.program import CERTIFICATE, folder, running
+from tests.cluster.cert_manager.program import CERTIFICATE, CLUSTER_ISSUER, folder, running
 from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.operator_process import running as running_operator
 from tests.cluster.test_admission_chart import as_operator
@@ -37,6 +38,7 @@ from tests.cluster.webhooks import HOST, calls, free_port
 pytestmark = pytest.mark.timeout(1500)  # the first time, cert-manager is compiled
 RELEASE = "certified"
 NAME = "certified-operator-webhooks"
+AUTHORITY = f"{NAME}-authority"
 KINDS = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
 
 
@@ -54,7 +56,7 @@ class Release:
         self._directory = directory
         self._operators = 0
 
-    def upgrade(self, *, cert_manager: bool) -> None:
+    def upgrade(self, *more: str, cert_manager: bool) -> None:
         """Install it, or change whose certificates it has. NovaServices are refused where no operator answers."""
         chosen = [
             f"operator.namespaces={{{self.served}}}",
@@ -62,6 +64,7 @@ class Release:
             "rbac.aggregate=false",
             "webhooks.validation.failurePolicy=Fail",
             f"webhooks.certManager.enabled={json.dumps(cert_manager)}",
+            *more,
         ]
         values = [f"--set={value}" for value in chosen]
         self.helm("upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / "nova"), *values)
@@ -161,20 +164,29 @@ def test_the_api_server_asks_by_the_services_name(release: Release) -> None:
         assert "orbidden" not in operator.log.read_text()
 
 
-def ask_anew(release: Release) -> None:
+def ask_anew(release: Release, name: str = NAME) -> None:
     """As `cmctl renew` does: https://cert-manager.io/docs/reference/cmctl/#renew"""
-    status = release.api.get(CERTIFICATE, release.home, NAME)["status"]
+    status = release.api.get(CERTIFICATE, release.home, name)["status"]
     asked: Object = {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "by a test"}
     asked["lastTransitionTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     change = {"status": {"conditions": [*status["conditions"], asked]}}
-    release.api.patch(CERTIFICATE, release.home, NAME, change, subresource="status")
+    release.api.patch(CERTIFICATE, release.home, name, change, subresource="status")
+
+
+def ask_authority_anew(release: Release) -> None:
+    """And then for a certificate by it, as years later."""
+    before = release.api.get(SECRET, release.home, AUTHORITY)["data"]
+    ask_anew(release, AUTHORITY)
+    until(lambda: release.api.get(SECRET, release.home, AUTHORITY)["data"]["tls.crt"] != before["tls.crt"])
+    assert release.api.get(SECRET, release.home, AUTHORITY)["data"]["tls.key"] == before["tls.key"]
+    ask_anew(release)
 
 
 def delete_secret(release: Release) -> None:
     release.api.delete(SECRET, release.home, NAME)
 
 
-@pytest.mark.parametrize("renew", [ask_anew, delete_secret])
+@pytest.mark.parametrize("renew", [ask_anew, ask_authority_anew, delete_secret])
 def test_a_renewal_is_used_at_once_and_loses_no_call(release: Release, renew: Callable[[Release], None]) -> None:
     with release.operator() as operator, calls(release.review) as said:
         before = until(release.pair)
@@ -187,6 +199,35 @@ def test_a_renewal_is_used_at_once_and_loses_no_call(release: Release, renew: Ca
         assert set(said) == {""}
         assert after.key != before.key
         assert len([line for line in operator.lines() if line["event"] == "webhook certificate in use"]) == 2
+
+
+@contextmanager
+def internal(api: Api, directory: Path) -> Iterator[x509.Certificate]:
+    """A ClusterIssuer of that name, with an authority of its own."""
+    files = {"tls.crt": directory / "ca.crt", "tls.key": directory / "ca.key"}
+    Authority.create(directory)
+    data = {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items()}
+    named: Object = {"metadata": {"name": "internal"}}
+    api.create(SECRET, "kube-system", {**named, "type": "kubernetes.io/tls", "data": data})
+    api.create(CLUSTER_ISSUER, None, {**named, "spec": {"ca": {"secretName": "internal"}}})
+    try:
+        yield x509.load_pem_x509_certificate(files["tls.crt"].read_bytes())
+    finally:
+        api.delete(CLUSTER_ISSUER, None, "internal")
+        api.delete(SECRET, "kube-system", "internal")
+
+
+def test_an_issuer_of_ones_own_signs_in_place_of_the_charts(release: Release, tmp_path: Path) -> None:
+    def signed_by() -> x509.Certificate:
+        return x509.load_pem_x509_certificate(until(release.pair).authority)
+
+    with internal(release.api, tmp_path / "internal") as authority:
+        issuer = "webhooks.certManager.issuerRef"
+        release.upgrade(f"{issuer}.name=internal", f"{issuer}.kind=ClusterIssuer", cert_manager=True)
+        until(lambda: signed_by() == authority)
+        assert release.api.find(CERTIFICATE, release.home, AUTHORITY) is None
+        with release.operator():
+            until(lambda: answers(release))
 
 
 def test_a_release_goes_over_to_the_operators_own_certificates_and_back(release: Release) -> None:

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 MODULE = "github.com/cert-manager/cert-manager"
 GROUP = "cert-manager.io/v1"
 CERTIFICATE = Kind(GROUP, "Certificate", "certificates")
-ISSUER = Kind(GROUP, "Issuer", "issuers")
+CLUSTER_ISSUER = Kind(GROUP, "ClusterIssuer", "clusterissuers")
 
 
 def folder(console: Console) -> Path:
