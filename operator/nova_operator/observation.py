@@ -130,7 +130,7 @@ def _is_at_rest(deployment: Manifest) -> bool:
     return is_observed(deployment) and deployment_condition(deployment, "Progressing").get("reason") in _AT_REST
 
 
-def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None = None) -> bool:
+def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None) -> bool:
     """Whether the pods that there are give way to others: the Deployment's controller is still on its way there, and
     not too late, or a canary is under way, while which the Deployment may have nothing to do for days."""
     if rollout is not None and rollout.phase in UNDER_WAY:

@@ -231,7 +231,7 @@ class Reconciler:
         turns = (
             again,
             UNWATCHED_RETRY if is_behind_its_pods(seen) else None,
-            outcome.again_in if is_replacing(seen.deployment, seen.replicas) else None,
+            outcome.again_in if is_replacing(seen.deployment, seen.replicas, seen.rollout) else None,
         )
         return outcome, min((turn for turn in turns if turn is not None), default=None)
 
