@@ -12,11 +12,13 @@ from nova_cli.errors import CommandError
 from nova_cli.images.build import build
 from nova_cli.images.stores import build_stores
 from tests import compiled
+from tests.cluster.cert_manager import program as cert_manager
 
 
 def main() -> int:
-    """Build the images, take the compiled sidecar out of its own, and compile what enforces policies; always 0."""
-    for make in (_images, toolchain.policies, build_stores):
+    """Compile cert-manager, which quick tests wait for, build the images, take the compiled sidecar out of its own, and
+    compile what enforces policies; always 0."""
+    for make in (cert_manager.folder, _images, toolchain.policies, build_stores):
         try:
             make(Console())
         except (compiled.CannotCompileError, CommandError) as error:

@@ -2,9 +2,7 @@
 
 import base64
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from nova_operator.admission.certificates import Pair, Stored, make, read, write
 from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
 from nova_operator.kube import path_of
 from tests.cluster.api import Api, ApiError, Object, until
-from tests.cluster.webhooks import HOST, Door, door, free_port, pod
+from tests.cluster.webhooks import HOST, Door, calls, door, free_port, pod
 
 NINETY_DAYS = timedelta(days=90)
 
@@ -29,32 +27,6 @@ def review(api: Api, namespace: str) -> Object:
     """Have the API server ask the webhook, and nothing stored. Raises ApiError where it got no answer."""
     answered: Object = api.call("POST", path_of(POD, namespace) + "?dryRun=All", pod("nobody"))
     return answered
-
-
-@contextmanager
-def calls(api: Api, namespace: str) -> Iterator[list[str]]:
-    """Calls one after the other, in the background; each gives its error, empty where there was none."""
-    said: list[str] = []
-    done = threading.Event()
-
-    def call() -> None:
-        while not done.is_set():
-            try:
-                review(api, namespace)
-            except ApiError as error:
-                said.append(str(error))
-            else:
-                said.append("")
-
-    threads = [threading.Thread(target=call) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield said
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 def stored(entrance: Door) -> Stored:
@@ -75,7 +47,7 @@ def test_a_renewal_loses_no_call(api: Api, namespace: str, entrance: Door) -> No
     with entrance.operator("--webhook-certificate-lifetime=60") as operator:
         until(lambda: any(old.authority in bundle for bundle in bundles(entrance)))
         until(lambda: answers(api, namespace))
-        with calls(api, namespace) as said:
+        with calls(lambda: review(api, namespace)) as said:
             until(lambda: stored(entrance).current != old, 30)
             new = stored(entrance).current
             assert new is not None
@@ -111,7 +83,7 @@ def test_every_replica_answers_and_one_may_go(api: Api, namespace: str, entrance
         with entrance.operator(election) as second:
             until(lambda: answers(api, namespace))
             assert not second.leads()
-            with calls(api, namespace) as said:
+            with calls(lambda: review(api, namespace)) as said:
                 until(lambda: len(said) > 5)
                 first.end()
                 until(second.leads)

@@ -45,6 +45,10 @@ def one(manifests: list[Manifest], kind: str) -> Manifest:
     return found
 
 
+def specs(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    return {one["metadata"]["name"]: one["spec"] for one in manifests if one["kind"] == kind}
+
+
 def test_the_configurations_ask_only_about_what_concerns_nova(helm_binary: Path) -> None:
     manifests = rendered(helm_binary)
     (services,) = one(manifests, "ValidatingWebhookConfiguration")["webhooks"]
@@ -77,14 +81,24 @@ def test_chosen_namespaces_are_all_that_is_asked_about(helm_binary: Path) -> Non
 
 def test_with_cert_manager_the_operator_may_only_read(helm_binary: Path) -> None:
     manifests = rendered(helm_binary, "--set=webhooks.certManager.enabled=true")
-    certificate = one(manifests, "Certificate")["spec"]
+    certificate = specs(manifests, "Certificate")["nova-operator-webhooks"]
     assert certificate["dnsNames"] == ["nova-operator-webhooks.nova-system.svc"]
-    assert certificate["issuerRef"] == {"name": one(manifests, "Issuer")["metadata"]["name"], "kind": "Issuer"}
     roles = [m for m in manifests if m["metadata"]["name"] == certificate["secretName"] and m["kind"].endswith("Role")]
     assert [(role["kind"], role["rules"][0]["verbs"]) for role in roles] == [("Role", ["get"])]
     assert "Secret" not in {manifest["kind"] for manifest in manifests}
     injected = one(manifests, "MutatingWebhookConfiguration")["metadata"]["annotations"]
     assert injected == {"cert-manager.io/inject-ca-from": f"nova-system/{certificate['secretName']}"}
+
+
+def test_cert_managers_authority_outlives_what_it_signs_and_keeps_its_key(helm_binary: Path) -> None:
+    manifests = rendered(helm_binary, "--set=webhooks.certManager.enabled=true")
+    certificates, issuers = specs(manifests, "Certificate"), specs(manifests, "Issuer")
+    certificate, authority = certificates["nova-operator-webhooks"], certificates["nova-operator-webhooks-authority"]
+    assert issuers[certificate["issuerRef"]["name"]] == {"ca": {"secretName": authority["secretName"]}}
+    assert issuers[authority["issuerRef"]["name"]] == {"selfSigned": {}}
+    assert (authority["isCA"], authority["privateKey"]["rotationPolicy"]) == (True, "Never")
+    assert "duration" not in certificate
+    assert authority["duration"] == "87600h"
 
 
 def test_with_an_issuer_of_ones_own_the_chart_makes_none(helm_binary: Path) -> None:
@@ -118,7 +132,7 @@ def test_what_the_operator_may_do_is_enough_and_an_upgrade_keeps_the_certificate
     api: Api, apiserver: Path, namespace: str, installed: Callable[[], None], tmp_path: Path
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(json.dumps(as_operator(api, apiserver, namespace)))
+    kubeconfig.write_text(json.dumps(as_operator(api, apiserver, namespace, RELEASE)))
     options = [
         f"--namespace={namespace}",
         f"--leader-election-namespace={namespace}",
@@ -138,9 +152,9 @@ def test_what_the_operator_may_do_is_enough_and_an_upgrade_keeps_the_certificate
         assert "orbidden" not in operator.log.read_text()
 
 
-def as_operator(api: Api, kubeconfig: Path, namespace: str) -> Manifest:
-    """The kubeconfig with the operator's own identity."""
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{RELEASE}-operator/token"
+def as_operator(api: Api, kubeconfig: Path, namespace: str, release: str) -> Manifest:
+    """The kubeconfig with the identity of a release's operator."""
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{release}-operator/token"
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     config: Manifest = json.loads(kubeconfig.read_text())
     token = api.call("POST", path, asked)["status"]["token"]

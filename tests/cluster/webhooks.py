@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nova_api import names
@@ -68,6 +69,32 @@ def door(api: Api, namespace: str, kubeconfig: Path, directory: Path, *, policy:
         api.delete(VALIDATING_WEBHOOKS, None, one.name)
         api.delete(MUTATING_WEBHOOKS, None, one.name)
         api.delete(SECRET, namespace, one.name)
+
+
+@contextlib.contextmanager
+def calls(review: Callable[[], object]) -> Iterator[list[str]]:
+    """Calls one after the other, in the background; each gives its error, empty where there was none."""
+    said: list[str] = []
+    done = threading.Event()
+
+    def call() -> None:
+        while not done.is_set():
+            try:
+                review()
+            except ApiError as error:
+                said.append(str(error))
+            else:
+                said.append("")
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield said
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 def _hooks(one: Door, policy: str) -> tuple[Object, Object]:

@@ -183,7 +183,7 @@ def test_binaries_know_their_versions() -> None:
 
 
 def test_the_module_on_disk_is_complete() -> None:
-    assert all(source.is_file() for source in [*toolchain.sources(), *toolchain.policies_sources()])
+    assert all(source.is_file() for source in [*toolchain.sources(), *toolchain.program_sources(toolchain.POLICIES)])
     assert toolchain.required_go() >= (1, 24)
     assert len(toolchain.binaries_key()) == 16
 

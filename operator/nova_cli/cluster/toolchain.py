@@ -12,9 +12,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from nova_cli.cluster.cache import cache_root, content_key, publish
@@ -58,9 +57,9 @@ def sources() -> list[Path]:
     return [MODULE / "go.mod", MODULE / "go.sum", MODULE / "main.go", MODULE / "pause" / "main.go"]
 
 
-def policies_sources() -> list[Path]:
-    """Every file that the program for NetworkPolicies depends on."""
-    return [POLICIES / name for name in ("go.mod", "go.sum", "main.go")]
+def program_sources(module: Path) -> list[Path]:
+    """Every file that the program of a small module depends on."""
+    return [module / name for name in ("go.mod", "go.sum", "main.go")]
 
 
 def link_flags(go_mod: str) -> str:
@@ -93,12 +92,25 @@ def binaries(console: Console) -> Binaries:
 
 def policies(console: Console) -> Path:
     """What enforces NetworkPolicies, compiled if need be, once. A module of its own: most clusters do without it."""
-    flags = "-s -w"
-    key = content_key(policies_sources(), flags, "-trimpath", os.uname().machine)
-    home = cache_root() / "bin" / f"policies-{key}"
     what = "what enforces NetworkPolicies (once, about three minutes on two cores)"
-    build = partial(_build, packages=["."], what=what, console=console, module=POLICIES, flags=flags)
-    return publish(home, build) / "policies"
+    return program(POLICIES, what, console) / "policies"
+
+
+def program(
+    module: Path, what: str, console: Console, *, add: Callable[[Path, Path], None] = lambda folder, go: None
+) -> Path:
+    """The folder of a module's program, which has the module's name, compiled if need be, once.
+
+    `add` puts there what else comes with the module, given the folder and Go.
+    """
+    flags = "-s -w"
+    key = content_key(program_sources(module), flags, "-trimpath", os.uname().machine)
+
+    def make(folder: Path) -> None:
+        _build(folder, ["."], what, console, module=module, flags=flags)
+        add(folder, find_go(console))
+
+    return publish(cache_root() / "bin" / f"{module.name}-{key}", make)
 
 
 def _home() -> Path:

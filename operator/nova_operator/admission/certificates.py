@@ -108,13 +108,17 @@ def expiry(certificate: bytes) -> datetime:
 
 
 def make(names: Sequence[str], now: datetime, lifetime: timedelta) -> Pair:
-    """A new authority and a certificate for these names."""
+    """A new authority and a certificate for these names, with the key identifiers that strict clients look for.
+
+    RFC 5280, sections 4.2.1.1 and 4.2.1.2.
+    """
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, until = _subject(f"{_NAME} authority {x509.random_serial_number():x}"), now + lifetime
     authority = (
         _builder(issuer, issuer, authority_key.public_key(), now, until)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     certificate = (
@@ -123,6 +127,7 @@ def make(names: Sequence[str], now: datetime, lifetime: timedelta) -> Pair:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store
 
 from nova_operator.admission.certificates import SKEW, Pair, Stored, bundle, expiry, make, read, step, write
 
@@ -38,6 +39,14 @@ def test_nothing_stored_gives_a_certificate_that_its_authority_proves() -> None:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [NAMES[0]]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == [NAMES[1]]
+
+
+def test_a_client_that_takes_nothing_but_what_rfc_5280_allows_takes_it() -> None:
+    current = fresh().current
+    assert current is not None
+    certificate, authority = map(x509.load_pem_x509_certificate, (current.certificate, current.authority))
+    trusting = PolicyBuilder().store(Store([authority])).time(BORN)
+    assert trusting.build_server_verifier(x509.DNSName(NAMES[0])).verify(certificate, []) == [certificate, authority]
 
 
 def test_it_is_valid_for_a_clock_that_is_a_day_behind() -> None:
