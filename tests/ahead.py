@@ -28,11 +28,12 @@ def main() -> int:
 
 def _images(console: Console) -> None:
     """Of Nova's programs. The sidecar is compiled even where there can be no image."""
-    image = None
     try:
         image = next(each for each in build(console, ()) if each.name.startswith("nova-sidecar-"))
-    finally:
-        print(compiled.tree(image))
+    except CommandError as error:
+        print(error, file=sys.stderr)
+        image = None
+    print(compiled.tree(image))
 
 
 if __name__ == "__main__":

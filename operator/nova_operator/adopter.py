@@ -36,15 +36,13 @@ from nova_operator.desired.defaults import Defaults
 from nova_operator.desired.metadata import Manifest, workload_name
 from nova_operator.kinds import DEPLOYMENT, NOVA_SERVICE
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.plan import ChildKey, ConflictError
+from nova_operator.plan import ChildKey, ConflictError, Settled
 from nova_operator.pods import Trouble
 
 log = structlog.get_logger()
 
 ATTEMPTS: Final = 5
 """Writes before somebody else who is always faster is left alone for a while."""
-
-Settled = dict[ChildKey, tuple[str, str]]
 
 
 class Adopter:

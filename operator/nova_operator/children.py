@@ -1,4 +1,5 @@
-"""Puts a plan into force, all of it or, where the API server would refuse a part, nothing."""
+"""Puts a plan into force, all of it or, where the API server would refuse a part, nothing; but a canary that serves
+badly is taken back in any case."""
 
 from __future__ import annotations
 
@@ -37,6 +38,7 @@ from nova_operator.plan import (
     ConflictError,
     Prune,
     Replace,
+    Settled,
     Wait,
     key_of,
     plan,
@@ -62,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of putting the children in order."""
 
     obstacle: Trouble | None = None
-    """Why nothing was written, if so."""
+    """Why the plan was not put into force, if so."""
 
     created: bool = False
     """Whether the service got its Deployment just now."""
@@ -103,12 +105,7 @@ class Children:
         for key, manifest in zip(keys, found, strict=True):
             self._mirror.replace(key.kind, namespace, key.name, manifest, heard)
 
-    async def put_in_order(
-        self,
-        service: NovaService,
-        desired: tuple[Manifest, ...],
-        settled: dict[ChildKey, tuple[str, str]],
-    ) -> Outcome:
+    async def put_in_order(self, service: NovaService, desired: tuple[Manifest, ...], settled: Settled) -> Outcome:
         """Make the children what they should be.
 
         Raises ClusterError for what may work later.
@@ -138,12 +135,7 @@ class Children:
             again_in=again_in,
         )
 
-    async def take_back(
-        self,
-        service: NovaService,
-        desired: tuple[Manifest, ...],
-        settled: dict[ChildKey, tuple[str, str]],
-    ) -> None:
+    async def take_back(self, service: NovaService, desired: tuple[Manifest, ...], settled: Settled) -> None:
         """Take a canary back though something is in the way of the spec as a whole: requests go to the stable version,
         which gets its pods again, and then the canary's go. All else waits, and once there is no canary any more, all.
 
@@ -164,9 +156,7 @@ class Children:
             gone = tuple(action for action in actions if isinstance(action, Prune) and action.child == canary)
             await self._perform(service, gone, settled)
 
-    async def _write_what_is_taken(
-        self, service: NovaService, writes: list[Apply | Replace], settled: dict[ChildKey, tuple[str, str]]
-    ) -> bool:
+    async def _write_what_is_taken(self, service: NovaService, writes: list[Apply | Replace], settled: Settled) -> bool:
         """Whether the canary's pods may go: no request is led to them, and the stable version gets its own. A route
         leads to the canary's Service, which selects the stable version by then."""
         refused = []
@@ -201,9 +191,7 @@ class Children:
         found = {key: self._mirror.get(key.kind, namespace, key.name) for key in possible_children(name)}
         return {key: manifest for key, manifest in found.items() if manifest is not None}
 
-    async def _as_served(
-        self, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
-    ) -> tuple[Action, ...]:
+    async def _as_served(self, actions: tuple[Action, ...], settled: Settled) -> tuple[Action, ...]:
         """With `Wait` for what belongs to a definition that is being deleted: its objects go first, and one that is
         written meanwhile holds it up. It is asked of objects that were there before; others cost nothing."""
         doubtful = [action for action in actions if _was_there(action, settled)]
@@ -228,9 +216,7 @@ class Children:
         rehearsed = [action for action in applies if not first or action.child.kind not in _CHECKED]
         await asyncio.gather(*(self._write(action, dry_run=True) for action in rehearsed))
 
-    async def _create(
-        self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
-    ) -> None:
+    async def _create(self, service: NovaService, actions: tuple[Action, ...], settled: Settled) -> None:
         self._wary.add(service.metadata.uid)
         await create(
             [action for action in actions if isinstance(action, Apply)],
@@ -238,9 +224,7 @@ class Children:
             lambda made: self._delete(service.metadata.namespace, made),
         )
 
-    async def _perform(
-        self, service: NovaService, actions: tuple[Action, ...], settled: dict[ChildKey, tuple[str, str]]
-    ) -> None:
+    async def _perform(self, service: NovaService, actions: tuple[Action, ...], settled: Settled) -> None:
         """What pods mount and run as first, then the Deployment, then what is no longer wanted."""
         writes = [action for action in actions if isinstance(action, Apply | Replace)]
         for late in (False, True):
@@ -251,9 +235,7 @@ class Children:
                 await self._delete(service.metadata.namespace, action)
                 log.info("child pruned", **_about(service), child=str(action.child))
 
-    async def _write_and_note(
-        self, service: NovaService, action: Apply | Replace, settled: dict[ChildKey, tuple[str, str]]
-    ) -> Manifest:
+    async def _write_and_note(self, service: NovaService, action: Apply | Replace, settled: Settled) -> Manifest:
         if isinstance(action, Replace):
             await self._delete(service.metadata.namespace, action)
         frees = replicas.leaves_replicas(action.manifest)
@@ -326,7 +308,7 @@ def _said(action: Replace) -> str:
     return f"{action.child} was deleted and made anew: {action.why}"
 
 
-def _was_there(action: Action, settled: dict[ChildKey, tuple[str, str]]) -> TypeGuard[Apply]:
+def _was_there(action: Action, settled: Settled) -> TypeGuard[Apply]:
     """Whether it writes an object of an optional kind that is or was there."""
     if not isinstance(action, Apply) or action.child.kind not in OPTIONAL_CHILDREN:
         return False

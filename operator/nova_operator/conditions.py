@@ -31,7 +31,8 @@ from nova_api import names
 from nova_api.status import Condition
 from nova_operator import database, reasons
 from nova_operator.circuits import circuit_verdict
-from nova_operator.observation import Observation, is_rolled_out, runs_current
+from nova_operator.deployments import is_rolled_out
+from nova_operator.observation import Observation, runs_current
 from nova_operator.pods import PodView, Trouble
 from nova_operator.rollout import telling
 from nova_operator.trouble import find_rejection, find_trouble

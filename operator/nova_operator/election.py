@@ -82,38 +82,40 @@ class Election:
     async def _attempt(self) -> bool:
         """Take or renew the lease. False: somebody else has it (then `_lease` is None) or the server did not answer."""
         try:
+            return await self._take()
+        except ClusterError as error:
+            log.warning("lease not renewed", identity=self._me, error=str(error))
+            return False
+
+    async def _take(self) -> bool:
+        try:
             lease = self._lease or await self._cluster.get(LEASE, self._namespace, self._name)
             if lease is not None:
                 self._observer.see(lease, time.monotonic())
                 if not may_take(lease, self._me, self._observer, time.monotonic()):
                     self._lease = None
                     return False
-            wanted = held(lease, self._namespace, self._name, self._me, _now())
-            write = self._cluster.create if lease is None else self._cluster.replace
-            self._lease = await write(LEASE, wanted)
+            await self._write(lease)
         except StaleError:
-            return await self._attempt_again()
-        except ClusterError as error:
-            log.warning("lease not renewed", identity=self._me, error=str(error))
-            return False
+            return await self._take_as_it_is_now()
         return True
 
-    async def _attempt_again(self) -> bool:
+    async def _take_as_it_is_now(self) -> bool:
         """Somebody changed it. If it is still this candidate's, whose last renewal may have been written without an
-        answer, it is renewed as it is now."""
+        answer, it is renewed."""
         if self._lease is None:
             return False
-        try:
-            lease = await self._cluster.get(LEASE, self._namespace, self._name)
-            if lease is None or lease["spec"].get("holderIdentity") != self._me:
-                self._lease = None
-                return False
-            wanted = held(lease, self._namespace, self._name, self._me, _now())
-            self._lease = await self._cluster.replace(LEASE, wanted)
-        except ClusterError as error:
-            log.warning("lease not renewed", identity=self._me, error=str(error))
+        lease = await self._cluster.get(LEASE, self._namespace, self._name)
+        if lease is None or lease["spec"].get("holderIdentity") != self._me:
+            self._lease = None
             return False
+        await self._write(lease)
         return True
+
+    async def _write(self, lease: Manifest | None) -> None:
+        wanted = held(lease, self._namespace, self._name, self._me, _now())
+        write = self._cluster.create if lease is None else self._cluster.replace
+        self._lease = await write(LEASE, wanted)
 
 
 def _now() -> str:

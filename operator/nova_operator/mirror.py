@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from nova_operator.compare import REVISION
+from nova_operator.deployments import is_observed
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import DEPLOYMENT, JOB, NOVA_SERVICE, POD, TOOL_POD, Kind
 from nova_operator.pods import PodView, view
@@ -112,12 +113,8 @@ class Mirror:
         """
         if _is_pod(kind):
             return self._put_pod(kind, manifest)
-        metadata = manifest["metadata"]
-        key, uid, version = (
-            (kind, metadata["namespace"], metadata["name"]),
-            metadata["uid"],
-            int(metadata["resourceVersion"]),
-        )
+        key, metadata = _identity(kind, manifest), manifest["metadata"]
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
         known = self._objects.get(key)
         if known is not None and known.version >= version:
             return News.NONE
@@ -328,10 +325,9 @@ def _said(manifest: Manifest) -> Manifest:
 
 
 def _counted(deployment: Manifest) -> tuple[bool, list[int], list[Any]]:
-    """What the operator reads of a Deployment's status (`observation`, `trouble`, `rollout.conduct`). While one is made
+    """What the operator reads of a Deployment's status (`deployments`, `trouble`, `rollout.conduct`). While one is made
     its controller writes that status four times and more, half of them for conditions that nobody here reads."""
     status = deployment.get("status") or {}
-    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     conditions = status.get("conditions") or ()
     troubles = [
         (one["type"], one.get("message"))
@@ -339,7 +335,7 @@ def _counted(deployment: Manifest) -> tuple[bool, list[int], list[Any]]:
         if (one["type"] == "ReplicaFailure" and one["status"] == "True")
         or one.get("reason") == PROGRESS_DEADLINE_EXCEEDED
     ]
-    return current, [status.get(count, 0) for count in _COUNTS], troubles
+    return is_observed(deployment), [status.get(count, 0) for count in _COUNTS], troubles
 
 
 def _pack(manifest: Manifest) -> bytes:

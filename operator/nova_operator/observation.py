@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from nova_api.status import RolloutStatus
 from nova_operator import reasons
 from nova_operator.database import DatabaseState
+from nova_operator.deployments import deployment_condition, is_late, is_observed, is_rolled_out
 from nova_operator.desired.metadata import Manifest
 from nova_operator.last_good import Refused
 from nova_operator.pods import PodView, Trouble
@@ -111,20 +112,6 @@ def runs_current(seen: Observation, pod: PodView) -> bool:
     return report is not None and report.config_hash == seen.config_hash
 
 
-def is_rolled_out(deployment: Manifest | None, replicas: int) -> bool:
-    """Whether the Deployment's controller has done all that its current spec asks for, old pods removed."""
-    if deployment is None:
-        return False
-    status: dict[str, Any] = deployment.get("status") or {}
-    counts = ("replicas", "updatedReplicas", "availableReplicas")
-    return _is_current(deployment) and all(status.get(count, 0) == replicas for count in counts)
-
-
-def _is_current(deployment: Manifest) -> bool:
-    status: dict[str, Any] = deployment.get("status") or {}
-    return bool(status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0))
-
-
 def is_behind_its_pods(seen: Observation) -> bool:
     """Whether the Deployment may have been read before its controller counted what the pods say: of one whose pods are
     injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either. One that is stuck
@@ -140,19 +127,12 @@ def is_behind_its_pods(seen: Observation) -> bool:
 
 def _is_at_rest(deployment: Manifest) -> bool:
     """Whether the Deployment's controller has seen its current spec, and does nothing before its pods do."""
-    return _is_current(deployment) and deployment_condition(deployment, "Progressing").get("reason") in _AT_REST
+    return is_observed(deployment) and deployment_condition(deployment, "Progressing").get("reason") in _AT_REST
 
 
-def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None = None) -> bool:
+def is_replacing(deployment: Manifest | None, replicas: int, rollout: RolloutStatus | None) -> bool:
     """Whether the pods that there are give way to others: the Deployment's controller is still on its way there, and
     not too late, or a canary is under way, while which the Deployment may have nothing to do for days."""
     if rollout is not None and rollout.phase in UNDER_WAY:
         return True
-    late = deployment_condition(deployment, "Progressing").get("reason") == reasons.PROGRESS_DEADLINE_EXCEEDED
-    return deployment is not None and not late and not is_rolled_out(deployment, replicas)
-
-
-def deployment_condition(deployment: Manifest | None, kind: str) -> dict[str, Any]:
-    """A condition of the Deployment; empty if it has none of that type."""
-    conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
-    return next((condition for condition in conditions if condition["type"] == kind), {})
+    return deployment is not None and not is_late(deployment) and not is_rolled_out(deployment, replicas)

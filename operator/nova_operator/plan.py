@@ -56,8 +56,8 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 Action = Apply | Replace | Prune | Wait
-Settled = Mapping[ChildKey, tuple[str, str]]
-"""Hash of the manifest that was last applied and fingerprint of the object that came of it."""
+Settled = dict[ChildKey, tuple[str, str]]
+"""Hash of the manifest that was last applied and fingerprint of the object that came of it; whoever writes adds it."""
 
 
 class ConflictError(Exception):

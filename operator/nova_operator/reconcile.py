@@ -36,7 +36,7 @@ from nova_operator.last_good import Stored
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
 from nova_operator.observation import Observation, RelayState, is_behind_its_pods, is_replacing
-from nova_operator.plan import ChildKey
+from nova_operator.plan import Settled
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
 from nova_operator.rollout.pilot import LONGEST_LOOK, Pilot
@@ -61,7 +61,7 @@ class _Memory:
     def __init__(self) -> None:
         self.doubted = False
         """Whether the API server itself has to be read before the mirror is believed again."""
-        self.settled: dict[ChildKey, tuple[str, str]] = {}
+        self.settled: Settled = {}
         self.told = Told()
 
 
@@ -218,12 +218,7 @@ class Reconciler:
             waiting = prepared.waiting if prepared else ""
             course = await self._pilot.steer(key, document, reading.service, desired, rollout, waiting=waiting)
             desired, rollout = course.desired, course.status
-            outcome = await self._adopter.put_in_order(
-                document, reading.service, desired, self.defaults, memory.settled
-            )
-            await self._reporter.replaced(document, outcome.replaced, memory.told)
-            if outcome.obstacle is not None and rollout.phase == "Aborted":  # what serves badly must not wait for it
-                await self._children.take_back(reading.service, desired, memory.settled)
+            outcome = await self._write(document, reading.service, desired, rollout, memory)
         config_hash = chosen.hash if chosen and not outcome.obstacle else before.config_hash
         if config_hash:
             self._delivery.expect(key, config_hash)
@@ -232,14 +227,28 @@ class Reconciler:
         upstreams = None if reading is None else tuple(upstream.name for upstream in reading.service.spec.upstreams)
         obstacle = outcome.obstacle
         seen = self._observe(key, reading, chosen, config_hash, obstacle, rollout=rollout, prepared=prepared)
-        told = memory.told
-        again = await self._reporter.report(document, upstreams, seen, told, created=outcome.created)
+        again = await self._reporter.report(document, upstreams, seen, memory.told, created=outcome.created)
         turns = (
             again,
             UNWATCHED_RETRY if is_behind_its_pods(seen) else None,
-            outcome.again_in if is_replacing(seen.deployment, seen.replicas) else None,
+            outcome.again_in if is_replacing(seen.deployment, seen.replicas, seen.rollout) else None,
         )
         return outcome, min((turn for turn in turns if turn is not None), default=None)
+
+    async def _write(
+        self,
+        document: Manifest,
+        service: NovaService,
+        desired: tuple[Manifest, ...],
+        rollout: RolloutStatus,
+        memory: _Memory,
+    ) -> Outcome:
+        """The children, all or none. A canary that serves badly does not wait for what is in the way of the others."""
+        outcome = await self._adopter.put_in_order(document, service, desired, self.defaults, memory.settled)
+        await self._reporter.replaced(document, outcome.replaced, memory.told)
+        if outcome.obstacle is not None and rollout.phase == "Aborted":
+            await self._children.take_back(service, desired, memory.settled)
+        return outcome
 
     def _held(
         self, key: ServiceKey, desired: tuple[Manifest, ...]

@@ -10,8 +10,9 @@ from nova_api import names
 from nova_api.outbox import Outbox
 from nova_operator import database, reasons
 from nova_operator.database import DatabaseState
+from nova_operator.deployments import is_rolled_out
 from nova_operator.desired.metadata import Manifest
-from nova_operator.observation import RelayState, is_rolled_out
+from nova_operator.observation import RelayState
 from nova_operator.pods import PodView
 from nova_operator.verdict import Verdict
 

@@ -23,7 +23,7 @@ from nova_operator.observation import Observation
 
 PROGRESS_PACE: Final = 1.0
 """Seconds from one write of a status to the next if only counts have changed: pods of a service start one by one, and
-each of them would be a write, the dearest there is."""
+each of them would be a write, as dear as that of a Service."""
 
 PROGRESS_PACE_BEHIND: Final = 60.0
 """The same while services wait for their turn."""

@@ -63,12 +63,12 @@ class SessionSecrets:
         if not needs_session_secret(service):
             self.forget(key)
             return None
-        before = self._attempts.get(key)
-        if before is None or before.uid != uid:  # a namesake's Secret goes with it
-            before = _Attempt(uid, due=0.0, wait=FIRST_RETRY)
-        if self._now() >= before.due:
-            before = self._attempts[key] = await self._attempt(service, before.wait)
-        return before.due - self._now()
+        last = self._attempts.get(key)
+        if last is None or last.uid != uid:  # a namesake's Secret goes with it
+            last = _Attempt(uid, due=0.0, wait=FIRST_RETRY)
+        if self._now() >= last.due:
+            last = self._attempts[key] = await self._attempt(service, last.wait)
+        return last.due - self._now()
 
     async def _attempt(self, service: NovaService, wait: float) -> _Attempt:
         uid = service.metadata.uid

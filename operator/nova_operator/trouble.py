@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from nova_operator import database, reasons
-from nova_operator.observation import Observation, deployment_condition, is_replacing, runs_current
+from nova_operator.deployments import deployment_condition, is_late
+from nova_operator.observation import Observation, is_replacing, runs_current
 from nova_operator.pods import Trouble, is_outgoing, quote
 
 DELIVERY: Final = 5.0
@@ -73,7 +74,7 @@ def _without_sidecar(seen: Observation) -> Trouble | None:
 
 
 def _late(seen: Observation) -> Trouble | None:
-    if deployment_condition(seen.deployment, "Progressing").get("reason") != reasons.PROGRESS_DEADLINE_EXCEEDED:
+    if not is_late(seen.deployment):
         return None
     message = "new pods did not become ready in time; see: kubectl describe pods, and spec.readinessProbe"
     return Trouble(reasons.PROGRESS_DEADLINE_EXCEEDED, message)

@@ -81,7 +81,8 @@ class WorkQueue(Generic[K]):
         self._failures: dict[K, int] = {}
         self._not_before: dict[K, float] = {}
         self._paid_until: dict[K, float] = {}
-        """Each turn takes a key up for `PACE`: until when those it had do. It may be ahead by `IN_A_ROW` of them."""
+        """When a key has paid for the turns that it had, at `PACE` seconds each. With the next one it may be `IN_A_ROW`
+        turns ahead, no more."""
 
     def __repr__(self) -> str:
         return f"<WorkQueue waiting={len(self)} running={len(self._running)} failing={len(self._failures)}>"

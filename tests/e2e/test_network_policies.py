@@ -179,7 +179,8 @@ def test_a_canary_is_judged_and_pods_of_both_versions_hand_clients_over(walled: 
 
 def _at(stage: Stage, address: str, cookie: str = "") -> tuple[str, str]:
     """Which pod serves what comes to the sidecar there, and the cookie that it gives."""
-    (answer,) = stage.call(f"http://{address}:15100/", headers={"cookie": cookie} if cookie else None)
+    headers = {"cookie": cookie} if cookie else None
+    (answer,) = stage.call(f"http://{address}:{names.INBOUND_PORT_BASE}/", headers=headers)
     assert answer["status"] == 200, answer
     return json.loads(answer["body"])["servedBy"], answer["headers"].get("set-cookie", "").partition(";")[0]
 

@@ -28,7 +28,12 @@ def document(found: RolloutStatus, *conditions: Condition, observed: int = GENER
 
 def condition(kind: str, value: Any, reason: str) -> Condition:
     return Condition(
-        type=kind, status=value, reason=reason, message="so it is", observed_generation=4, last_transition_time="T"
+        type=kind,
+        status=value,
+        reason=reason,
+        message="so it is",
+        observed_generation=GENERATION,
+        last_transition_time="T",
     )
 
 

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from nova_api import names
 from nova_api.rollout import Rollout
 from nova_api.status import RolloutStatus, TrackFigures
+from nova_operator.deployments import is_late, is_observed, is_rolled_out
 from nova_operator.desired.metadata import Manifest, own_workload
 from nova_operator.desired.track import marked_hash, marked_track
 from nova_operator.pods import PodView
-from nova_operator.reasons import CRASH_LOOPING, PROGRESS_DEADLINE_EXCEEDED
+from nova_operator.reasons import CRASH_LOOPING
 from nova_operator.rollout.arrange import arrange
 from nova_operator.rollout.command import read_command
 from nova_operator.rollout.evidence import Evidence, Figures
@@ -162,12 +163,11 @@ def _version(deployment: Manifest | None, trouble: str = "") -> Version | None:
         return None
     spec, status = deployment["spec"], deployment.get("status") or {}
     replicas: int = spec.get("replicas", 1)
-    counts = ("replicas", "updatedReplicas", "availableReplicas")
     return Version(
         template=marked_hash(spec["template"]),
         replicas=replicas,
         available=status.get("availableReplicas", 0),
-        settled=_is_observed(deployment) and all(status.get(count, 0) == replicas for count in counts),
+        settled=is_rolled_out(deployment, replicas),
         tracked=_is_tracked(deployment),
         trouble=trouble,
     )
@@ -196,20 +196,9 @@ def _trouble(scene: Scene) -> str:
         mine = pod.track == names.CANARY and pod.template_hash == template
         if mine and pod.trouble is not None and pod.trouble.reason == CRASH_LOOPING:
             return pod.trouble.message
-    return "they were not ready before the progress deadline" if _is_late(scene.canary) else ""
-
-
-def _is_late(deployment: Manifest) -> bool:
-    """Once its controller has seen the template that it has now: what the status says before is of the one that had its
-    place, which may have been late for hours while no operator looked."""
-    conditions = (deployment.get("status") or {}).get("conditions") or ()
-    late = any(one["type"] == "Progressing" and one.get("reason") == PROGRESS_DEADLINE_EXCEEDED for one in conditions)
-    return late and _is_observed(deployment)
-
-
-def _is_observed(deployment: Manifest) -> bool:
-    status = deployment.get("status") or {}
-    return bool(status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0))
+    # before, it is said of the canary that had its place, which may have been late for hours while no operator looked
+    late = is_late(scene.canary) and is_observed(scene.canary)
+    return "they were not ready before the progress deadline" if late else ""
 
 
 def _track(pod: PodView, status: RolloutStatus) -> Literal["stable", "canary"] | None:

@@ -55,8 +55,8 @@ def _led(manifest: Manifest, new: ProxyConfig, old: ProxyConfig) -> Manifest:
     if manifest["kind"] == "Service":
         return resealed(manifest | {"spec": spec | {"ports": _led_ports(spec, old)}})
     if manifest["kind"] == "NetworkPolicy":
-        there, wanted = ([tcp(port.listen.port) for port in one.inbound] for one in (new, old))
-        rules = {way: [_admitting(rule, spec, there, wanted) for rule in spec[way]] for way in ("ingress", "egress")}
+        asked, kept = ([tcp(port.listen.port) for port in one.inbound] for one in (new, old))
+        rules = {way: [_admitting(rule, spec, asked, kept) for rule in spec[way]] for way in ("ingress", "egress")}
         return resealed(manifest | {"spec": spec | rules})
     return manifest
 
@@ -75,10 +75,11 @@ def _led_ports(spec: Manifest, old: ProxyConfig) -> list[Manifest]:
     return found
 
 
-def _admitting(rule: Manifest, spec: Manifest, there: list[Manifest], wanted: list[Manifest]) -> Manifest:
-    """A rule for the ports of the service's own pods, which may be those of what it calls as well."""
+def _admitting(rule: Manifest, spec: Manifest, asked: list[Manifest], kept: list[Manifest]) -> Manifest:
+    """A rule with the ports that are kept, where it is for those of the service's own pods: what the service calls may
+    have the same numbers."""
     own = "to" not in rule or rule["to"] == [{"podSelector": spec["podSelector"]}]
-    return rule | {"ports": wanted} if own and rule.get("ports") == there else rule
+    return rule | {"ports": kept} if own and rule.get("ports") == asked else rule
 
 
 def _document(config_map: Manifest) -> ProxyConfig | None:
