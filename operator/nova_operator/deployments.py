@@ -25,7 +25,10 @@ def is_rolled_out(deployment: Manifest | None, replicas: int) -> bool:
 
 
 def is_late(deployment: Manifest | None) -> bool:
-    """Whether new pods were not ready within `progressDeadlineSeconds`; it may be said of the spec before."""
+    """Whether new pods were not ready within `progressDeadlineSeconds`. Until the controller has seen another spec, it
+    says so of the one before, which may be what was mended."""
+    if deployment is None or not is_observed(deployment):
+        return False
     return deployment_condition(deployment, "Progressing").get("reason") == PROGRESS_DEADLINE_EXCEEDED
 
 

@@ -35,6 +35,11 @@ TABLE: dict[str, tuple[Observation, str, str]] = {
         "Degraded",
     ),
     "the rollout is too late": (seen(deployment=deployment(available=1, conditions=LATE)), "Failed", "Degraded"),
+    "the one before was too late, and another is there": (
+        seen(deployment=deployment(available=1, conditions=LATE, observedGeneration=2)),
+        "InProgress",
+        "Progressing",
+    ),
     "the spec cannot work": (seen(obstacle=Trouble(reasons.SPEC_INVALID, "no")), "Failed", "Degraded"),
     "a name is taken": (seen(obstacle=Trouble(reasons.CONFLICT, "no")), "Failed", "Degraded"),
     "the configuration was refused": (seen(refused=Refused("e", "t", "b", "$.x: no")), "Failed", "Degraded"),

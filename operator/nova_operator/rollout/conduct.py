@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from nova_api import names
 from nova_api.rollout import Rollout
 from nova_api.status import RolloutStatus, TrackFigures
-from nova_operator.deployments import is_late, is_observed, is_rolled_out
+from nova_operator.deployments import is_late, is_rolled_out
 from nova_operator.desired.metadata import Manifest, own_workload
 from nova_operator.desired.track import marked_hash, marked_track
 from nova_operator.pods import PodView
@@ -196,9 +196,7 @@ def _trouble(scene: Scene) -> str:
         mine = pod.track == names.CANARY and pod.template_hash == template
         if mine and pod.trouble is not None and pod.trouble.reason == CRASH_LOOPING:
             return pod.trouble.message
-    # before, it is said of the canary that had its place, which may have been late for hours while no operator looked
-    late = is_late(scene.canary) and is_observed(scene.canary)
-    return "they were not ready before the progress deadline" if late else ""
+    return "they were not ready before the progress deadline" if is_late(scene.canary) else ""
 
 
 def _track(pod: PodView, status: RolloutStatus) -> Literal["stable", "canary"] | None:
