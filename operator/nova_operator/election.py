@@ -33,26 +33,28 @@ class Election:
         self._observer = Observer()
         self._lease: Manifest | None = None
         """As this candidate wrote it last; None unless it holds it."""
+        self._renewed = 0.0
+        """When that write was sent, in monotonic seconds: the others may have seen it long before the answer came."""
 
     def __repr__(self) -> str:
         return f"<Election {self._me} {'leads' if self._lease else 'waits'}>"
 
     async def acquire(self) -> None:
-        """Returns once this candidate leads."""
-        while not await self._attempt():  # noqa: ASYNC110 - the condition lives in the API server
+        """Returns once this candidate leads. Where the answer came too late to act by, the lease is renewed first."""
+        while not await self._attempt() or self._left() <= 0.0:  # noqa: ASYNC110 - the condition lives in the API server
             await asyncio.sleep(WAIT)
         log.info("leading", identity=self._me)
 
     async def keep(self) -> None:
         """Renews the lease; returns when it is lost or could not be renewed in time: stop acting at once."""
-        renewed, pause = time.monotonic(), RETRY
-        while time.monotonic() - renewed < RENEW_DEADLINE:
+        pause = max(0.0, self._renewed + RETRY - time.monotonic())
+        while self._left() > 0.0:
             await asyncio.sleep(pause)
-            began, pause = time.monotonic(), 0.0  # after silence at once, over another connection
+            pause = 0.0  # after silence at once, over another connection
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.1, min(ATTEMPT, renewed + RENEW_DEADLINE - began))):
+                async with asyncio.timeout(max(0.1, min(ATTEMPT, self._left()))):
                     if await self._attempt():
-                        renewed, pause = began, RETRY  # the others count from when they see it, which is later
+                        pause = RETRY
                     elif self._lease is None:
                         break
                     else:
@@ -69,6 +71,10 @@ class Election:
             await self._give_back(lease)
         except ClusterError as error:
             log.warning("lease not given back", identity=self._me, error=str(error))
+
+    def _left(self) -> float:
+        """Seconds until this candidate must not act any more, if it does not renew the lease."""
+        return self._renewed + RENEW_DEADLINE - time.monotonic()
 
     async def _give_back(self, lease: Manifest) -> None:
         """A renewal that was cut short may have been written all the same."""
@@ -115,7 +121,9 @@ class Election:
     async def _write(self, lease: Manifest | None) -> None:
         wanted = held(lease, self._namespace, self._name, self._me, _now())
         write = self._cluster.create if lease is None else self._cluster.replace
+        sent = time.monotonic()
         self._lease = await write(LEASE, wanted)
+        self._renewed = sent
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ import pytest
 from nova_operator.cluster import StaleError
 from nova_operator.election import Election
 from nova_operator.kinds import Kind
+from nova_operator.lease import RENEW_DEADLINE
 
 
 class Leases:
@@ -52,6 +53,16 @@ class Leases:
         self.lease = copy.deepcopy(manifest)
         self.lease["metadata"]["resourceVersion"] = str(version)
         return copy.deepcopy(self.lease)
+
+
+class Clock:
+    """The clock of the election, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 async def cut_short(leases: Leases) -> Election:
@@ -99,6 +110,47 @@ def test_a_renewal_that_is_never_answered_leaves_time_for_another_one(
         await asyncio.gather(keeping, return_exceptions=True)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("seconds", "writes"), [(RENEW_DEADLINE - 0.1, 1), (RENEW_DEADLINE, 2)])
+def test_an_answer_that_comes_too_late_is_no_leadership(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, writes: int
+) -> None:
+    """The others count from the write, and may have taken the lease over by the time of the answer."""
+    clock = Clock()
+    monkeypatch.setattr("nova_operator.election.time", clock)
+    monkeypatch.setattr("nova_operator.election.WAIT", 0.0)
+
+    class Slow(Leases):
+        async def create(self, kind: Kind, manifest: dict[str, Any]) -> dict[str, Any]:
+            written = await super().create(kind, manifest)
+            clock.now += seconds
+            return written
+
+    async def scenario() -> Any:
+        leases = Slow()
+        election = Election(leases, "nova", "nova-operator", "a")  # type: ignore[arg-type]  # no other call is made
+        await election.acquire()
+        assert leases.lease is not None
+        return leases.lease["metadata"]["resourceVersion"]
+
+    assert asyncio.run(scenario()) == str(writes)
+
+
+def test_a_leader_that_begins_late_has_so_much_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("nova_operator.election.time", clock)
+
+    async def scenario() -> int:
+        leases = Leases()
+        election = Election(leases, "nova", "nova-operator", "a")  # type: ignore[arg-type]  # no other call is made
+        await election.acquire()
+        clock.now += RENEW_DEADLINE
+        await asyncio.wait_for(election.keep(), 10)
+        assert leases.lease is not None
+        return int(leases.lease["metadata"]["resourceVersion"])
+
+    assert asyncio.run(scenario()) == 1
 
 
 def test_a_lease_that_somebody_else_has_meanwhile_is_left_alone() -> None:
