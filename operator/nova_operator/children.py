@@ -13,7 +13,7 @@ import structlog
 from nova_api import names
 from nova_api.v1alpha1 import NovaService
 from nova_operator import reasons, replicas
-from nova_operator.cluster import Cluster, RefusedError, StaleError
+from nova_operator.cluster import Cluster, RefusedError, StaleError, UnavailableError
 from nova_operator.creation import ObstacleError, create, is_creation
 from nova_operator.desired.metadata import Manifest
 from nova_operator.kinds import (
@@ -158,14 +158,17 @@ class Children:
 
     async def _write_what_is_taken(self, service: NovaService, writes: list[Apply | Replace], settled: Settled) -> bool:
         """Whether the canary's pods may go: no request is led to them, and the stable version gets its own. A route
-        leads to the canary's Service, which selects the stable version by then."""
-        refused = []
-        for action in sorted(writes, key=lambda action: action.child.kind is DEPLOYMENT):
-            try:
-                await self._write_and_note(service, action, settled)
-            except ObstacleError:
-                refused.append(action.child.kind)
-        return all(kind is HTTP_ROUTE for kind in refused)
+        leads to the canary's Service, which selects the stable version by then. None waits for another, which may have
+        a webhook that never answers."""
+        taken = await asyncio.gather(*(self._is_taken(service, action, settled) for action in writes))
+        return all(done or action.child.kind is HTTP_ROUTE for action, done in zip(writes, taken, strict=True))
+
+    async def _is_taken(self, service: NovaService, action: Apply | Replace, settled: Settled) -> bool:
+        try:
+            await self._write_and_note(service, action, settled)
+        except (ObstacleError, UnavailableError):  # of the kind's own webhook that is down, too
+            return False
+        return True
 
     def forget(self, service: ServiceKey) -> None:
         """The service is gone."""

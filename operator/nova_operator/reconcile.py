@@ -23,7 +23,7 @@ from nova_operator import database, last_good, reasons, relays, spec, status
 from nova_operator.adopter import Adopter
 from nova_operator.announce import Announcer
 from nova_operator.children import Children, Outcome
-from nova_operator.cluster import Cluster, ClusterError, RefusedError
+from nova_operator.cluster import Cluster, ClusterError, RefusedError, UnavailableError
 from nova_operator.database import DatabaseState
 from nova_operator.delivery import Delivery
 from nova_operator.desired import desired_state
@@ -244,7 +244,12 @@ class Reconciler:
         memory: _Memory,
     ) -> Outcome:
         """The children, all or none. A canary that serves badly does not wait for what is in the way of the others."""
-        outcome = await self._adopter.put_in_order(document, service, desired, self.defaults, memory.settled)
+        try:
+            outcome = await self._adopter.put_in_order(document, service, desired, self.defaults, memory.settled)
+        except UnavailableError:  # of a webhook that is down, perhaps with the node that made the canary fail
+            if rollout.phase == "Aborted":
+                await self._children.take_back(service, desired, memory.settled)
+            raise
         await self._reporter.replaced(document, outcome.replaced, memory.told)
         if outcome.obstacle is not None and rollout.phase == "Aborted":
             await self._children.take_back(service, desired, memory.settled)

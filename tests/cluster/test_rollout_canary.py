@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from nova_api import names
-from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD_DISRUPTION_BUDGET, SERVICE
+from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NETWORK_POLICY, NOVA_SERVICE, POD_DISRUPTION_BUDGET, SERVICE
 from nova_operator.rollout.command import command_for
 from nova_operator.status import read
 from tests.cluster.api import Api, Object, eventually, until
 from tests.cluster.load import Load, image
 from tests.cluster.operator_process import OperatorProcess, running
 from tests.cluster.scene import Scene, scene
+from tests.cluster.webhooks import network_policies_unheard
 
 OLD, NEW, NEWER = (f"registry.example/app:{number}" for number in (1, 2, 3))
 PULLING = {"reason": "ErrImagePull", "message": "there is no such image"}
@@ -196,6 +197,21 @@ def test_a_version_that_fails_is_taken_back_whatever_else_is_refused(shop: Scene
     assert sizes(shop) == (5, 0)
     shop.change(networkPolicy={"mode": "Off"})
     eventually(lambda: _is(sizes(shop), (6, 0)), PATIENCE)
+
+
+def test_a_version_that_fails_is_taken_back_while_a_webhook_is_down(shop: Scene) -> None:
+    """It may have gone down with what makes the version fail, such as a node."""
+    load = begin(shop, canary((40, "1h"), (100, "0s")))
+    shop.change(image=NEW)
+    until(lambda: rollout_of(shop)["holdSince"], PATIENCE)
+    eventually(lambda: _is((selected(shop), sizes(shop)), (None, (3, 2))), PATIENCE)
+    with network_policies_unheard(shop.api, shop.namespace):
+        load.failing[NEW] = 1.0
+        shop.change(networkPolicy={"mode": "Enforce"})
+        reaches(shop, "Aborted")
+        eventually(lambda: _is((selected(shop), sizes(shop)), (names.STABLE, (5, 0))), PATIENCE)
+        eventually(lambda: has_no_canary(shop), PATIENCE)
+        assert shop.find(NETWORK_POLICY) is None  # all else waits
 
 
 def test_a_slow_version_is_taken_back(shop: Scene) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nova_api import names
 from nova_operator.admission_metrics import WEBHOOKS
-from nova_operator.kinds import MUTATING_WEBHOOKS, POD, SECRET, VALIDATING_WEBHOOKS
-from tests.cluster.api import Api, ApiError, Object
+from nova_operator.kinds import MUTATING_WEBHOOKS, NETWORK_POLICY, POD, SECRET, VALIDATING_WEBHOOKS
+from nova_operator.kube import path_of
+from tests.cluster.api import Api, ApiError, Object, until
 from tests.cluster.operator_process import OperatorProcess, running
 
 HOST = "127.0.0.1"
@@ -97,14 +98,35 @@ def calls(review: Callable[[], object]) -> Iterator[list[str]]:
             thread.join()
 
 
-def _hooks(one: Door, policy: str) -> tuple[Object, Object]:
-    common = {
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "timeoutSeconds": 5,
-        "failurePolicy": policy,
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one.namespace}},
+@contextlib.contextmanager
+def network_policies_unheard(api: Api, namespace: str) -> Iterator[None]:
+    """Somebody's webhook for NetworkPolicies is down: the API server answers each write of one with 500."""
+    name = f"unheard-{namespace}"
+    hook = _common(namespace, "Fail") | {
+        "name": "unheard.example.com",
+        "clientConfig": {"url": f"https://{HOST}:1/"},
+        "rules": [_rule("networking.k8s.io", "v1", NETWORK_POLICY.plural, "CREATE", "UPDATE")],
     }
+    api.create(VALIDATING_WEBHOOKS, None, {"metadata": {"name": name}, "webhooks": [hook]})
+    try:
+        until(lambda: _is_unheard(api, namespace))
+        yield
+    finally:
+        api.delete(VALIDATING_WEBHOOKS, None, name)
+
+
+def _is_unheard(api: Api, namespace: str) -> bool:
+    about = {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.kind}
+    document = about | {"metadata": {"name": "asked"}, "spec": {"podSelector": {}}}
+    try:
+        api.call("POST", path_of(NETWORK_POLICY, namespace) + "?dryRun=All", document)
+    except ApiError as error:
+        return error.code == 500
+    return False
+
+
+def _hooks(one: Door, policy: str) -> tuple[Object, Object]:
+    common = _common(one.namespace, policy)
     services, pods = WEBHOOKS
     validating = common | {
         "name": f"{services}.nova.dev",
@@ -119,6 +141,16 @@ def _hooks(one: Door, policy: str) -> tuple[Object, Object]:
         "reinvocationPolicy": "IfNeeded",
     }
     return validating, mutating
+
+
+def _common(namespace: str, policy: str) -> Object:
+    return {
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "timeoutSeconds": 5,
+        "failurePolicy": policy,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+    }
 
 
 def _rule(group: str, version: str, resource: str, *operations: str) -> Object:
