@@ -114,8 +114,8 @@ def runs_current(seen: Observation, pod: PodView) -> bool:
 
 def is_behind_its_pods(seen: Observation) -> bool:
     """Whether the Deployment may have been read before its controller counted what the pods say: of one whose pods are
-    injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either. One that is stuck
-    comes on by its pods, if ever, and of them is heard; it is read until its controller has called it late."""
+    injected no watch tells, only of the pods. Those that missed the sidecar are not heard of either. Nor is it
+    so of one that is stuck, once its controller has called it late; see `is_held_up`."""
     if not seen.injected or seen.missed:
         return False
     counted: int = ((seen.deployment or {}).get("status") or {}).get("availableReplicas", 0)
@@ -123,6 +123,12 @@ def is_behind_its_pods(seen: Observation) -> bool:
     if is_rolled_out(seen.deployment, seen.replicas):
         return counted > ready  # others may have the service's sidecar, too
     return counted != ready or seen.deployment is None or not _is_at_rest(seen.deployment)
+
+
+def is_held_up(seen: Observation) -> bool:
+    """Whether a Deployment whose pods are injected is not where it should be. What mends it may be no pod's doing, and
+    then nothing tells of it: its owner takes a template back whose pods were refused, or pods that have no room."""
+    return seen.injected and not is_rolled_out(seen.deployment, seen.replicas)
 
 
 def _is_at_rest(deployment: Manifest) -> bool:

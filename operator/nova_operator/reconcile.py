@@ -35,7 +35,7 @@ from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, JOB, NOVA_SERVICE, POD, 
 from nova_operator.last_good import Stored
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import Mirror, ServiceKey
-from nova_operator.observation import Observation, RelayState, is_behind_its_pods, is_replacing
+from nova_operator.observation import Observation, RelayState, is_behind_its_pods, is_held_up, is_replacing
 from nova_operator.plan import Settled
 from nova_operator.pods import Trouble
 from nova_operator.report import Reporter, Told
@@ -49,6 +49,9 @@ WAITING_RETRY: Final = 1.0
 
 UNWATCHED_RETRY: Final = 3.0
 """Seconds until a Deployment is read again whose pods are injected, while it is on its way."""
+
+HELD_UP_RETRY: Final = 20.0
+"""The same while it is stuck: its pods tell when they come on, but not that its owner has thought better of it."""
 
 log = structlog.get_logger()
 
@@ -231,6 +234,7 @@ class Reconciler:
         turns = (
             again,
             UNWATCHED_RETRY if is_behind_its_pods(seen) else None,
+            HELD_UP_RETRY if is_held_up(seen) else None,
             outcome.again_in if is_replacing(seen.deployment, seen.replicas, seen.rollout) else None,
         )
         return outcome, min((turn for turn in turns if turn is not None), default=None)

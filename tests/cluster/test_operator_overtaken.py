@@ -17,11 +17,12 @@ from nova_api import names
 from nova_operator import access
 from nova_operator.adoption import ANNOTATION
 from nova_operator.cluster import StaleError
+from nova_operator.deployments import deployment_condition, is_observed
 from nova_operator.kinds import CONFIG_MAP, DEPLOYMENT, NOVA_SERVICE, POD, SECRET, SERVICE, Kind
 from nova_operator.kube import Kube
 from nova_operator.metrics import Metrics
 from nova_operator.mirror import ServiceKey
-from nova_operator.reconcile import UNWATCHED_RETRY
+from nova_operator.reconcile import HELD_UP_RETRY, UNWATCHED_RETRY
 from nova_operator.session_secrets import FIRST_RETRY, LONGEST_RETRY
 from nova_operator.system import System
 from nova_operator.watch import GoneError
@@ -331,6 +332,30 @@ def test_a_deployment_with_injected_pods_is_read_again_until_it_is_rolled_out(
             wait = await system.reconcile(service)
             assert wait is not None
             assert wait <= UNWATCHED_RETRY
+
+    asyncio.run(scenario())
+
+
+def test_an_injected_deployment_that_is_stuck_is_read_again_before_long(
+    apiserver: Path, api: Api, namespace: str
+) -> None:
+    """Its owner may mend it without a pod that tells."""
+    name = f"d-{uuid4().hex[:6]}"
+    paused = web(name)
+    paused["spec"]["paused"] = True
+    api.create(DEPLOYMENT, namespace, paused)
+    until(lambda: is_observed(api.deployment(namespace, name)))
+    until(lambda: deployment_condition(api.deployment(namespace, name), "Progressing"))
+    body = {"workloadRef": {"name": name, "mode": "Inject"}, "ports": [{"port": 80, "appPort": 8080}]}
+    api.create(NOVA_SERVICE, namespace, {"metadata": {"name": name}, "spec": body})
+
+    async def scenario() -> None:
+        async with operator(apiserver) as (_, system):
+            service = ServiceKey(namespace, name)
+            hear(api, system, service)
+            wait = await system.reconcile(service)
+            assert wait is not None
+            assert UNWATCHED_RETRY < wait <= HELD_UP_RETRY
 
     asyncio.run(scenario())
 

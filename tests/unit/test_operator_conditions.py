@@ -10,7 +10,7 @@ from nova_operator import reasons, status
 from nova_operator.conditions import assess, merge
 from nova_operator.events import BURST, Allowance, Event, manifest, transitions
 from nova_operator.last_good import Refused
-from nova_operator.observation import Observation, is_behind_its_pods
+from nova_operator.observation import Observation, is_behind_its_pods, is_held_up
 from nova_operator.pods import PodView, Trouble, view
 from nova_operator.sidecars import Refusal, SidecarReport
 from nova_operator.trouble import DELIVERY
@@ -526,3 +526,20 @@ def test_an_injected_deployment_is_read_again_while_that_may_tell_something(
     changes: dict[str, Any], behind: bool
 ) -> None:
     assert is_behind_its_pods(seen(**{"injected": True, **changes})) is behind
+
+
+REFUSED_PODS = {**deployment(updatedReplicas=0, conditions=LATE["status"]["conditions"]), "metadata": {"generation": 3}}
+HELD_UP: dict[str, tuple[dict[str, Any], bool]] = {
+    "rolled out": ({}, False),
+    "not one pod of the new template is admitted": ({"deployment": REFUSED_PODS}, True),
+    "no room for the third": ({"replicas": 3, "deployment": progressing("NewReplicaSetAvailable", available=2)}, True),
+    "not injected": ({"deployment": REFUSED_PODS, "injected": False}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "held_up"), HELD_UP.values(), ids=HELD_UP)
+def test_an_injected_deployment_that_is_stuck_is_looked_at_since_its_owner_may_mend_it_without_a_pod(
+    changes: dict[str, Any], held_up: bool
+) -> None:
+    found = seen(**{"injected": True, **changes})
+    assert (is_held_up(found), is_behind_its_pods(found)) == (held_up, False)
