@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nova_cli import main, rollout
+from nova_cli import main
+from nova_cli.rollout import tell
 from nova_operator.kinds import NOVA_SERVICE
 from tests.cluster.api import Api, eventually, until
 from tests.cluster.operator_process import OperatorProcess, running
@@ -95,7 +96,7 @@ def test_what_is_missing_is_named(nova: Any, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_an_operator_that_is_not_there_is_missed(shop: Scene, nova: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(tell, "ANSWER_WITHIN", 0.5)
     monkeypatch.setattr(shop, "namespace", "default")
     shop.create(rollout={"strategy": "Canary"})
     status = {"phase": "Gated", "step": 1, "canary": "abc", "started": "2026-01-05T10:00:00Z"}

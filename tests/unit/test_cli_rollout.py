@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from nova_api.model import builtins
 from nova_api.status import Condition, NovaServiceStatus, RolloutStatus
-from nova_cli import rollout
 from nova_cli.errors import CommandError
+from nova_cli.rollout import tell, watch
+from nova_cli.rollout.service import Service
 from nova_operator import reasons
 
 GENERATION = 4
@@ -49,7 +50,8 @@ def answers(*documents: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout, "PERIOD", 0.0)
+    for module in (tell, watch):
+        monkeypatch.setattr(module, "PERIOD", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(
     before: RolloutStatus, end: RolloutStatus, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     get = answers(document(before, observed=3), document(before, observed=3), document(BEGUN), document(end))
-    assert asyncio.run(rollout.follow(get, watch=True)) == code
+    assert asyncio.run(watch.follow(get, watch=True)) == code
     said = capsys.readouterr().out
     assert said.startswith("shop in web: the operator has not looked at this spec yet\nshop in web: Progressing")
     assert end.phase in said
@@ -75,7 +77,7 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(
 def test_a_canary_that_waits_for_its_database_is_waited_for(reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     waits = condition("DatabaseReady", "False", reason)
     get = answers(document(BEFORE, waits), document(BEFORE, waits), document(BEGUN), document(OVER))
-    assert asyncio.run(rollout.follow(get, watch=True)) == 0
+    assert asyncio.run(watch.follow(get, watch=True)) == 0
     assert capsys.readouterr().out.startswith("shop in web: waits for its database: so it is\nshop in web: Progressing")
 
 
@@ -84,19 +86,19 @@ def test_a_spec_that_nobody_can_put_into_force_is_no_success(found: RolloutStatu
     """Nor is one that follows a canary which is under way: nobody leads that on until the spec is right."""
     stalled = condition("Stalled", "True", reasons.SPEC_INVALID)
     with pytest.raises(CommandError, match="shop goes on only when somebody acts: so it is"):
-        asyncio.run(rollout.follow(answers(document(found, stalled)), watch=True))
+        asyncio.run(watch.follow(answers(document(found, stalled)), watch=True))
 
 
 def test_a_canary_that_is_tried_again_is_followed_before_the_conditions_know_of_it() -> None:
     stalled = condition("Stalled", "True", reasons.CANARY_ABORTED)
-    assert asyncio.run(rollout.follow(answers(document(BEGUN, stalled), document(OVER)), watch=True)) == 0
+    assert asyncio.run(watch.follow(answers(document(BEGUN, stalled), document(OVER)), watch=True)) == 0
 
 
 def test_without_watch_it_says_what_there_is_and_ends() -> None:
-    assert asyncio.run(rollout.follow(answers(document(BEFORE, observed=3)), watch=False)) == 0
+    assert asyncio.run(watch.follow(answers(document(BEFORE, observed=3)), watch=False)) == 0
 
 
-class Told(rollout.Service):
+class Told(Service):
     """A NovaService that is told something, and what it says one look after the other."""
 
     def __init__(self, *found: RolloutStatus) -> None:
@@ -133,7 +135,7 @@ IN_FORCE = RolloutStatus(phase="Promoted", stable="bbb", canary="bbb", started="
 def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutStatus, fate: str) -> None:
     service = Told(GATED, GATED, after)
     with pytest.raises(CommandError, match=f"nothing was done: the canary bbb of shop {fate}"):
-        asyncio.run(rollout.tell(service, verb))
+        asyncio.run(tell.tell(service, verb))
     assert service.written == [f"{verb} bbb T1 1"]
 
 
@@ -148,4 +150,4 @@ def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutSta
     ],
 )
 def test_a_command_that_was_done_is_one(verb: Any, before: RolloutStatus, after: RolloutStatus) -> None:
-    assert asyncio.run(rollout.tell(Told(before, before, after, after), verb)) == 0
+    assert asyncio.run(tell.tell(Told(before, before, after, after), verb)) == 0
