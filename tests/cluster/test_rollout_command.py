@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nova_cli import main
 from nova_cli.rollout import tell
 from nova_operator.kinds import NOVA_SERVICE
 from tests.cluster.api import Api, eventually, until
+from tests.cluster.gate import Fault, Gate
 from tests.cluster.operator_process import OperatorProcess, running
 from tests.cluster.scene import Scene, scene
 
@@ -83,6 +85,38 @@ def test_a_canary_is_watched_promoted_aborted_and_tried_again(
     code, said = nova("status", shop.name, "-w")
     canary = shop.status()["rollout"]["canary"]
     assert (code, f"Promoted, canary {canary}" in said, canary != over) == (0, True, True)
+
+
+def refuse_every_other_look(gate: Gate) -> None:
+    """From the second one on."""
+    looks = count()
+    gate.fault = lambda method, _: Fault(503, "it restarts") if method == "GET" and next(looks) % 2 else None
+
+
+@pytest.fixture
+def gate(apiserver: Path, tmp_path: Path) -> Iterator[Gate]:
+    with Gate(apiserver, tmp_path) as one:
+        yield one
+
+
+def test_an_api_server_that_does_not_answer_is_asked_again(
+    shop: Scene, operator: OperatorProcess, nova: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.settle(replicas=1, rollout={"strategy": "Canary", "steps": GATED, "checks": {"mode": "Off"}})
+    shop.change(image="registry.example/app:2")
+    until(lambda: shop.status()["rollout"]["phase"] == "Gated", SECONDS)
+    monkeypatch.setenv("KUBECONFIG", str(gate.kubeconfig()))
+    refuse_every_other_look(gate)
+    code, said = nova("abort", shop.name)
+    assert (code, "Aborted" in said) == (0, True)
+    shop.change(image="registry.example/app:3", rollout={"steps": [{"weight": 100, "hold": "0s"}]})
+    refuse_every_other_look(gate)
+    code, said = nova("status", shop.name, "-w")
+    assert (code, "Promoted" in said) == (0, True)
+    assert sum(call.status == 503 for call in gate.calls) > 1
+    gate.fault = lambda _method, _path: Fault(503, "it is not there")
+    code, said = nova("status", shop.name, "-w")
+    assert (code, "503 it is not there" in said) == (1, True)
 
 
 def test_what_is_missing_is_named(nova: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nova_cli.errors import CommandError
 from nova_cli.rollout import tell, watch
 from nova_cli.rollout.service import Service
 from nova_operator import reasons
+from nova_operator.cluster import UnavailableError
 
 GENERATION = 4
 BEFORE = RolloutStatus(phase="Promoted", stable="aaa", canary="aaa", message="the new version is in force")
@@ -38,12 +39,14 @@ def condition(kind: str, value: Any, reason: str) -> Condition:
     )
 
 
-def answers(*documents: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+def answers(*documents: dict[str, Any] | Exception) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
     """One after the other, and each once: who stops early leaves some, who does not stop finds none."""
     left = list(documents)
 
     async def get() -> dict[str, Any]:
-        return left.pop(0)
+        if isinstance(found := left.pop(0), Exception):
+            raise found
+        return found
 
     return get
 
@@ -94,6 +97,26 @@ def test_a_canary_that_is_tried_again_is_followed_before_the_conditions_know_of_
     assert asyncio.run(watch.follow(answers(document(BEGUN, stalled), document(OVER)), watch=True)) == 0
 
 
+AWAY = UnavailableError("GET /apis: 503 it restarts")
+
+
+def test_an_api_server_that_restarts_is_no_end_of_a_canary() -> None:
+    get = answers(document(BEGUN), AWAY, AWAY, document(BEGUN), AWAY, document(OVER))
+    assert asyncio.run(watch.follow(get, watch=True)) == 0
+
+
+def test_one_that_stays_away_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PATIENCE", -1.0)
+    with pytest.raises(UnavailableError):
+        asyncio.run(watch.follow(answers(document(BEGUN), AWAY, document(OVER)), watch=True))
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_one_that_was_never_there_is_not_waited_for(goes_on: bool) -> None:
+    with pytest.raises(UnavailableError):
+        asyncio.run(watch.follow(answers(AWAY, document(OVER)), watch=goes_on))
+
+
 def test_without_watch_it_says_what_there_is_and_ends() -> None:
     assert asyncio.run(watch.follow(answers(document(BEFORE, observed=3)), watch=False)) == 0
 
@@ -101,9 +124,9 @@ def test_without_watch_it_says_what_there_is_and_ends() -> None:
 class Told(Service):
     """A NovaService that is told something, and what it says one look after the other."""
 
-    def __init__(self, *found: RolloutStatus) -> None:
+    def __init__(self, *found: RolloutStatus | Exception) -> None:
         self.namespace, self.name = "web", "shop"
-        self._look = answers(*(document(one) for one in found))
+        self._look = answers(*(one if isinstance(one, Exception) else document(one) for one in found))
         self.written: list[str] = []
 
     async def get(self) -> dict[str, Any]:
@@ -150,4 +173,23 @@ def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutSta
     ],
 )
 def test_a_command_that_was_done_is_one(verb: Any, before: RolloutStatus, after: RolloutStatus) -> None:
-    assert asyncio.run(tell.tell(Told(before, before, after, after), verb)) == 0
+    assert asyncio.run(tell.tell(Told(before, before, after), verb)) == 0
+
+
+def test_a_command_that_is_written_down_outlives_a_restart_of_the_api_server() -> None:
+    assert asyncio.run(tell.tell(Told(GATED, AWAY, GATED, AWAY, TAKEN_BACK), "abort")) == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "lacking"),
+    [
+        (AWAY, "the API server does not say whether it is done: GET /apis: 503"),
+        (GATED, "the operator has not taken it"),
+    ],
+)
+def test_a_command_that_nobody_answers_is_said_to_be_written_down(
+    after: RolloutStatus | Exception, lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tell, "ANSWER_WITHIN", -1.0)
+    with pytest.raises(CommandError, match=f"it is written down, but {lacking}"):
+        asyncio.run(tell.tell(Told(GATED, after, TAKEN_BACK), "abort"))

@@ -11,6 +11,7 @@ from nova_api.status import RolloutStatus
 from nova_cli.errors import CommandError
 from nova_cli.rollout.service import Service
 from nova_cli.rollout.view import describe
+from nova_operator.cluster import UnavailableError
 from nova_operator.rollout.command import Verb, command_for
 from nova_operator.rollout.machine import is_under_way
 from nova_operator.status import read
@@ -19,7 +20,7 @@ PERIOD: Final = 0.25
 """Seconds between two looks."""
 
 ANSWER_WITHIN: Final = 15.0
-"""Seconds in which the operator has taken up what it was told."""
+"""Seconds in which the operator has taken up what it was told, and the API server says so."""
 
 
 async def tell(service: Service, verb: Verb) -> int:
@@ -28,30 +29,39 @@ async def tell(service: Service, verb: Verb) -> int:
     Raises CommandError where that would do nothing, or did nothing since the canary's course was faster.
     """
     document = await service.get()
-    before = read(document.get("status")).rollout
+    before = _rollout(document)
     _check(service, verb, before)
     command = command_for(verb, before)
     await service.annotate(document, str(command))
-    after = await _until(service.get, lambda rollout: _is_answered(verb, before, rollout))
+    document = await _until(service.get, lambda rollout: _is_answered(verb, before, rollout))
+    after = _rollout(document)
     if fate := _missed(verb, before, after):
         raise CommandError(
             f"nothing was done: the canary {before.canary} of {service.name} {fate}; "
             f"see what there is now with: nova rollout status {service.name}"
         )
-    print(describe(await service.get(), after, time.time()))
+    print(describe(document, after, time.time()))
     return 0
 
 
-async def _until(get: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[RolloutStatus], bool]) -> RolloutStatus:
-    """Wait for the operator. Raises CommandError if it does not answer."""
+def _rollout(document: dict[str, Any]) -> RolloutStatus:
+    return read(document.get("status")).rollout
+
+
+async def _until(get: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[RolloutStatus], bool]) -> dict[str, Any]:
+    """What there is when the operator has done it. Raises CommandError if it does not, or if the API server does not
+    say so: what is written down may be done all the same."""
     deadline = time.monotonic() + ANSWER_WITHIN
-    while not done(rollout := read((await get()).get("status")).rollout):
+    while True:
+        try:
+            if done(_rollout(document := await get())):
+                return document
+            lacking = "the operator has not taken it up; see: kubectl -n nova-system get pods"
+        except UnavailableError as error:
+            lacking = f"the API server does not say whether it is done: {error}"
         if time.monotonic() > deadline:
-            raise CommandError(
-                "it is written down, but the operator has not taken it up; see: kubectl -n nova-system get pods"
-            )
+            raise CommandError(f"it is written down, but {lacking}")
         await asyncio.sleep(PERIOD)
-    return rollout
 
 
 def _is_answered(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:

@@ -11,21 +11,26 @@ from nova_api.status import NovaServiceStatus, RolloutStatus
 from nova_cli.errors import CommandError
 from nova_cli.rollout.view import describe
 from nova_operator import reasons
+from nova_operator.cluster import UnavailableError
 from nova_operator.rollout.machine import is_under_way
 from nova_operator.status import read
 
 PERIOD: Final = 1.0
 """Seconds between two looks."""
 
+PATIENCE: Final = 60.0
+"""Seconds for which an API server that does not answer is asked again: its restart is no end of a canary."""
+
 
 async def follow(get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool) -> int:
     """Print where a canary stands and, with `watch`, how it goes on, until what the present spec started is over.
 
-    Returns the exit code. Raises CommandError where that needs somebody.
+    Returns the exit code. Raises CommandError where that needs somebody, and what `get` does: at the first look at
+    once, since the API server may be the wrong one, and UnavailableError later on only after `PATIENCE`.
     """
     said: str | RolloutStatus | None = None
+    document = await get()
     while True:
-        document = await get()
         status = read(document.get("status"))
         ahead = _ahead(document, status) if watch else ""
         if (ahead or status.rollout) != said:
@@ -33,6 +38,19 @@ async def follow(get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool) -
             said = ahead or status.rollout
         if not watch or not (ahead or is_under_way(status.rollout)):
             return 1 if status.rollout.phase == "Aborted" else 0
+        await asyncio.sleep(PERIOD)
+        document = await _next(get)
+
+
+async def _next(get: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What there is, asked again while there is no answer."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await get()
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
         await asyncio.sleep(PERIOD)
 
 
