@@ -87,6 +87,14 @@ def test_a_canary_is_watched_promoted_aborted_and_tried_again(
     assert (code, f"Promoted, canary {canary}" in said, canary != over) == (0, True, True)
 
 
+def test_a_retry_of_what_no_canary_can_try_says_so(shop: Scene, operator: OperatorProcess, nova: Any) -> None:
+    shop.settle(replicas=1, rollout={"strategy": "Canary"})
+    shop.change(image="registry.example/app:2", ports=[{"port": 8080, "appPort": 9090}])
+    until(lambda: shop.status()["rollout"]["phase"] == "Aborted", SECONDS)
+    code, said = nova("retry", shop.name)
+    assert (code, "was taken back again: ports" in said, "strategy Rolling" in said) == (1, True, True)
+
+
 def refuse_every_other_look(gate: Gate) -> None:
     """From the second one on."""
     looks = count()

@@ -142,21 +142,28 @@ NEXT = replace(GATED, phase="Progressing", step=2)
 TAKEN_BACK = replace(GATED, phase="Aborted", weight=0)
 COMING = replace(GATED, phase="Promoting", weight=100)
 IN_FORCE = RolloutStatus(phase="Promoted", stable="bbb", canary="bbb", started="T1")
+AGAIN = replace(GATED, phase="Progressing", started="T2")
+REFUSED = replace(TAKEN_BACK, started="T2", message="ports cannot change by a canary")
 
 
 @pytest.mark.parametrize(
-    ("verb", "after", "fate"),
+    ("verb", "before", "after", "fate"),
     [
-        ("promote", NEWER, "gave way to a change of the spec"),
-        ("abort", NEWER, "gave way to a change of the spec"),
-        ("abort", RolloutStatus(stable="aaa"), "gave way to a change of the spec"),
-        ("abort", COMING, "comes into force already"),
-        ("abort", IN_FORCE, "comes into force already"),
-        ("promote", TAKEN_BACK, "was taken back"),
+        ("promote", GATED, NEWER, "gave way to a change of the spec"),
+        ("abort", GATED, NEWER, "gave way to a change of the spec"),
+        ("abort", GATED, RolloutStatus(stable="aaa"), "gave way to a change of the spec"),
+        ("abort", GATED, COMING, "comes into force already"),
+        ("abort", GATED, IN_FORCE, "comes into force already"),
+        ("promote", GATED, TAKEN_BACK, "was taken back"),
+        ("retry", TAKEN_BACK, REFUSED, "was taken back again: ports cannot change by a canary"),
+        ("retry", TAKEN_BACK, NEWER, "gave way to a change of the spec"),
+        ("retry", TAKEN_BACK, RolloutStatus(stable="aaa"), "gave way to a change of the spec"),
     ],
 )
-def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutStatus, fate: str) -> None:
-    service = Told(GATED, GATED, after)
+def test_a_command_that_came_too_late_or_to_nothing_is_no_success(
+    verb: Any, before: RolloutStatus, after: RolloutStatus, fate: str
+) -> None:
+    service = Told(before, before, after)
     with pytest.raises(CommandError, match=f"nothing was done: the canary bbb of shop {fate}"):
         asyncio.run(tell.tell(service, verb))
     assert service.written == [f"{verb} bbb T1 1"]
@@ -169,7 +176,8 @@ def test_a_command_that_came_too_late_is_no_success(verb: Any, after: RolloutSta
         ("promote", GATED, COMING),
         ("promote", GATED, IN_FORCE),
         ("abort", GATED, TAKEN_BACK),
-        ("retry", TAKEN_BACK, NEWER),
+        ("retry", TAKEN_BACK, AGAIN),
+        ("retry", TAKEN_BACK, RolloutStatus(stable="bbb", message="the stable version had no pod that works")),
     ],
 )
 def test_a_command_that_was_done_is_one(verb: Any, before: RolloutStatus, after: RolloutStatus) -> None:
