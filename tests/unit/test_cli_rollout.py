@@ -92,6 +92,43 @@ def test_a_spec_that_nobody_can_put_into_force_is_no_success(found: RolloutStatu
         asyncio.run(watch.follow(answers(document(found, stalled)), watch=True))
 
 
+LATE = condition("Stalled", "True", reasons.PROGRESS_DEADLINE_EXCEEDED)
+PROMOTING = replace(BEGUN, phase="Promoting", weight=100)
+KNOWN = {reason: condition("Canary", "True", reason) for reason in (reasons.CANARY_GATED, reasons.CANARY_PROMOTING)}
+
+
+@pytest.mark.parametrize(
+    "on_the_way",
+    [
+        document(BEGUN, LATE),
+        document(replace(BEGUN, phase="Gated"), LATE, KNOWN[reasons.CANARY_GATED]),
+        document(PROMOTING, LATE, KNOWN[reasons.CANARY_GATED]),
+        document(BEFORE, LATE, condition("DatabaseReady", "False", reasons.DATABASE_PREPARING)),
+    ],
+)
+def test_pods_of_the_stable_version_that_are_late_are_no_end_of_a_canary(on_the_way: dict[str, Any]) -> None:
+    assert asyncio.run(watch.follow(answers(on_the_way, document(OVER)), watch=True)) == 0
+
+
+@pytest.mark.parametrize(
+    "at_last",
+    [
+        document(PROMOTING, LATE, KNOWN[reasons.CANARY_PROMOTING]),
+        document(OVER, LATE),
+        document(RolloutStatus(), LATE, condition("DatabaseReady", "True", reasons.DATABASE_PREPARED)),
+    ],
+)
+def test_pods_of_the_new_version_that_are_late_are_its_end(at_last: dict[str, Any]) -> None:
+    with pytest.raises(CommandError, match="shop goes on only when somebody acts: so it is"):
+        asyncio.run(watch.follow(answers(document(BEGUN), at_last), watch=True))
+
+
+def test_a_canary_that_was_taken_back_is_told_of_though_pods_are_late(capsys: pytest.CaptureFixture[str]) -> None:
+    over = RolloutStatus(phase="Aborted", canary="bbb", message="its requests failed")
+    assert asyncio.run(watch.follow(answers(document(BEGUN), document(over, LATE)), watch=True)) == 1
+    assert capsys.readouterr().out.endswith("its requests failed\n")
+
+
 def test_a_canary_that_is_tried_again_is_followed_before_the_conditions_know_of_it() -> None:
     stalled = condition("Stalled", "True", reasons.CANARY_ABORTED)
     assert asyncio.run(watch.follow(answers(document(BEGUN, stalled), document(OVER)), watch=True)) == 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from nova_api.status import NovaServiceStatus, RolloutStatus
+from nova_api.status import Condition, NovaServiceStatus, RolloutStatus
 from nova_cli.errors import CommandError
 from nova_cli.rollout.view import describe
 from nova_operator import reasons
@@ -58,17 +58,28 @@ def _ahead(document: dict[str, Any], status: NovaServiceStatus) -> str:
     """What the present spec waits for before its canary begins; empty where it has begun, or none will. Who has just
     changed a template finds the end of the canary before, which says nothing of this one.
 
-    Raises CommandError where the spec cannot be put into force. Of a canary that was taken back the rollout tells, and
-    sooner than the condition does.
+    Raises CommandError where the spec cannot be put into force.
     """
     metadata = document["metadata"]
     head = f"{metadata['name']} in {metadata['namespace']}"
     if status.observed_generation != metadata["generation"]:
         return f"{head}: the operator has not looked at this spec yet"
     found = {one.type: one for one in status.conditions}
-    stalled, database = found.get("Stalled"), found.get("DatabaseReady")
-    if stalled is not None and stalled.reason != reasons.CANARY_ABORTED:
-        raise CommandError(f"{metadata['name']} goes on only when somebody acts: {stalled.message}")
-    if database is None or database.status == "True" or is_under_way(status.rollout):
-        return ""
-    return f"{head}: waits for its database: {database.message}"
+    database = found.get("DatabaseReady")
+    waits = database is not None and database.status != "True" and not is_under_way(status.rollout)
+    if "Stalled" in found and not _goes_on(found, status.rollout, waits=waits):
+        raise CommandError(f"{metadata['name']} goes on only when somebody acts: {found['Stalled'].message}")
+    return f"{head}: waits for its database: {found['DatabaseReady'].message}" if waits else ""
+
+
+def _goes_on(found: Mapping[str, Condition], rollout: RolloutStatus, *, waits: bool) -> bool:
+    """Whether it comes to an end in spite of Stalled. Of a canary that was taken back the rollout tells, and sooner
+    than the condition does. Late are only pods of the stable version: as long as that has another template than the
+    spec, they hold up no canary, which may be what mends them. That it gets this one is written down before the
+    conditions know of it, which speak of the other one until then."""
+    reason = found["Stalled"].reason
+    if reason != reasons.PROGRESS_DEADLINE_EXCEEDED:
+        return reason == reasons.CANARY_ABORTED
+    if rollout.phase == "Promoting":
+        return "Canary" not in found or found["Canary"].reason != reasons.CANARY_PROMOTING
+    return waits or rollout.phase not in {"Idle", "Promoted"}
