@@ -76,6 +76,23 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(
     assert end.phase in said
 
 
+def test_an_operator_that_does_not_come_is_asked_for_once_in_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of how long nobody looked at this spec, not at the one before."""
+    unseen, now = document(BEFORE, observed=3), 0.0
+    looks = answers(document(BEGUN), document(BEGUN), document(BEGUN), *[unseen] * 6, document(BEGUN), document(OVER))
+
+    async def get() -> dict[str, Any]:
+        nonlocal now
+        now += 25.0
+        return await looks()
+
+    assert asyncio.run(watch.follow(get, watch=True, clock=lambda: now)) == 0
+    spec = "shop in web: the operator has not looked at this spec yet"
+    asked = [line for line in capsys.readouterr().out.splitlines() if line.startswith(spec)]
+    question = "; is an operator running for this namespace?"
+    assert asked == [spec, f"{spec}, for 1 min{question}", f"{spec}, for 2 min{question}"]
+
+
 @pytest.mark.parametrize("reason", [reasons.DATABASE_PREPARING, reasons.IMAGE_PULL_FAILED])
 def test_a_canary_that_waits_for_its_database_is_waited_for(reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     waits = condition("DatabaseReady", "False", reason)

@@ -22,17 +22,20 @@ PATIENCE: Final = 60.0
 """Seconds for which an API server that does not answer is asked again: its restart is no end of a canary."""
 
 
-async def follow(get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool) -> int:
+async def follow(
+    get: Callable[[], Awaitable[dict[str, Any]]], *, watch: bool, clock: Callable[[], float] = time.monotonic
+) -> int:
     """Print where a canary stands and, with `watch`, how it goes on, until what the present spec started is over.
 
     Returns the exit code. Raises CommandError where that needs somebody, and what `get` does: at the first look at
     once, since the API server may be the wrong one, and UnavailableError later on only after `PATIENCE`.
     """
     said: str | RolloutStatus | None = None
-    document = await get()
+    document, looked = await get(), clock()
     while True:
         status = read(document.get("status"))
-        ahead = _ahead(document, status) if watch else ""
+        looked = clock() if _is_seen(document, status) else looked
+        ahead = _ahead(document, status, clock() - looked) if watch else ""
         if (ahead or status.rollout) != said:
             print(ahead or describe(document, status.rollout, time.time()), flush=True)
             said = ahead or status.rollout
@@ -54,16 +57,24 @@ async def _next(get: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         await asyncio.sleep(PERIOD)
 
 
-def _ahead(document: dict[str, Any], status: NovaServiceStatus) -> str:
+def _is_seen(document: dict[str, Any], status: NovaServiceStatus) -> bool:
+    """Whether the operator has looked at the present spec."""
+    return bool(status.observed_generation == document["metadata"]["generation"])
+
+
+def _ahead(document: dict[str, Any], status: NovaServiceStatus, unseen: float) -> str:
     """What the present spec waits for before its canary begins; empty where it has begun, or none will. Who has just
-    changed a template finds the end of the canary before, which says nothing of this one.
+    changed a template finds the end of the canary before, which says nothing of this one. `unseen`: seconds for which
+    nobody has looked at it; each full minute is said.
 
     Raises CommandError where the spec cannot be put into force.
     """
     metadata = document["metadata"]
     head = f"{metadata['name']} in {metadata['namespace']}"
-    if status.observed_generation != metadata["generation"]:
-        return f"{head}: the operator has not looked at this spec yet"
+    if not _is_seen(document, status):
+        minutes = int(unseen // 60)
+        asks = f", for {minutes} min; is an operator running for this namespace?" if minutes else ""
+        return f"{head}: the operator has not looked at this spec yet{asks}"
     found = {one.type: one for one in status.conditions}
     database = found.get("DatabaseReady")
     waits = database is not None and database.status != "True" and not is_under_way(status.rollout)
