@@ -16,6 +16,8 @@ from nova_cli.rollout.service import Service
 from nova_operator import reasons
 from nova_operator.cluster import UnavailableError
 
+Get = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+
 GENERATION = 4
 BEFORE = RolloutStatus(phase="Promoted", stable="aaa", canary="aaa", message="the new version is in force")
 BEGUN = RolloutStatus(phase="Progressing", step=1, weight=10, stable="aaa", canary="bbb", message="its pods start")
@@ -39,7 +41,7 @@ def condition(kind: str, value: Any, reason: str) -> Condition:
     )
 
 
-def answers(*documents: dict[str, Any] | Exception) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+def answers(*documents: dict[str, Any] | Exception) -> Get:
     """One after the other, and each once: who stops early leaves some, who does not stop finds none."""
     left = list(documents)
 
@@ -49,6 +51,18 @@ def answers(*documents: dict[str, Any] | Exception) -> Callable[[], Coroutine[An
         return found
 
     return get
+
+
+def slow(*documents: dict[str, Any] | Exception) -> tuple[Get, Callable[[], float]]:
+    """The same, and a clock by which each takes 25 s."""
+    looks, now = answers(*documents), 0.0
+
+    async def get() -> dict[str, Any]:
+        nonlocal now
+        now += 25.0
+        return await looks()
+
+    return get, lambda: now
 
 
 @pytest.fixture(autouse=True)
@@ -78,15 +92,9 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(
 
 def test_an_operator_that_does_not_come_is_asked_for_once_in_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """Of how long nobody looked at this spec, not at the one before."""
-    unseen, now = document(BEFORE, observed=3), 0.0
-    looks = answers(document(BEGUN), document(BEGUN), document(BEGUN), *[unseen] * 6, document(BEGUN), document(OVER))
-
-    async def get() -> dict[str, Any]:
-        nonlocal now
-        now += 25.0
-        return await looks()
-
-    assert asyncio.run(watch.follow(get, watch=True, clock=lambda: now)) == 0
+    unseen = document(BEFORE, observed=3)
+    get, clock = slow(*[document(BEGUN)] * 3, *[unseen] * 6, document(BEGUN), document(OVER))
+    assert asyncio.run(watch.follow(get, watch=True, clock=clock)) == 0
     spec = "shop in web: the operator has not looked at this spec yet"
     asked = [line for line in capsys.readouterr().out.splitlines() if line.startswith(spec)]
     question = "; is an operator running for this namespace?"
@@ -159,10 +167,13 @@ def test_an_api_server_that_restarts_is_no_end_of_a_canary() -> None:
     assert asyncio.run(watch.follow(get, watch=True)) == 0
 
 
-def test_one_that_stays_away_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "PATIENCE", -1.0)
+def test_one_that_stays_away_is_waited_for_a_minute() -> None:
+    away = [AWAY] * 2
+    get, clock = slow(document(BEGUN), *away, document(BEGUN), *away, document(OVER))
+    assert asyncio.run(watch.follow(get, watch=True, clock=clock)) == 0
+    get, clock = slow(document(BEGUN), *away, AWAY, document(OVER))
     with pytest.raises(UnavailableError):
-        asyncio.run(watch.follow(answers(document(BEGUN), AWAY, document(OVER)), watch=True))
+        asyncio.run(watch.follow(get, watch=True, clock=clock))
 
 
 @pytest.mark.parametrize("goes_on", [True, False])

@@ -42,17 +42,17 @@ async def follow(
         if not watch or not (ahead or is_under_way(status.rollout)):
             return 1 if status.rollout.phase == "Aborted" else 0
         await asyncio.sleep(PERIOD)
-        document = await _next(get)
+        document = await _next(get, clock)
 
 
-async def _next(get: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+async def _next(get: Callable[[], Awaitable[dict[str, Any]]], clock: Callable[[], float]) -> dict[str, Any]:
     """What there is, asked again while there is no answer."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = clock() + PATIENCE
     while True:
         try:
             return await get()
         except UnavailableError:
-            if time.monotonic() > deadline:
+            if clock() > deadline:
                 raise
         await asyncio.sleep(PERIOD)
 
