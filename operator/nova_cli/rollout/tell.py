@@ -78,7 +78,7 @@ def _is_answered(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> bool:
 def _missed(verb: Verb, before: RolloutStatus, now: RolloutStatus) -> str:
     """What became of the canary that was spoken of, where that was not what somebody wanted; else empty. Who said abort
     must not think that a newer version is taken back, too, and who said retry that a newer one is the same."""
-    if verb == "retry" and before.canary in {now.canary, now.stable}:  # it is in force beside no pod that works
+    if verb == "retry" and before.canary in {now.canary, now.stable}:  # stable at once, where no old pod works
         return f"was taken back again: {now.message}" if now.phase == "Aborted" else ""
     if now.started != before.started:
         return "gave way to a change of the spec"
