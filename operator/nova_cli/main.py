@@ -22,7 +22,7 @@ from nova_sidecar.telemetry.descriptors import fill_standard_descriptors
 COMMANDS = {
     "dev": ("nova_cli.dev", "run the sidecar for a NovaService beside a local process, without a cluster"),
     "render": ("nova_cli.render", "print the manifests that the operator would apply for a NovaService"),
-    "rollout": ("nova_cli.rollout", "watch, promote or abort a canary"),
+    "rollout": ("nova_cli.rollout.command", "watch, promote or abort a canary"),
     "demo": ("nova_cli.demo.command", "show against a real cluster what Nova gains a service"),
     "cluster": ("nova_cli.cluster.command", "start, stop and inspect a local Kubernetes"),
     "services": ("nova_cli.services.command", "start and stop PostgreSQL, Redis and Kafka on this machine"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from nova_cli.console import Console
@@ -88,11 +88,16 @@ class Server:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def make_topic(self, name: str, *, partitions: int = 4, **settings: str) -> str:
-        """Make a topic with such settings (underscores stand for dots), and return its name."""
+    def make_topic(self, name: str, *, partitions: int = 4, exist_ok: bool = False, **settings: str) -> str:
+        """Make a topic with such settings (underscores stand for dots), and return its name; `exist_ok`: or have it as
+        another test has left it."""
         wanted = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in settings.items()})
         admin = AdminClient({"bootstrap.servers": self.url, **self._client})
-        admin.create_topics([wanted])[name].result(timeout=20)
+        try:
+            admin.create_topics([wanted])[name].result(timeout=20)
+        except KafkaException as error:
+            if not exist_ok or error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
         return name
 
     def make_topics(self, *names: str, partitions: int = 4) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nova_api.status import RolloutStatus, TrackFigures
-from nova_cli.rollout_view import describe
+from nova_cli.rollout.view import describe
 
 NOW = 1_767_607_260.0  # 2026-01-05T10:01:00Z
 STEPS = [{"weight": 10, "hold": "5m", "gate": True}, {"weight": 100, "hold": "1m"}]
