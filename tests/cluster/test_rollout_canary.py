@@ -206,8 +206,8 @@ def test_a_version_that_fails_is_taken_back_while_a_webhook_is_down(shop: Scene)
     until(lambda: rollout_of(shop)["holdSince"], PATIENCE)
     eventually(lambda: _is((selected(shop), sizes(shop)), (None, (3, 2))), PATIENCE)
     with network_policies_unheard(shop.api, shop.namespace):
-        load.failing[NEW] = 1.0
         shop.change(networkPolicy={"mode": "Enforce"})
+        load.failing[NEW] = 1.0
         reaches(shop, "Aborted")
         eventually(lambda: _is((selected(shop), sizes(shop)), (names.STABLE, (5, 0))), PATIENCE)
         eventually(lambda: has_no_canary(shop), PATIENCE)
