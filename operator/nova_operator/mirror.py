@@ -13,7 +13,7 @@ watches will tell. Every write is made under `Mirror.writing`, or its answer wou
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -178,15 +178,9 @@ class Mirror:
             if kind is NOVA_SERVICE and wanted in entry.body:
                 yield ServiceKey(namespace, name)
 
-    @contextmanager
-    def asking(self) -> Iterator[Heard]:
+    def asking(self) -> AbstractContextManager[Heard]:
         """Around a question to the API server; hand what it gives to the method that takes the answer over."""
-        heard = Heard()
-        self._asking.append(heard)
-        try:
-            yield heard
-        finally:
-            self._asking.remove(heard)
+        return _hearing(self._asking)
 
     def replace(self, kind: Kind, namespace: str, name: str, manifest: Manifest | None, heard: Heard) -> None:
         """Take over what the API server said when it was asked for an object by name."""
@@ -196,15 +190,9 @@ class Mirror:
         elif not heard.knows_better(kind, manifest):
             self.put(kind, manifest)
 
-    @contextmanager
-    def writing(self) -> Iterator[Heard]:
+    def writing(self) -> AbstractContextManager[Heard]:
         """Around a write; hand what it gives to `written`. What is seen is not noted: versions tell what is newer."""
-        heard = Heard()
-        self._writing.append(heard)
-        try:
-            yield heard
-        finally:
-            self._writing.remove(heard)
+        return _hearing(self._writing)
 
     def written(self, kind: Kind, manifest: Manifest, heard: Heard) -> None:
         """Take over what the API server answered to a write. An object that was heard to go meanwhile stays gone: the
@@ -300,6 +288,17 @@ class Mirror:
         del self._pods[kind, service][uid], self._homes[kind, service.namespace, uid]
         if not self._pods[kind, service]:
             del self._pods[kind, service]
+
+
+@contextmanager
+def _hearing(calls: list[Heard]) -> Iterator[Heard]:
+    """One call more among those that are under way."""
+    heard = Heard()
+    calls.append(heard)
+    try:
+        yield heard
+    finally:
+        calls.remove(heard)
 
 
 def _is_pod(kind: Kind) -> bool:

@@ -322,18 +322,7 @@ def test_a_deployment_with_injected_pods_is_read_again_until_it_is_rolled_out(
     """No watch tells of it, and its controller counts a pod after that has said it is ready."""
     name = f"d-{uuid4().hex[:6]}"
     api.create(DEPLOYMENT, namespace, web(name))
-    body = {"workloadRef": {"name": name, "mode": "Inject"}, "ports": [{"port": 80, "appPort": 8080}]}
-    api.create(NOVA_SERVICE, namespace, {"metadata": {"name": name}, "spec": body})
-
-    async def scenario() -> None:
-        async with operator(apiserver) as (_, system):
-            service = ServiceKey(namespace, name)
-            hear(api, system, service)
-            wait = await system.reconcile(service)
-            assert wait is not None
-            assert wait <= UNWATCHED_RETRY
-
-    asyncio.run(scenario())
+    assert turn_of_injected(apiserver, api, namespace, name) <= UNWATCHED_RETRY
 
 
 def test_an_injected_deployment_that_is_stuck_is_read_again_before_long(
@@ -346,18 +335,23 @@ def test_an_injected_deployment_that_is_stuck_is_read_again_before_long(
     api.create(DEPLOYMENT, namespace, paused)
     until(lambda: is_observed(api.deployment(namespace, name)))
     until(lambda: deployment_condition(api.deployment(namespace, name), "Progressing"))
+    assert UNWATCHED_RETRY < turn_of_injected(apiserver, api, namespace, name) <= HELD_UP_RETRY
+
+
+def turn_of_injected(apiserver: Path, api: Api, namespace: str, name: str) -> float:
+    """Seconds until a service that injects its sidecar into this Deployment's pods wants its next turn."""
     body = {"workloadRef": {"name": name, "mode": "Inject"}, "ports": [{"port": 80, "appPort": 8080}]}
     api.create(NOVA_SERVICE, namespace, {"metadata": {"name": name}, "spec": body})
 
-    async def scenario() -> None:
+    async def scenario() -> float:
         async with operator(apiserver) as (_, system):
             service = ServiceKey(namespace, name)
             hear(api, system, service)
             wait = await system.reconcile(service)
             assert wait is not None
-            assert UNWATCHED_RETRY < wait <= HELD_UP_RETRY
+            return wait
 
-    asyncio.run(scenario())
+    return asyncio.run(scenario())
 
 
 def test_a_session_secret_is_tried_again_while_a_deployment_is_new(apiserver: Path, api: Api, namespace: str) -> None:
